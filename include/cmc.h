@@ -1,0 +1,445 @@
+/* cmc.h - the public interface of libcmc: steer a frozen language model with tiny delta models.
+ *
+ * Copyright (c) 2026 the cmc authors. Licence: Apache-2.0.
+ *
+ * The method is Cross-model Control (CMC, arXiv 2410.17599): a small model, the delta, runs beside a frozen host; its
+ * logits are carried through a token map into the host's vocabulary and added to the host's logits at every step.
+ *
+ * OWNERSHIP, the one rule. An object that a function gives you through an `out` parameter is yours; free it with the
+ * function of the same name that ends in `_free` (which takes NULL too). Everything else is borrowed: what you pass in
+ * stays yours and is copied where it is kept, except other cmc objects, which are kept by reference and must outlive the
+ * object made from them; a const pointer that you get belongs to the object it came from and lives until that object is
+ * changed or freed.
+ *
+ * ERRORS. A function that can fail returns a cmc_status and fills the caller's cmc_error (which may be NULL). On failure
+ * `*out` is left NULL and nothing is half-changed unless the comment says so. The message is one line without a final
+ * full stop: which file, what is wrong, where, and what would be right.
+ *
+ * THREADS. A cmc_runtime owns its worker threads. Objects of one runtime are used from one thread at a time; immutable
+ * ones (cmc_vocab, cmc_map) may be shared freely. The library has no global state, never prints and never exits.
+ *
+ * UNITS. Log-probabilities and NLL are in nats, sizes in bytes, times in seconds. Token ids are int32_t; -1 is "none".
+ */
+#ifndef CMC_H
+#define CMC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CMC_VERSION_MAJOR 0
+#define CMC_VERSION_MINOR 1
+#define CMC_VERSION_PATCH 0
+#define CMC_VERSION "0.1.0"
+
+#if defined(__GNUC__)
+#define CMC_API __attribute__((visibility("default")))
+#else
+#define CMC_API
+#endif
+
+/* ---------------------------------------------------------------------------------------------------- status */
+
+typedef enum cmc_status {
+    CMC_OK = 0,
+    CMC_E_ARG = 1,          /* the caller's arguments do not fit together */
+    CMC_E_NOMEM = 2,        /* memory ran out, or would */
+    CMC_E_IO = 3,           /* a file could not be opened, read or written */
+    CMC_E_FORMAT = 4,       /* a file is damaged or not what it should be */
+    CMC_E_UNSUPPORTED = 5,  /* well formed, but of a kind cmc does not know; the message names it */
+    CMC_E_RANGE = 6,        /* a context is full, or asked to be longer than the model's */
+    CMC_E_CANCELLED = 7,    /* the caller's callback asked to stop */
+    CMC_E_DIVERGED = 8      /* training met NaN or infinity */
+} cmc_status;
+
+typedef struct cmc_error {
+    cmc_status status;
+    char message[512];
+} cmc_error;
+
+/* The library's version as "major.minor.patch": compare with CMC_VERSION to catch a header that does not fit. */
+CMC_API const char *cmc_version(void);
+
+/* A growable list of token ids. Start from {0}; free with cmc_ids_free. */
+typedef struct cmc_ids {
+    int32_t *v;
+    size_t n, cap;
+} cmc_ids;
+CMC_API cmc_status cmc_ids_push(cmc_ids *ids, int32_t id);
+CMC_API void cmc_ids_free(cmc_ids *ids);
+
+/* --------------------------------------------------------------------------------------------------- runtime */
+
+typedef struct cmc_runtime cmc_runtime;
+
+typedef struct cmc_runtime_opts {
+    int threads;      /* 0: one for each core that is online */
+    bool exact;       /* float32 activations, weights dequantised, no BLAS, fixed summation order (design, contract 9) */
+} cmc_runtime_opts;
+
+CMC_API cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err);
+CMC_API void cmc_runtime_free(cmc_runtime *rt);
+CMC_API int cmc_runtime_threads(const cmc_runtime *rt);
+/* The core type OpenBLAS chose ("Haswell", "SkylakeX", ...), or "none" where the library could not be loaded. */
+CMC_API const char *cmc_runtime_blas_core(const cmc_runtime *rt);
+/* The instruction set of the kernels in use: "portable", "avx2", "avx512", ... */
+CMC_API const char *cmc_runtime_isa(const cmc_runtime *rt);
+/* The value OPENBLAS_CORETYPE should have on this machine, or NULL where OpenBLAS 0.3.21's own detection is right.
+ * The library changes no environment: a program that wants full speed sets it first thing in main. */
+CMC_API const char *cmc_blas_core_advice(void);
+
+/* ------------------------------------------------------------------------------------------------ vocabulary */
+
+typedef struct cmc_vocab cmc_vocab;
+
+typedef enum cmc_token_kind {
+    CMC_KIND_NORMAL = 0,
+    CMC_KIND_CONTROL,
+    CMC_KIND_BYTE,
+    CMC_KIND_USER,      /* user-defined: text that is never split */
+    CMC_KIND_UNUSED
+} cmc_token_kind;
+
+enum { /* roles, a bit set */
+    CMC_ROLE_BOS = 1, CMC_ROLE_EOS = 2, CMC_ROLE_EOT = 4, CMC_ROLE_PAD = 8, CMC_ROLE_UNK = 16
+};
+
+enum { /* flags of cmc_tokenize */
+    CMC_TOK_BOS = 1,       /* put BOS first where the model asks for it */
+    CMC_TOK_SPECIAL = 2,   /* spellings of control tokens in the text become those tokens; otherwise they are text */
+    CMC_TOK_CONTINUE = 4   /* the text continues an earlier one: no BOS, no dummy space before it */
+};
+
+/* Opens the vocabulary of a GGUF file (any architecture; tensors are not touched) or a SentencePiece .model. */
+CMC_API cmc_status cmc_vocab_open(const char *path, cmc_vocab **out, cmc_error *err);
+CMC_API void cmc_vocab_free(cmc_vocab *v);
+CMC_API int32_t cmc_vocab_size(const cmc_vocab *v);
+CMC_API const char *cmc_vocab_kind_name(const cmc_vocab *v); /* "spm" or "bpe" */
+/* The bytes a token stands for (control and unused tokens: none, length 0). Not NUL-terminated. */
+CMC_API const uint8_t *cmc_vocab_bytes(const cmc_vocab *v, int32_t id, size_t *len);
+/* The spelling as stored in the file. Not NUL-terminated. */
+CMC_API const char *cmc_vocab_spelling(const cmc_vocab *v, int32_t id, size_t *len);
+CMC_API cmc_token_kind cmc_vocab_kind(const cmc_vocab *v, int32_t id);
+CMC_API unsigned cmc_vocab_roles(const cmc_vocab *v, int32_t id);
+/* First token that has the role, or -1. */
+CMC_API int32_t cmc_vocab_role_token(const cmc_vocab *v, unsigned role);
+/* True for every id that ends a turn (by key, or by known name). */
+CMC_API bool cmc_vocab_is_end(const cmc_vocab *v, int32_t id);
+/* Finds a control or user-defined token by its exact spelling, -1 if there is none. */
+CMC_API int32_t cmc_vocab_find_special(const cmc_vocab *v, const char *spelling);
+CMC_API bool cmc_vocab_adds_bos(const cmc_vocab *v);
+/* True where both hold the same bytes, kinds and spellings, id by id. */
+CMC_API bool cmc_vocab_equal(const cmc_vocab *a, const cmc_vocab *b);
+/* The model file's own chat template text, or NULL. */
+CMC_API const char *cmc_vocab_chat_template(const cmc_vocab *v);
+
+/* Appends the ids of text[0..len) (any bytes; invalid UTF-8 goes through byte tokens, else U+FFFD) to `out`. */
+CMC_API cmc_status cmc_tokenize(const cmc_vocab *v, const char *text, size_t len, unsigned flags, cmc_ids *out, cmc_error *err);
+
+/* --------------------------------------------------------------------------------------------------- the map */
+
+/* PM-MinED token map (arXiv 2410.17599, section 3.3): from each host token to a delta token. */
+typedef struct cmc_map cmc_map;
+
+typedef enum cmc_map_rule {
+    CMC_RULE_DEFAULT = 0,   /* bytes and roles; equal vocabularies map by identity */
+    CMC_RULE_REFERENCE      /* the public code's rule on spellings, bit for bit */
+} cmc_map_rule;
+
+typedef enum cmc_map_how {
+    CMC_HOW_NONE = 0, CMC_HOW_ROLE, CMC_HOW_BYTE, CMC_HOW_EXACT, CMC_HOW_PREFIX, CMC_HOW_OVERRIDE
+} cmc_map_how;
+
+typedef struct cmc_map_counts {
+    int32_t n_host, n_delta;
+    int32_t role, byte, exact, prefix, override_, none;
+    bool identity;
+    double seconds;
+} cmc_map_counts;
+
+CMC_API cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, cmc_map **out, cmc_error *err);
+CMC_API void cmc_map_free(cmc_map *m);
+/* The delta token of a host token (-1: none), how it was found, and its distance (default rule: bytes; reference:
+ * characters). `how` and `distance` may be NULL. */
+CMC_API int32_t cmc_map_get(const cmc_map *m, int32_t host_id, cmc_map_how *how, int32_t *distance);
+CMC_API void cmc_map_counts_get(const cmc_map *m, cmc_map_counts *out);
+/* The reference's "one2one" form: a JSON list of n_host delta ids, -1 for none. `delta_size` checks the ids read. */
+CMC_API cmc_status cmc_map_import(const char *path, int32_t host_size, int32_t delta_size, cmc_map **out, cmc_error *err);
+CMC_API cmc_status cmc_map_export(const cmc_map *m, const char *path, cmc_error *err);
+
+/* --------------------------------------------------------------------------------------------- files, models */
+
+typedef struct cmc_type_count { const char *type; uint64_t tensors, params, bytes; } cmc_type_count;
+
+typedef struct cmc_alpha_entry {
+    char host_hash[40];          /* hex, as cmc_model_hash gives */
+    char host_name[128];
+    double alpha, gain;          /* gain: held-out nats per token saved at that alpha */
+} cmc_alpha_entry;
+
+/* What a delta's file says of itself (the `cmc.*` keys). */
+typedef struct cmc_delta_info {
+    uint32_t format_version;
+    char host_template[32], delta_template[32];
+    double alpha;                /* for a host that is not in the table */
+    size_t n_alphas;
+    const cmc_alpha_entry *alphas;
+    char trained_host[128], trained_host_hash[40], data_hash[40], objective[32];
+    uint64_t steps, seed;
+    double gain;
+} cmc_delta_info;
+
+/* What `cmc inspect` shows, read from the header alone. */
+typedef struct cmc_file_info cmc_file_info;
+CMC_API cmc_status cmc_file_info_open(const char *path, cmc_file_info **out, cmc_error *err);
+CMC_API void cmc_file_info_free(cmc_file_info *fi);
+CMC_API const char *cmc_file_info_arch(const cmc_file_info *fi);
+CMC_API const char *cmc_file_info_name(const cmc_file_info *fi);
+CMC_API uint64_t cmc_file_info_params(const cmc_file_info *fi);
+CMC_API uint64_t cmc_file_info_bytes(const cmc_file_info *fi);
+CMC_API const cmc_type_count *cmc_file_info_types(const cmc_file_info *fi, size_t *n);
+CMC_API const cmc_delta_info *cmc_file_info_delta(const cmc_file_info *fi); /* NULL: not a delta */
+CMC_API const cmc_vocab *cmc_file_info_vocab(const cmc_file_info *fi);      /* NULL: the file holds none */
+CMC_API int32_t cmc_file_info_context(const cmc_file_info *fi);
+CMC_API int32_t cmc_file_info_layers(const cmc_file_info *fi);
+CMC_API int32_t cmc_file_info_embd(const cmc_file_info *fi);
+
+/* A model: immutable, memory-mapped, shared by its sessions. A delta is an ordinary model with `cmc.*` keys. */
+typedef struct cmc_model cmc_model;
+CMC_API cmc_status cmc_model_open(cmc_runtime *rt, const char *path, cmc_model **out, cmc_error *err);
+CMC_API void cmc_model_free(cmc_model *m);
+CMC_API cmc_runtime *cmc_model_runtime(const cmc_model *m);
+CMC_API const char *cmc_model_path(const cmc_model *m);
+CMC_API const char *cmc_model_name(const cmc_model *m);
+CMC_API const cmc_vocab *cmc_model_vocab(const cmc_model *m);
+CMC_API const cmc_delta_info *cmc_model_delta_info(const cmc_model *m);
+CMC_API int32_t cmc_model_n_vocab(const cmc_model *m);
+CMC_API int32_t cmc_model_n_embd(const cmc_model *m);
+CMC_API int32_t cmc_model_n_ctx(const cmc_model *m);       /* what it was trained for */
+CMC_API uint64_t cmc_model_params(const cmc_model *m);
+CMC_API uint64_t cmc_model_bytes(const cmc_model *m);      /* weights, as stored */
+/* 32 hex digits over the header and samples of every tensor: the same file gives the same digits anywhere. */
+CMC_API const char *cmc_model_hash(const cmc_model *m);
+
+/* -------------------------------------------------------------------------------------------------- sessions */
+
+/* One timeline over a model: the KV cache of a sequence of ids. */
+typedef struct cmc_session cmc_session;
+
+/* n_ctx 0: the model's own. CMC_E_RANGE where n_ctx is more than the model's; CMC_E_NOMEM, before anything is touched,
+ * where the cache does not fit in the memory that is free. The cache grows as it is used. */
+CMC_API cmc_status cmc_session_new(cmc_model *m, int32_t n_ctx, cmc_session **out, cmc_error *err);
+CMC_API cmc_status cmc_session_fork(const cmc_session *s, cmc_session **out, cmc_error *err);
+CMC_API void cmc_session_free(cmc_session *s);
+CMC_API cmc_model *cmc_session_model(const cmc_session *s);
+CMC_API int32_t cmc_session_n_ctx(const cmc_session *s);
+/* Makes ids[0..n) the sequence: keeps the common prefix that is evaluated, crops the rest, notes what is pending. At
+ * least one token stays pending where n > 0 (so that its row can be asked for). CMC_E_RANGE where n > n_ctx. */
+CMC_API cmc_status cmc_session_sync(cmc_session *s, const int32_t *ids, size_t n, cmc_error *err);
+CMC_API cmc_status cmc_session_append(cmc_session *s, int32_t id, cmc_error *err);
+CMC_API size_t cmc_session_length(const cmc_session *s);   /* evaluated and pending */
+CMC_API size_t cmc_session_pending(const cmc_session *s);
+
+typedef enum cmc_want { CMC_WANT_NONE = 0, CMC_WANT_LOGITS, CMC_WANT_HIDDEN } cmc_want;
+
+typedef struct cmc_eval_item {
+    cmc_session *session;
+    cmc_want want;
+    size_t n_rows;      /* the last n_rows pending positions give a row each; at most pending */
+    float *out;         /* caller's [n_rows][n_vocab] logits or [n_rows][n_embd] final-norm hidden states */
+} cmc_eval_item;
+
+/* Evaluates every item's pending tokens as one batch. All sessions belong to `m`, none twice. In exact mode the results do
+ * not depend on what else is in the batch. On failure the sessions keep their pending tokens. */
+CMC_API cmc_status cmc_eval(cmc_model *m, const cmc_eval_item *items, size_t n_items, cmc_error *err);
+/* logits[n_rows][n_vocab] from hidden[n_rows][n_embd], as cmc_eval would have given. */
+CMC_API cmc_status cmc_model_logits(cmc_model *m, const float *hidden, size_t n_rows, float *logits, cmc_error *err);
+
+/* ------------------------------------------------------------------------------------------ prompts, records */
+
+typedef enum cmc_template {
+    CMC_TMPL_AUTO = 0,   /* the model file's own where it is recognised, else plain */
+    CMC_TMPL_PLAIN, CMC_TMPL_CHATML, CMC_TMPL_LLAMA2, CMC_TMPL_LLAMA3, CMC_TMPL_GEMMA, CMC_TMPL_MISTRAL,
+    CMC_TMPL_ALPACA, CMC_TMPL_VICUNA, CMC_TMPL_ZEPHYR,
+    CMC_TMPL_RAW         /* the user's text as it stands */
+} cmc_template;
+
+CMC_API const char *cmc_template_name(cmc_template t);
+CMC_API cmc_status cmc_template_parse(const char *name, cmc_template *out, cmc_error *err);
+/* AUTO resolved for a vocabulary; anything else is returned as it is. */
+CMC_API cmc_template cmc_template_resolve(cmc_template t, const cmc_vocab *v);
+
+typedef enum cmc_role { CMC_SYSTEM = 0, CMC_USER, CMC_ASSISTANT } cmc_role;
+typedef struct cmc_message { cmc_role role; char *text; size_t len; } cmc_message;
+
+/* One record of data: either a bare text, or messages of which every assistant turn is a response. */
+typedef struct cmc_record {
+    long line;               /* where it stood, from 1 */
+    char *text; size_t text_len;   /* NULL where the record has messages */
+    cmc_message *messages; size_t n_messages;
+} cmc_record;
+typedef struct cmc_records { cmc_record *v; size_t n, cap; char hash[40]; } cmc_records;
+
+/* Reads JSONL or a JSON list of {"instruction","input","output"}, {"question","answer"}, {"prompt","response"},
+ * {"messages":[{"role","content"}]}, {"text"}. A bad line is named by number. The response part may be missing where
+ * `need_response` is false. Appends to `out`; `hash` covers all that was read so far. */
+CMC_API cmc_status cmc_records_read(const char *path, bool need_response, cmc_records *out, cmc_error *err);
+CMC_API void cmc_records_free(cmc_records *r);
+
+/* A record rendered and tokenised for one vocabulary. */
+typedef struct cmc_span {        /* one response */
+    size_t first, n;             /* ids[first .. first+n): the response's tokens; the last is the end token where there is one */
+    size_t text_off, text_len;   /* the response's bytes in `text` (for PLAIN with its leading space) */
+} cmc_span;
+typedef struct cmc_rendered {
+    cmc_ids ids;
+    cmc_span *spans; size_t n_spans;
+    char *text; size_t text_len; /* the responses' bytes, one after the other */
+} cmc_rendered;
+/* The one function that renders, tokenises, masks and aligns (design, contract 6). A {"text"} record gives one span from
+ * ids[1] on. A record whose last turn is the user's gets the opening of an answer and no span for it. `special`: control
+ * token spellings in the record's own text become tokens. */
+CMC_API cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special, cmc_rendered *out, cmc_error *err);
+CMC_API void cmc_rendered_free(cmc_rendered *r);
+
+/* -------------------------------------------------------------------------------------------------- steering */
+
+/* A host and the deltas that steer it: models, maps, strengths. Set up once, then used by streams and scores. */
+typedef struct cmc_steering cmc_steering;
+
+typedef struct cmc_steering_opts {
+    cmc_template host_template;
+    bool unmapped_raw;          /* C_k = C = 0: the reference's behaviour, for comparison (design, contract 4) */
+    bool special;               /* parse control tokens in the user's text */
+} cmc_steering_opts;
+
+CMC_API cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *opts, cmc_steering **out, cmc_error *err);
+CMC_API void cmc_steering_free(cmc_steering *st);
+/* Adds a delta. alpha NaN: the one stored for this host, else the stored default, else 1. `map` NULL: built here by the
+ * default rule. `t` AUTO: the template stored in the delta, else the delta file's own. */
+CMC_API cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double alpha, const cmc_map *map, cmc_template t, cmc_error *err);
+CMC_API size_t cmc_steering_n_deltas(const cmc_steering *st);
+CMC_API double cmc_steering_alpha(const cmc_steering *st, size_t k);
+CMC_API cmc_status cmc_steering_set_alpha(cmc_steering *st, size_t k, double alpha, cmc_error *err);
+CMC_API const cmc_map *cmc_steering_map(const cmc_steering *st, size_t k);
+CMC_API cmc_template cmc_steering_template(const cmc_steering *st); /* the host's, resolved */
+
+/* The arithmetic alone (design, contract 4): logits[n_host] in place, from delta_logits[k][n_delta_k]; a NULL row or an
+ * alpha of 0 leaves that delta out. */
+CMC_API cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float *const *delta_logits, cmc_error *err);
+
+typedef struct cmc_sampling {
+    double temperature;      /* 0: greedy */
+    int32_t top_k;           /* 0: off */
+    double top_p;            /* 1: off */
+    double min_p;            /* 0: off */
+    double repeat_penalty;   /* 1: off */
+    int32_t repeat_last_n;   /* how far back it looks */
+    uint64_t seed;
+} cmc_sampling;
+CMC_API cmc_sampling cmc_sampling_defaults(void);  /* greedy, penalties off, seed 0 */
+
+/* One text being generated. */
+typedef struct cmc_stream cmc_stream;
+
+typedef enum cmc_stop { CMC_STOP_NONE = 0, CMC_STOP_EOS, CMC_STOP_LENGTH, CMC_STOP_STRING } cmc_stop;
+
+typedef struct cmc_stream_opts {
+    bool unsteered;           /* leave every delta out */
+    int32_t n_ctx;            /* host context, 0: the model's */
+    int32_t max_tokens;       /* at most this many new tokens; <0: as many as fit */
+    bool ignore_end;          /* end tokens are text like any other (benchmarks) */
+    cmc_sampling sampling;
+    const char *const *stop;  /* stop strings, not part of the text */
+    size_t n_stop;
+} cmc_stream_opts;
+
+/* Renders the record's prompt for host and deltas. Nothing is evaluated until the first step. */
+CMC_API cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
+/* Another stream with the same prompt that shares the host's evaluated prefix (the prompt is evaluated now if it was not). */
+CMC_API cmc_status cmc_stream_fork(cmc_stream *s, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
+CMC_API void cmc_stream_free(cmc_stream *s);
+/* One token for every stream that is not stopped, evaluated as a batch. */
+CMC_API cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err);
+CMC_API cmc_stop cmc_stream_stopped(const cmc_stream *s);
+/* The response so far: whole UTF-8 characters only, less what may yet turn out to be a stop string; all of it once stopped. */
+CMC_API const char *cmc_stream_text(const cmc_stream *s, size_t *len);
+CMC_API const int32_t *cmc_stream_ids(const cmc_stream *s, size_t *n);        /* new tokens, the end token included */
+CMC_API size_t cmc_stream_prompt_tokens(const cmc_stream *s);
+/* Why the text differs from what was hoped, e.g. that the delta's context was cut; NULL if there is nothing to say. */
+CMC_API const char *cmc_stream_note(const cmc_stream *s);
+typedef struct cmc_stream_timing { double prefill_seconds, decode_seconds; size_t decode_steps; } cmc_stream_timing;
+CMC_API void cmc_stream_timing_get(const cmc_stream *s, cmc_stream_timing *out);
+
+/* Teacher-forced log-probabilities of a record's response tokens. */
+typedef struct cmc_score {
+    cmc_ids ids;              /* the rendered record */
+    size_t n;                 /* scored tokens */
+    uint32_t *pos;            /* [n]: the token's index in ids */
+    float *logprob;           /* [n_alphas][n]: steered, a block per alpha set */
+    float *host_logprob;      /* [n]: unsteered */
+    uint8_t *end;             /* [n]: 1 for an end token, which has no bytes */
+    size_t bytes;             /* of the scored tokens */
+} cmc_score;
+/* Scores under several strengths at once: alphas[n_sets][n_deltas]; n_sets 0 or no deltas: the steering's own alphas,
+ * one set. At every response token the delta sees its own rendering of the prompt and the bytes of the response so far
+ * (design, contract 5), exactly as when generating. */
+CMC_API cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets, cmc_score *out, cmc_error *err);
+CMC_API void cmc_score_free(cmc_score *s);
+
+/* -------------------------------------------------------------------------------------------------- training */
+
+typedef struct cmc_train_opts {
+    const char *host_path;              /* the frozen host; the delta takes over its vocabulary */
+    const char *const *data; size_t n_data;
+    const char *out_path;
+    const char *init_path;              /* NULL: random start */
+    const char *checkpoint_path;        /* NULL: out_path with ".ckpt" */
+    const char *cache_dir;              /* host states; NULL: beside the checkpoint */
+    const char *log_path;               /* JSONL log, NULL: none */
+    const char *const *alpha_hosts; size_t n_alpha_hosts;  /* further hosts, for the alpha search only */
+    cmc_template host_template, delta_template;
+    int32_t n_embd, n_layer, n_head, n_head_kv, n_ff;       /* the delta's shape; 0: defaults */
+    int32_t max_len;                    /* tokens in a record, longer ones are left out and counted */
+    int32_t batch;                      /* records in a step */
+    int32_t epochs;
+    int64_t max_steps;                  /* <=0: epochs decide */
+    double lr, warmup, min_lr, beta1, beta2, eps, weight_decay, clip;  /* warmup: share of all steps; min_lr: share of lr */
+    double alpha;                       /* strength while training */
+    double held_out;                    /* share of records held out */
+    int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch); scores without gain before it stops */
+    int32_t checkpoint_every;           /* steps; 0: as eval_every */
+    bool resume;
+    bool fresh;                         /* a checkpoint that is there is ignored and replaced */
+    uint64_t seed;
+    const char *save_type;              /* "f32", "f16" or "q8_0" */
+} cmc_train_opts;
+CMC_API cmc_train_opts cmc_train_defaults(void);
+
+typedef struct cmc_train_progress {
+    const char *phase;                  /* "host states", "train", "alpha" */
+    int64_t step, steps; double epoch;
+    double loss, lr, grad_norm, tokens_per_second, seconds_left;
+    double held_out, held_out_host, best;   /* NaN where not known yet */
+    uint64_t memory;
+    bool is_eval;
+} cmc_train_progress;
+/* Called after every step; return false to stop cleanly (a checkpoint is written first). */
+typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
+
+typedef struct cmc_train_result {
+    int64_t steps; uint64_t params, tokens;
+    size_t records, records_held_out, records_left_out;
+    double held_out_host, held_out_steered, alpha, seconds;
+    bool resumed, finished;
+} cmc_train_result;
+CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user, cmc_train_result *out, cmc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,26 @@
+/* y = W x for weights as stored: the one place that chooses between integer dots, BLAS and the exact path. */
+#ifndef CMC_RUNTIME_MATMUL_H
+#define CMC_RUNTIME_MATMUL_H
+#include "base/gguf.h"
+#include "runtime/runtime.h"
+
+typedef struct weight {
+    uint32_t type;
+    size_t n_in, n_out;          /* n_out rows of n_in elements */
+    const uint8_t *data;         /* rows one after the other, row_bytes apart */
+    size_t row_bytes;
+} weight;
+
+/* From a tensor; checks that it is [n_in, n_out] and of a type that is read. */
+cmc_status weight_from_tensor(const gguf_tensor *t, size_t n_in, size_t n_out, const char *file, weight *out, cmc_error *err);
+void weight_row(const weight *w, size_t row, float *out);        /* decoded, n_in floats */
+
+/* Scratch that a thread needs; grown as needed, owned by the caller (one for a model). */
+typedef struct matmul_work { void *buf; size_t size; } matmul_work;
+void matmul_work_free(matmul_work *w);
+
+/* Y[t][n_out] (row stride ldy floats) = X[t][n_in] (stride ldx) times W^T, for n_w weights that share X: outs[i] gets W[i].
+ * Uses all of rt's threads. Exact mode: each output is one fixed-order float dot whatever t is. */
+typedef struct matmul_out { const weight *w; float *y; size_t ldy; } matmul_out;
+cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx, size_t t, const matmul_out *outs, size_t n_w, cmc_error *err);
+#endif

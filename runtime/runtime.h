@@ -1,0 +1,12 @@
+/* The runtime object: threads, numerics, BLAS. */
+#ifndef CMC_RUNTIME_RUNTIME_H
+#define CMC_RUNTIME_RUNTIME_H
+#include "base/pool.h"
+#include "runtime/blas.h"
+
+struct cmc_runtime {
+    cmc_pool *pool;
+    blas *blas;
+    bool exact;
+};
+#endif

@@ -1,0 +1,12 @@
+/* From logits to a token. */
+#ifndef CMC_RUNTIME_SAMPLER_H
+#define CMC_RUNTIME_SAMPLER_H
+#include "base/error.h"
+
+typedef struct sampler sampler;
+cmc_status sampler_new(const cmc_sampling *opts, int32_t n_vocab, sampler **out, cmc_error *err);
+void sampler_free(sampler *s);
+/* Picks a token; `recent` are the last n ids of the text (for the repetition penalty). Changes `logits`. The same seed,
+ * logits and history give the same token everywhere. Ties: the lowest id. */
+int32_t sampler_pick(sampler *s, float *logits, const int32_t *recent, size_t n);
+#endif
