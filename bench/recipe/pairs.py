@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""The text work of the instruct recipe (see instruct.sh): makes prompts, cleans what the model wrote, splits it.
+
+    pairs.py questions OPENINGS N            -> JSONL of {"text": an opened user turn}
+    pairs.py answers RAW_QUESTIONS           -> JSONL of chat prompts for the questions that are whole
+    pairs.py pairs RAW_ANSWERS TRAIN TEST N  -> cleaned, de-duplicated {"instruction","output"}; the last N distinct are TEST
+"""
+import json
+import re
+import sys
+
+SYSTEM = "Answer in a few short sentences."
+OPEN = "<|im_start|>user\n"
+
+
+def lines(path):
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f if line.strip()]
+
+
+def questions(openings, n):
+    """Every opening in turn, n in all: the model goes on from it with another seed each time."""
+    words = [w.rstrip("\n") for w in open(openings, encoding="utf-8")]
+    for i in range(n):
+        print(json.dumps({"text": OPEN + words[i % len(words)]}))
+
+
+def shingles(text, k):
+    words = re.findall(r"\w+", text.lower())
+    return {" ".join(words[i:i + k]) for i in range(max(1, len(words) - k + 1))}
+
+
+class Seen:
+    """Near duplicates by the share of word k-grams that a text has in common with one seen before (Jaccard)."""
+
+    def __init__(self, k, limit):
+        self.k, self.limit, self.sets, self.index = k, limit, [], {}
+
+    def near(self, text):
+        s = shingles(text, self.k)
+        counts = {}
+        for g in s:
+            for i in self.index.get(g, ()):
+                counts[i] = counts.get(i, 0) + 1
+        if any(c / (len(s) + len(self.sets[i]) - c) > self.limit for i, c in counts.items()):
+            return True
+        for g in s:
+            self.index.setdefault(g, []).append(len(self.sets))
+        self.sets.append(s)
+        return False
+
+
+def repetitive(text):
+    words = re.findall(r"\w+", text.lower())
+    grams = [tuple(words[i:i + 4]) for i in range(len(words) - 3)]
+    return len(grams) > 8 and len(set(grams)) / len(grams) < 0.8
+
+
+def whole_question(q):
+    return (4 <= len(q.split()) <= 50 and re.search(r'[.?!"]$', q) and q.count('"') % 2 == 0 and
+            not re.search(r"[`{}\\|<>#*]|https?:|\bcode\b|\bPython\b", q) and q.isprintable() and not repetitive(q))
+
+
+def answers(raw):
+    seen = Seen(3, 0.4)
+    for r in lines(raw):
+        q = (r["prompt"][len(OPEN):] + r["text"]).strip()
+        if r["stop"] in ("eos", "stop") and whole_question(q) and not seen.near(q):
+            print(json.dumps({"messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": q}]},
+                             ensure_ascii=False))
+
+
+def whole_answer(a):
+    return (2 <= len(a.split()) and re.search(r'[.!?"\')]$', a) and a.count('"') % 2 == 0 and a.count("(") == a.count(")") and
+            not re.search(r"```|https?:|\bas an AI\b|[<>|\\{}]", a, re.I) and not repetitive(a) and
+            all(c.isprintable() or c == "\n" for c in a))
+
+
+def pairs(raw, train, test, n_test):
+    out, seen = [], Seen(5, 0.25)
+    for r in lines(raw):
+        q, a = r["messages"][-1]["content"], r["text"].strip()
+        if r["stop"] in ("eos", "stop") and whole_answer(a) and not seen.near(a):
+            out.append({"instruction": q, "output": a})
+    for path, part in ((train, out[:-n_test]), (test, out[-n_test:])):
+        with open(path, "w", encoding="utf-8") as f:
+            f.writelines(json.dumps(p, ensure_ascii=False) + "\n" for p in part)
+    print(f"{len(out) - n_test} pairs in {train}, {n_test} in {test}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    verb, args = sys.argv[1], sys.argv[2:]
+    if verb == "questions":
+        questions(args[0], int(args[1]))
+    elif verb == "answers":
+        answers(args[0])
+    elif verb == "pairs":
+        pairs(args[0], args[1], args[2], int(args[3]))
+    else:
+        sys.exit(__doc__)
