@@ -62,7 +62,7 @@ void cmc_file_unmap(cmc_file *f) {
     if (f == NULL) {
         return;
     }
-    if (f->data != NULL) {
+    if (f->data != NULL && !f->borrowed) {
         munmap((void *)(uintptr_t)f->data, f->size);
     }
     free(f->path);

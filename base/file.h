@@ -3,7 +3,10 @@
 #define CMC_BASE_FILE_H
 #include "cmc.h"
 
-typedef struct cmc_file { const uint8_t *data; size_t size; char *path; } cmc_file;
+typedef struct cmc_file {
+    const uint8_t *data; size_t size; char *path;
+    bool borrowed;   /* data is the caller's memory, not a map */
+} cmc_file;
 
 /* Maps a regular file read-only (an empty one gives size 0). Directories, pipes and missing files are refused by name. */
 cmc_status cmc_file_map(const char *path, cmc_file *out, cmc_error *err);
