@@ -1,0 +1,89 @@
+/* What the files of the quantised kernels share: the layout of activations, one group of weights, and the table of kernels
+ * that each instruction set fills. */
+#ifndef CMC_RUNTIME_QUANT_IMPL_H
+#define CMC_RUNTIME_QUANT_IMPL_H
+#include "runtime/quant.h"
+
+#include <string.h>
+
+/* Every block format is read in groups of 32 elements; a super-block (the K types, IQ4_XS) holds 8 groups. */
+enum { QUANT_GROUP = 32, QUANT_SUPER = 256, QUANT_SUPER_GROUPS = 8 };
+
+/* Quantised activations of n elements, G = n / 32 groups: int8 q[n], then float d[G], s[G], s0[G], s1[G].
+ * x ~ d * q; s0, s1 = d * (sum of q over the group's first, second 16), s = d * (sum over all 32). */
+typedef struct quant_act {
+    const int8_t *q;
+    const float *d, *s, *s0, *s1;
+} quant_act;
+
+static inline quant_act quant_act_view(const void *act, size_t n) {
+    size_t groups = n / QUANT_GROUP;
+    const float *d = (const float *)(const void *)((const char *)act + n);
+    return (quant_act){.q = act, .d = d, .s = d + groups, .s0 = d + 2 * groups, .s1 = d + 3 * groups};
+}
+
+/* Below this a group's largest magnitude counts as 0: its reciprocal would overflow. */
+#define QUANT_ACT_TINY 1e-30f
+
+/* One group of weights: w[i] = a[i / 16] * q[i] + m[i / 16]. A type without minimum has m = -0, which adds nothing to
+ * any float, -0 included. */
+typedef struct quant_group {
+    int8_t q[QUANT_GROUP];
+    float a[2], m[2];
+} quant_group;
+
+/* Group g of a row of a block type (not F32, F16, BF16). */
+void quant_group_load(uint32_t type, const uint8_t *row, size_t g, quant_group *out);
+
+/* The 16 values of IQ4_NL and IQ4_XS. */
+extern const int8_t quant_iq4_values[16];
+
+static inline uint16_t quant_le16(const uint8_t *p) {
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint32_t quant_le32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* Rows against columns: out[c * out_stride + r] for r < n_rows, c < n_cols. */
+typedef struct quant_dot_args {
+    const uint8_t *rows;
+    size_t row_stride;        /* bytes */
+    size_t n_rows;
+    const uint8_t *acts;      /* quantised activations, or floats (quant_dot_uses_act) */
+    size_t act_stride;        /* bytes */
+    size_t n_cols;
+    size_t n;                 /* elements of a row */
+    float *out;
+    size_t out_stride;        /* floats between columns */
+} quant_dot_args;
+
+/* The kernels of one instruction set. To add one: a file with such a table, and a line in quant_kernels_best.
+ * Decoding, act_row, and the exact dots give the same bits in all of them. Each result of `dot` depends on its row and
+ * column alone, not on how many of them a call has. */
+typedef struct quant_kernels {
+    const char *isa;
+    void (*decode_row)(uint32_t type, const void *row, float *out, size_t n);
+    void (*act_row)(const float *x, void *act, size_t n);
+    void (*dot)(uint32_t type, const quant_dot_args *a);
+    /* out[c * out_stride] = quant_dot_exact(row, cols + c * col_stride): float columns, strides in floats. */
+    void (*dot_exact)(const float *row, const float *cols, size_t col_stride, size_t n, size_t n_cols, float *out,
+                      size_t out_stride);
+} quant_kernels;
+
+extern const quant_kernels quant_kernels_plain;
+/* NULL where the machine (or the build) does not have it. */
+const quant_kernels *quant_kernels_avx2(void);
+const quant_kernels *quant_kernels_best(void);
+
+/* The portable parts, which other tables may take over where they have nothing better. */
+void quant_act_row_plain(const float *x, void *act, size_t n);
+void quant_dot_rows_plain(uint32_t type, const quant_dot_args *a);
+void quant_dot_exact_plain(const float *row, const float *cols, size_t col_stride, size_t n, size_t n_cols, float *out,
+                           size_t out_stride);
+#endif
