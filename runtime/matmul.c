@@ -1,0 +1,192 @@
+/* y = W x: chooses between the exact dots, integer dots, and decoding tiles of rows for BLAS. */
+#include "runtime/matmul.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "runtime/quant_impl.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+    /* From so many columns on, decoding a tile once and multiplying it in float is faster than integer dots. Measured by
+     * bench/kernel_speed on a Zen 3 core for 576 x 576 to 262144 x 640. */
+    GEMM_MIN_COLS = 16,
+    GEMM_TILE_BYTES = 256 * 1024,   /* decoded rows, half of a core's L2 */
+    GEMM_TILE_ROWS_MAX = 256,
+    EXACT_TILE_ROWS = 16,
+    DOT_UNIT_BYTES = 8 * 1024,      /* of weights that a thread takes at a time */
+    DOT_UNIT_ROWS_MAX = 64,
+    DOT_COLS = 32                   /* columns that stay in the first-level cache beside a unit's rows */
+};
+
+cmc_status weight_from_tensor(const gguf_tensor *t, size_t n_in, size_t n_out, const char *file, weight *out, cmc_error *err) {
+    *out = (weight){0};
+    int len = t->name.n > 100 ? 100 : (int)t->name.n;
+    if (t->n_dims > 2 || t->ne[0] != n_in || (t->n_dims == 2 ? t->ne[1] : 1) != n_out)
+        return cmc_fail(err, CMC_E_FORMAT, "%s: tensor %.*s is %llu x %llu (%u dimensions), %zu x %zu would fit the model", file,
+                        len, t->name.s, (unsigned long long)t->ne[0], (unsigned long long)t->ne[1], t->n_dims, n_in, n_out);
+    if (!cmc_type_supported(t->type) || !t->data) {
+        const char *name = cmc_type_name(t->type);
+        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: tensor %.*s has type %s (number %u), which cmc does not read", file, len,
+                        t->name.s, name ? name : "unknown", t->type);
+    }
+    if (n_in % cmc_type_block(t->type) != 0)
+        return cmc_fail(err, CMC_E_FORMAT, "%s: tensor %.*s has rows of %zu elements, no multiple of the %zu in a %s block", file,
+                        len, t->name.s, n_in, cmc_type_block(t->type), cmc_type_name(t->type));
+    *out = (weight){.type = t->type, .n_in = n_in, .n_out = n_out, .data = t->data,
+                    .row_bytes = cmc_type_row_bytes(t->type, n_in)};
+    return CMC_OK;
+}
+
+void weight_row(const weight *w, size_t row, float *out) {
+    quant_decode_row(w->type, w->data + row * w->row_bytes, out, w->n_in);
+}
+
+void matmul_work_free(matmul_work *w) {
+    free(w->buf);
+    *w = (matmul_work){0};
+}
+
+/* One call, as its threads see it. They take units of rows from `next`; what a row gives depends on nothing else. */
+typedef struct matmul_job matmul_job;
+typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile);
+
+struct matmul_job {
+    const quant_kernels *kernels;
+    const blas *blas;
+    const matmul_out *outs;
+    size_t n_w;
+    const float *x;
+    size_t ldx, cols, n_in;
+    uint8_t *act;             /* [cols][act_stride] quantised activations, integer path */
+    size_t act_stride;
+    float *tiles;             /* [threads][tile_floats] decoded rows, the other paths */
+    size_t tile_floats;
+    size_t unit_rows;
+    matmul_unit_fn unit;
+    atomic_size_t next;
+};
+
+static size_t units_of(const matmul_job *job, const matmul_out *o) {
+    return (o->w->n_out + job->unit_rows - 1) / job->unit_rows;
+}
+
+static void matmul_thread(void *arg, int t, int nt) {
+    (void)nt;
+    matmul_job *job = arg;
+    float *tile = job->tiles ? job->tiles + (size_t)t * job->tile_floats : NULL;
+    size_t i = 0, before = 0;   /* units of the outs before i */
+    for (;;) {
+        size_t u = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
+        while (i < job->n_w && u - before >= units_of(job, &job->outs[i]))
+            before += units_of(job, &job->outs[i++]);
+        if (i == job->n_w)
+            return;
+        size_t row = (u - before) * job->unit_rows, left = job->outs[i].w->n_out - row;
+        job->unit(job, &job->outs[i], row, left < job->unit_rows ? left : job->unit_rows, tile);
+    }
+}
+
+static void decode_tile(const matmul_job *job, const weight *w, size_t row, size_t rows, float *tile) {
+    for (size_t r = 0; r < rows; r++)
+        job->kernels->decode_row(w->type, w->data + (row + r) * w->row_bytes, tile + r * w->n_in, w->n_in);
+}
+
+static void unit_exact(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
+    decode_tile(job, o->w, row, rows, tile);
+    for (size_t c = 0; c < job->cols; c += 4) {
+        size_t n = job->cols - c < 4 ? job->cols - c : 4;
+        for (size_t r = 0; r < rows; r++)
+            job->kernels->dot_exact(tile + r * job->n_in, job->x + c * job->ldx, job->ldx, job->n_in, n,
+                                    o->y + c * o->ldy + row + r, o->ldy);
+    }
+}
+
+static void unit_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
+    decode_tile(job, o->w, row, rows, tile);
+    blas_gemm(job->blas, false, false, job->cols, rows, job->n_in, 1, job->x, job->ldx, tile, job->n_in, 0, o->y + row, o->ldy);
+}
+
+static void unit_dot(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
+    (void)tile;
+    const weight *w = o->w;
+    bool quantised = quant_dot_uses_act(w->type);
+    const uint8_t *acts = quantised ? job->act : (const uint8_t *)(const void *)job->x;
+    size_t stride = quantised ? job->act_stride : job->ldx * sizeof(float);
+    for (size_t c = 0; c < job->cols; c += DOT_COLS) {
+        quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows,
+                            .acts = acts + c * stride, .act_stride = stride,
+                            .n_cols = job->cols - c < DOT_COLS ? job->cols - c : DOT_COLS, .n = job->n_in,
+                            .out = o->y + c * o->ldy + row, .out_stride = o->ldy};
+        job->kernels->dot(w->type, &a);
+    }
+}
+
+static size_t clamp_rows(size_t rows, size_t max) {
+    return rows < 1 ? 1 : rows > max ? max : rows;
+}
+
+/* The size of a unit depends on the shape alone: where a tile of BLAS's begins and ends may change its rounding. */
+static void choose_path(matmul_job *job, const cmc_runtime *rt) {
+    size_t max_row_bytes = 1;
+    for (size_t i = 0; i < job->n_w; i++)
+        if (job->outs[i].w->row_bytes > max_row_bytes)
+            max_row_bytes = job->outs[i].w->row_bytes;
+    if (rt->exact) {
+        job->unit = unit_exact;
+        job->unit_rows = EXACT_TILE_ROWS;
+    } else if (rt->blas && job->cols >= GEMM_MIN_COLS) {
+        job->unit = unit_gemm;
+        job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
+    } else {
+        job->unit = unit_dot;
+        job->unit_rows = clamp_rows(DOT_UNIT_BYTES / max_row_bytes / 4 * 4, DOT_UNIT_ROWS_MAX);
+    }
+}
+
+static bool any_uses_act(const matmul_job *job) {
+    for (size_t i = 0; i < job->n_w; i++)
+        if (quant_dot_uses_act(job->outs[i].w->type))
+            return true;
+    return false;
+}
+
+static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t threads, cmc_error *err) {
+    size_t floats = 0, act = 0;
+    if (job->unit != unit_dot) {
+        job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
+        floats = threads * job->tile_floats;
+    } else if (any_uses_act(job)) {
+        job->act_stride = quant_act_bytes(job->n_in);
+        act = job->cols * job->act_stride;
+    }
+    size_t need = floats * sizeof(float) + act;
+    if (need > work->size) {
+        matmul_work_free(work);
+        work->buf = cmc_alloc_aligned(need, 1);
+        if (!work->buf)
+            return cmc_fail_nomem(err, "scratch of a matrix product", need);
+        work->size = need;
+    }
+    job->tiles = floats ? work->buf : NULL;
+    job->act = act ? work->buf : NULL;
+    return CMC_OK;
+}
+
+cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx, size_t t, const matmul_out *outs, size_t n_w,
+                  cmc_error *err) {
+    if (t == 0 || n_w == 0)
+        return CMC_OK;
+    matmul_job job = {.kernels = quant_kernels_best(), .blas = rt->blas, .outs = outs, .n_w = n_w, .x = x, .ldx = ldx, .cols = t,
+                      .n_in = outs[0].w->n_in};
+    for (size_t i = 1; i < n_w; i++)
+        if (outs[i].w->n_in != job.n_in)
+            return cmc_fail(err, CMC_E_ARG, "matrices of %zu and %zu columns cannot share one input", job.n_in, outs[i].w->n_in);
+    choose_path(&job, rt);
+    CMC_TRY(reserve_work(&job, work, (size_t)cmc_pool_threads(rt->pool), err));
+    for (size_t c = 0; job.act && c < t; c++)
+        job.kernels->act_row(x + c * ldx, job.act + c * job.act_stride, job.n_in);
+    cmc_pool_run(rt->pool, matmul_thread, &job);
+    return CMC_OK;
+}

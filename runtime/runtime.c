@@ -1,0 +1,48 @@
+/* The runtime object: threads, numerics, BLAS. */
+#include "runtime/runtime.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "runtime/quant.h"
+
+#include <stdlib.h>
+
+cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err) {
+    *out = NULL;
+    cmc_runtime_opts o = opts ? *opts : (cmc_runtime_opts){0};
+    if (o.threads < 0)
+        return cmc_fail(err, CMC_E_ARG, "threads: %d is negative; 0 means one for each core", o.threads);
+    cmc_runtime *rt = cmc_calloc(1, sizeof *rt);
+    if (!rt)
+        return cmc_fail_nomem(err, "runtime", sizeof *rt);
+    cmc_status st = cmc_pool_new(o.threads, &rt->pool, err);
+    if (st != CMC_OK) {
+        free(rt);
+        return st;
+    }
+    rt->exact = o.exact;
+    rt->blas = o.exact ? NULL : blas_open();   /* exact: blas_gemm's plain loops, which sum in one order */
+    *out = rt;
+    return CMC_OK;
+}
+
+void cmc_runtime_free(cmc_runtime *rt) {
+    if (!rt)
+        return;
+    cmc_pool_free(rt->pool);
+    blas_close(rt->blas);
+    free(rt);
+}
+
+int cmc_runtime_threads(const cmc_runtime *rt) {
+    return cmc_pool_threads(rt->pool);
+}
+
+const char *cmc_runtime_blas_core(const cmc_runtime *rt) {
+    return blas_core(rt->blas);
+}
+
+const char *cmc_runtime_isa(const cmc_runtime *rt) {
+    (void)rt;   /* the kernels are the machine's, not the runtime's */
+    return quant_isa();
+}
