@@ -8,21 +8,38 @@ struct cmc_map {
     int32_t *to;          /* [n_host] delta id, or -1 */
     uint8_t *how;         /* [n_host] cmc_map_how */
     int32_t *distance;    /* [n_host] */
-    bool identity;
+    bool identity;        /* to[i] == i throughout and n_host == n_delta (says nothing of the vocabularies) */
     bool complete;        /* every host token is mapped */
     double seconds;
 };
+
+/* A map with every entry none. */
+cmc_status map_new(int32_t n_host, int32_t n_delta, cmc_map **out, cmc_error *err);
+void map_set(cmc_map *m, int32_t host_id, int32_t delta_id, cmc_map_how how, int32_t distance);
+/* Sets `identity` and `complete` once all entries stand. */
+void map_finish(cmc_map *m);
+/* map_reference.c: fills in the entries of the reference's rule. */
+cmc_status map_fill_reference(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, cmc_error *err);
+/* map_file.c: cmc_map_import from bytes that stay the caller's; `name` is what messages call them. */
+cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name, int32_t host_size, int32_t delta_size,
+                             cmc_map **out, cmc_error *err);
 
 /* Arithmetic of contract 4, plainly written (shift.c) and fast (shift_fast.c) with the same results up to rounding.
  * Adds the deltas' mapped, centred shifts to logits[n_host] in place.
  *   n: deltas; maps[k], alpha[k] (never 0), delta_logits[k][n_delta_k]
  *   raw: C_k = C = 0
- *   work: [2 * n_host] floats of scratch */
+ *   work: [2 * n_host] floats of scratch
+ * Host logits may be of any finite size, and -inf (a banned token, which stays -inf and weighs nothing); delta logits are
+ * finite. Where the host gives all of a delta's tokens no probability, that delta's C_k is 0. */
 typedef struct shift_in { const cmc_map *map; float alpha; const float *logits; } shift_in;
 void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
 void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
+
 /* Gradient of the steered cross-entropy for one target with one delta: ddelta[n_delta] += as in methods.md, given the
- * host's logits h[n_host] and the steered ones. */
+ * steered logits. The host's are not needed, and may be NULL: on the mapped tokens steered probability and host
+ * probability have the same sum, so q_i / P_M is the softmax of the steered logits over the mapped tokens alone. */
+void shift_transpose_plain(const cmc_map *m, float alpha, bool raw, const float *host_logits,
+                           const float *steered_logits, int32_t target, float *ddelta);
 void shift_transpose(const cmc_map *m, float alpha, bool raw, const float *host_logits, const float *steered_logits,
                      int32_t target, float *ddelta);
 #endif
