@@ -9,9 +9,6 @@
 #include <stdlib.h>
 
 enum {
-    /* From so many columns on, decoding a tile once and multiplying it in float is faster than integer dots. Measured by
-     * bench/kernel_speed on a Zen 3 core for 576 x 576 to 262144 x 640. */
-    GEMM_MIN_COLS = 16,
     GEMM_TILE_BYTES = 256 * 1024,   /* decoded rows, half of a core's L2 */
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
@@ -136,7 +133,7 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
     if (rt->exact) {
         job->unit = unit_exact;
         job->unit_rows = EXACT_TILE_ROWS;
-    } else if (rt->blas && job->cols >= GEMM_MIN_COLS) {
+    } else if (rt->blas && job->cols >= rt->gemm_min_cols) {
         job->unit = unit_gemm;
         job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
     } else {

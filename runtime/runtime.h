@@ -8,5 +8,6 @@ struct cmc_runtime {
     cmc_pool *pool;
     blas *blas;
     bool exact;
+    size_t gemm_min_cols;   /* from so many columns on, matmul decodes weights for BLAS rather than taking integer dots */
 };
 #endif
