@@ -6,7 +6,8 @@ set -u
 src=$(cd "$(dirname "$0")/.." && pwd)
 build=${1:-$src}
 san=${2:-}
-[ -n "$san" ] || { [ -d "$src/build/sanitize" ] && san=$src/build/sanitize; }
+[ -n "$san" ] || san=$src/build/sanitize
+[ -d "$san" ] || san=
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 passed=0 failed=0 skipped=0
@@ -83,6 +84,11 @@ export CMC_TEST_DATA="$src/tests/data"
 
 units "$build" ""
 program
+if "$src/tests/install.sh" "$build" "$tmp/host.gguf" "$tmp/delta.gguf" >"$tmp/log" 2>&1; then
+    passed=$((passed + 1)) && echo "ok   install and example"
+else
+    failed=$((failed + 1)) && echo "FAIL install and example" && tail -n 20 "$tmp/log" | sed 's/^/    /'
+fi
 if [ -n "$san" ]; then
     unset CMC_TEST_SMOLLM2 CMC_TEST_GEMMA
     export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
