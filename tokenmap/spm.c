@@ -1,0 +1,133 @@
+/* Tokenising with a SentencePiece vocabulary: libsentencepiece merges, the rest is done here. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "tokenmap/spm_pairs.h"
+#include "tokenmap/spm_shim.h"
+#include "tokenmap/spm_wire.h"
+#include "tokenmap/tok.h"
+
+/* libsentencepiece takes longer to load a large vocabulary than everything else about opening it, and maps and listings
+ * do not need it: it is loaded by the first call that tokenises, whichever thread makes it. The same for the pairs. */
+struct tok_spm {
+    pthread_mutex_t lock;
+    _Atomic(spm_shim *) shim;
+    _Atomic(spm_pairs *) pairs;
+    int32_t unk;              /* the model's unknown piece: not a token that is ever given */
+    bool byte_fallback;       /* all 256 byte tokens are there, so nothing is unknown */
+};
+
+cmc_status spm_new(cmc_vocab *v, cmc_error *err) {
+    v->spm = cmc_calloc(1, sizeof *v->spm);
+    if (v->spm == NULL) {
+        return cmc_fail_nomem(err, "a tokenizer", sizeof *v->spm);
+    }
+    pthread_mutex_init(&v->spm->lock, NULL);
+    return CMC_OK;
+}
+
+void spm_free(struct tok_spm *t) {
+    if (t != NULL) {
+        spm_shim_free(t->shim);
+        spm_pairs_free(t->pairs);
+        pthread_mutex_destroy(&t->lock);
+        free(t);
+    }
+}
+
+static cmc_status spm_load(const cmc_vocab *v, cmc_error *err) {
+    uint8_t *wire;
+    size_t size;
+    char msg[256];
+    CMC_TRY(spm_wire_write(v, &wire, &size, &v->spm->unk, &v->spm->byte_fallback, err));
+    spm_shim *shim = spm_shim_load(wire, size, msg, sizeof msg);
+    free(wire);
+    if (shim == NULL) {
+        return cmc_fail(err, CMC_E_FORMAT, "%s: libsentencepiece refuses the vocabulary: %s", v->path, msg);
+    }
+    atomic_store(&v->spm->shim, shim);
+    return CMC_OK;
+}
+
+static cmc_status spm_ready(const cmc_vocab *v, spm_shim **out, cmc_error *err) {
+    cmc_status st = CMC_OK;
+    *out = atomic_load(&v->spm->shim);
+    if (*out == NULL) {
+        pthread_mutex_lock(&v->spm->lock);
+        if (atomic_load(&v->spm->shim) == NULL) {
+            st = spm_load(v, err);
+        }
+        pthread_mutex_unlock(&v->spm->lock);
+        *out = atomic_load(&v->spm->shim);
+    }
+    return st;
+}
+
+typedef struct spm_sink {
+    const cmc_vocab *v;
+    const char *text;
+    cmc_ids *out;
+} spm_sink;
+
+/* Characters without a piece: as byte tokens where all their bytes have one, else as the unknown token. */
+static bool spm_emit_unknown(spm_sink *k, size_t begin, size_t end) {
+    const uint8_t *s = (const uint8_t *)k->text;
+    for (size_t i = begin, len; i < end; i += len) {
+        cmc_utf8_decode(s + i, end - i, &len);
+        bool bytes = true;
+        for (size_t j = i; j < i + len; j++) {
+            bytes = bytes && k->v->byte_token[s[j]] >= 0;
+        }
+        for (size_t j = i; bytes && j < i + len; j++) {
+            if (cmc_ids_push(k->out, k->v->byte_token[s[j]]) != CMC_OK) {
+                return false;
+            }
+        }
+        if (!bytes && k->v->unk >= 0 && cmc_ids_push(k->out, k->v->unk) != CMC_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool spm_emit(void *user, int id, size_t begin, size_t end) {
+    spm_sink *k = user;
+    if (id == k->v->spm->unk && !k->v->spm->byte_fallback) {
+        return spm_emit_unknown(k, begin, end);
+    }
+    return cmc_ids_push(k->out, id) == CMC_OK;
+}
+
+cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out, cmc_error *err) {
+    spm_shim *shim;
+    char msg[256];
+    CMC_TRY(spm_ready(v, &shim, err));
+    spm_sink sink = {v, s, out};
+    if (!spm_shim_encode(shim, s, n, !v->spm->byte_fallback, spm_emit, &sink, msg, sizeof msg)) {
+        return msg[0] == '\0' ? cmc_fail_nomem(err, "ids of a text", n)
+                              : cmc_fail(err, CMC_E_FORMAT, "%s: libsentencepiece cannot encode a text: %s", v->path, msg);
+    }
+    return CMC_OK;
+}
+
+cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t *out, cmc_error *err) {
+    spm_pairs *pairs = atomic_load(&v->spm->pairs);
+    if (pairs == NULL) {
+        pthread_mutex_lock(&v->spm->lock);
+        pairs = atomic_load(&v->spm->pairs);
+        if (pairs == NULL) {
+            pairs = spm_pairs_new(v);
+            atomic_store(&v->spm->pairs, pairs);
+        }
+        pthread_mutex_unlock(&v->spm->lock);
+    }
+    if (pairs == NULL) {
+        return cmc_fail_nomem(err, "pairs of characters", (size_t)v->n);
+    }
+    *out = spm_pairs_last_cut(pairs, s, n);
+    return CMC_OK;
+}
