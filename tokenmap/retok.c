@@ -1,0 +1,136 @@
+/* Text synchronisation: ids in two parts, those that nothing to come can change, and the rest, tokenised anew. */
+#include "tokenmap/retok.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "tokenmap/tok.h"
+
+struct retok {
+    const cmc_vocab *v;
+    uint8_t *text;
+    size_t n, cap;
+    size_t stable;            /* bytes that the first n_stable ids stand for, whatever follows */
+    cmc_ids ids, tail;        /* the ids last given; scratch */
+    size_t n_stable;
+    size_t known;             /* bytes that ids stand for: nothing to do while the whole text is as long */
+    uint64_t cost;
+};
+
+cmc_status retok_new(const cmc_vocab *v, retok **out, cmc_error *err) {
+    *out = cmc_calloc(1, sizeof **out);
+    if (*out == NULL) {
+        return cmc_fail_nomem(err, "a text", sizeof **out);
+    }
+    (*out)->v = v;
+    return CMC_OK;
+}
+
+cmc_status retok_fork(const retok *r, retok **out, cmc_error *err) {
+    CMC_TRY(retok_new(r->v, out, err));
+    retok *f = *out;
+    f->text = cmc_alloc(r->n, 1);
+    f->ids.v = cmc_alloc(r->ids.n, sizeof *f->ids.v);
+    if (f->text == NULL || f->ids.v == NULL) {
+        retok_free(f);
+        *out = NULL;
+        return cmc_fail_nomem(err, "a copy of a text", r->n);
+    }
+    if (r->n > 0) {
+        memcpy(f->text, r->text, r->n);
+    }
+    if (r->ids.n > 0) {
+        memcpy(f->ids.v, r->ids.v, r->ids.n * sizeof *f->ids.v);
+    }
+    f->n = f->cap = r->n;
+    f->ids.n = f->ids.cap = r->ids.n;
+    f->stable = r->stable;
+    f->n_stable = r->n_stable;
+    f->known = r->known;
+    f->cost = r->cost;
+    return CMC_OK;
+}
+
+void retok_free(retok *r) {
+    if (r != NULL) {
+        free(r->text);
+        cmc_ids_free(&r->ids);
+        cmc_ids_free(&r->tail);
+        free(r);
+    }
+}
+
+cmc_status retok_append(retok *r, const uint8_t *bytes, size_t n, cmc_error *err) {
+    void *text = r->text;
+    if (n > SIZE_MAX - r->n || !cmc_grow(&text, &r->cap, r->n + n, 1)) {
+        return cmc_fail_nomem(err, "a text", n);
+    }
+    r->text = text;
+    if (n > 0) {
+        memcpy(r->text + r->n, bytes, n);
+    }
+    r->n += n;
+    return CMC_OK;
+}
+
+bool retok_whole(const retok *r) {
+    return cmc_utf8_whole(r->text, r->n) == r->n;
+}
+
+/* Tokenises text[stable..whole) into tail: first what is certain, whose length in bytes and ids it gives, then the rest. */
+static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_ids, cmc_error *err) {
+    const char *s = (const char *)r->text + r->stable;
+    size_t n = whole - r->stable, done;
+    tok_opts opts = {.cont = true};
+    r->tail.n = 0;
+    if (r->v->model == VOCAB_SPM) {
+        CMC_TRY(spm_stable(r->v, (const uint8_t *)s, n, bytes, err));
+        CMC_TRY(tok_run(r->v, s, *bytes, opts, &r->tail, &done, err));
+    } else {
+        opts.open = true;
+        CMC_TRY(tok_run(r->v, s, n, opts, &r->tail, bytes, err));
+        opts.open = false;
+    }
+    *n_ids = r->tail.n;
+    CMC_TRY(tok_run(r->v, s + *bytes, n - *bytes, opts, &r->tail, &done, err));
+    r->cost += r->v->model == VOCAB_SPM ? n : n + (n - *bytes);
+    return CMC_OK;
+}
+
+cmc_status retok_ids(retok *r, const int32_t **ids, size_t *n, size_t *n_kept, cmc_error *err) {
+    size_t whole = cmc_utf8_whole(r->text, r->n), kept = r->ids.n;
+    if (whole != r->known) {
+        size_t bytes, n_ids;
+        CMC_TRY(retok_tail(r, whole, &bytes, &n_ids, err));
+        if (cmc_ids_reserve(&r->ids, r->n_stable + r->tail.n) != CMC_OK) {
+            return cmc_fail_nomem(err, "ids of a text", r->tail.n * sizeof *r->tail.v);
+        }
+        for (kept = r->n_stable; kept < r->ids.n && kept - r->n_stable < r->tail.n; kept++) {
+            if (r->ids.v[kept] != r->tail.v[kept - r->n_stable]) {
+                break;
+            }
+        }
+        if (r->tail.n > 0) {
+            memcpy(r->ids.v + r->n_stable, r->tail.v, r->tail.n * sizeof *r->tail.v);
+        }
+        r->ids.n = r->n_stable + r->tail.n;
+        r->n_stable += n_ids;
+        r->stable += bytes;
+        r->known = whole;
+    }
+    *ids = r->ids.v;
+    *n = r->ids.n;
+    *n_kept = kept;
+    return CMC_OK;
+}
+
+const uint8_t *retok_text(const retok *r, size_t *n) {
+    *n = r->n;
+    return r->text;
+}
+
+uint64_t retok_cost(const retok *r) {
+    return r->cost;
+}
