@@ -1,0 +1,56 @@
+/* Sequences one after the other, with the rows, targets and host states that their losses need. */
+#include "tinylm/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+cmc_status batch_new(size_t max_tokens, size_t max_seqs, batch *out, cmc_error *err)
+{
+    memset(out, 0, sizeof *out);
+    out->max_tokens = max_tokens;
+    out->max_seqs = max_seqs;
+    out->ids = cmc_alloc(max_tokens, sizeof *out->ids);
+    out->targets = cmc_alloc(max_tokens, sizeof *out->targets);
+    out->rows = cmc_alloc(max_tokens, sizeof *out->rows);
+    out->host = cmc_alloc(max_tokens, sizeof *out->host);
+    out->start = cmc_alloc(max_seqs + 1, sizeof *out->start);
+    if (!out->ids || !out->targets || !out->rows || !out->host || !out->start) {
+        batch_free(out);
+        return cmc_fail_nomem(err, "a batch", max_tokens * 32);
+    }
+    return CMC_OK;
+}
+
+void batch_free(batch *b)
+{
+    free(b->ids);
+    free(b->targets);
+    free(b->rows);
+    free(b->host);
+    free(b->start);
+    memset(b, 0, sizeof *b);
+}
+
+size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const size_t *index, size_t n)
+{
+    size_t tokens = 0, targets = 0, k = 0;
+    b->start[0] = 0;
+    for (; k < n && k < b->max_seqs; k++) {
+        const data_example *x = &d->v[index[k]];
+        if (x->n_delta > b->max_tokens - tokens) /* targets are at most as many: each has a row of its own */
+            break;
+        memcpy(b->ids + tokens, x->delta_ids, x->n_delta * sizeof *b->ids);
+        for (size_t i = 0; i < x->n_targets; i++, targets++) {
+            b->targets[targets] = x->targets[i];
+            b->rows[targets] = tokens + x->delta_row[i];
+            b->host[targets] = cache->rows + (x->first_row + i) * cache->row_bytes;
+        }
+        tokens += x->n_delta;
+        b->start[k + 1] = tokens;
+    }
+    b->b = (net_batch){.ids = b->ids, .start = b->start, .rows = b->rows, .targets = b->targets, .host = b->host,
+                       .n_tokens = tokens, .n_seqs = k, .n_targets = targets};
+    return k;
+}

@@ -1,0 +1,44 @@
+/* Training data: records rendered for the host and the delta, targets aligned, a part held out. */
+#ifndef CMC_TINYLM_DATA_H
+#define CMC_TINYLM_DATA_H
+#include "base/error.h"
+
+typedef struct data_example {
+    size_t record;            /* index into the records */
+    long line;
+    /* Inputs only: what comes after the last predicting row is dropped. */
+    int32_t *host_ids, *delta_ids; size_t n_host, n_delta;
+    int32_t *targets;         /* [n_targets] */
+    uint32_t *host_row, *delta_row;   /* [n_targets] position whose state predicts the target, ascending */
+    size_t n_targets;
+    size_t first_row;         /* targets of the examples before this one */
+} data_example;
+
+typedef struct data_set {
+    cmc_records records;
+    data_example *v; size_t n;
+    size_t *train, n_train;   /* indices of examples, in file order */
+    size_t *held, n_held;
+    size_t n_targets;         /* of all examples */
+    size_t too_long, no_response;    /* records left out */
+    size_t max_delta, max_targets;   /* of one example */
+    char hash[40];            /* the records */
+    char host_template[32], delta_template[32];
+} data_set;
+
+typedef struct data_opts {
+    const char *const *paths; size_t n_paths;
+    const cmc_vocab *vocab;              /* host's and delta's */
+    cmc_template host_template, delta_template;   /* resolved */
+    size_t max_len;
+    double held_out;
+} data_opts;
+
+cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err);
+void data_free(data_set *d);
+/* order[n_train] = the indices of the training examples as epoch `epoch` takes them: depends on the seed and epoch alone. */
+void data_shuffle(const data_set *d, uint64_t seed, uint64_t epoch, size_t *order);
+/* A number in [0, 1) from the words of a record's prompt: prompts that differ in case, punctuation, white space or numbers
+ * alone get the same one, so that they fall on the same side. */
+double data_split_point(const cmc_record *r);
+#endif

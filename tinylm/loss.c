@@ -1,0 +1,279 @@
+/* The output layer and the steered cross-entropy with its gradient (methods, "Training the delta"). */
+#include "tinylm/loss.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "tinylm/hostcache.h"
+#include "tinylm/rowmath.h"
+
+/* A block's logits take about this much, so that the gemms are large and yet [tokens x vocabulary] never exists. */
+enum { LOSS_BLOCK_BYTES = 96 << 20, LOSS_MIN_ROWS = 32, LOSS_MAX_ROWS = 256, LOSS_GRAIN = 64 };
+
+typedef struct loss_job {
+    loss *l;
+    net *n;
+    const net_batch *b;
+    size_t first, rows;       /* the block's targets */
+    float alpha, scale;
+    float *dhidden;
+    double *nll;
+    const double *alphas; size_t n_alphas;
+} loss_job;
+
+/* ---------------------------------------------------------------------------------------------- set-up */
+
+static size_t loss_rows(size_t n_vocab)
+{
+    size_t rows = LOSS_BLOCK_BYTES / (n_vocab * sizeof(float)) / 16 * 16;
+    return rows < LOSS_MIN_ROWS ? LOSS_MIN_ROWS : rows > LOSS_MAX_ROWS ? LOSS_MAX_ROWS : rows;
+}
+
+static size_t loss_floats(size_t v, size_t he, size_t e, size_t nt, bool head)
+{
+    size_t rows = loss_rows(v);
+    return rows * v + rows * he + nt * rows * e + nt * rows * LOSS_MAX_ALPHAS + rows * 2 + (head ? v * he : 0) + 6 * 16;
+}
+
+size_t loss_bytes(const cmc_model *host, size_t embd, int threads, bool decode_head)
+{
+    size_t v = (size_t)host->p.n_vocab, nt = (size_t)threads;
+    return loss_floats(v, (size_t)host->p.n_embd, embd, nt, decode_head) * sizeof(float) +
+           nt * loss_rows(v) * LOSS_MAX_ALPHAS * sizeof(double);
+}
+
+/* The next n floats of the arena, on a 64-byte boundary. */
+static float *loss_take(float **next, size_t n)
+{
+    float *p = *next;
+    *next += (n + 15) / 16 * 16;
+    return p;
+}
+
+static void loss_decode_worker(void *arg, int t, int nt)
+{
+    loss *l = arg;
+    size_t lo, hi;
+    cmc_pool_share(l->n_vocab, 64, t, nt, &lo, &hi);
+    for (size_t r = lo; r < hi; r++)
+        weight_row(&l->host->head, r, l->head + r * l->host_embd);
+}
+
+cmc_status loss_new(cmc_model *host, size_t embd, bool decode_head, loss *out, cmc_error *err)
+{
+    memset(out, 0, sizeof *out);
+    out->host = host;
+    out->pool = host->rt->pool;
+    out->blas = host->rt->exact ? NULL : host->rt->blas;
+    out->nt = cmc_pool_threads(out->pool);
+    out->n_vocab = (size_t)host->p.n_vocab;
+    out->host_embd = (size_t)host->p.n_embd;
+    out->embd = embd;
+    out->rows = loss_rows(out->n_vocab);
+    size_t nt = (size_t)out->nt, n = loss_floats(out->n_vocab, out->host_embd, embd, nt, decode_head);
+    out->arena = cmc_alloc_aligned(n, sizeof(float));
+    out->sum = cmc_alloc(nt * out->rows * LOSS_MAX_ALPHAS, sizeof *out->sum);
+    if (!out->arena || !out->sum) {
+        loss_free(out);
+        return cmc_fail_nomem(err, "the output layer's block of logits", n * sizeof(float));
+    }
+    float *next = out->arena;
+    out->logits = loss_take(&next, out->rows * out->n_vocab);
+    out->states = loss_take(&next, out->rows * out->host_embd);
+    out->dh_part = loss_take(&next, nt * out->rows * embd);
+    out->max = loss_take(&next, nt * out->rows * LOSS_MAX_ALPHAS);
+    out->at_target = loss_take(&next, out->rows * 2);
+    if (decode_head) {
+        out->head = loss_take(&next, out->n_vocab * out->host_embd);
+        cmc_pool_run(out->pool, loss_decode_worker, out);
+    }
+    return CMC_OK;
+}
+
+void loss_free(loss *l)
+{
+    free(l->arena);
+    free(l->sum);
+    memset(l, 0, sizeof *l);
+}
+
+/* ------------------------------------------------------------------------------------------ both passes */
+
+/* The block's host states as floats, and its logits too where the head is not at hand. */
+static cmc_status loss_host_states(const loss_job *j, cmc_error *err)
+{
+    const loss *l = j->l;
+    for (size_t r = 0; r < j->rows; r++)
+        hostcache_unpack(j->b->host[j->first + r], l->states + r * l->host_embd, l->host_embd);
+    if (l->head)
+        return CMC_OK;
+    return cmc_model_logits(l->host, l->states, j->rows, l->logits, err);
+}
+
+/* Columns [lo, hi) of the host's logits, where they are not there already. */
+static void loss_host_columns(const loss_job *j, size_t lo, size_t hi)
+{
+    const loss *l = j->l;
+    if (l->head && hi > lo)
+        blas_gemm(l->blas, false, false, j->rows, hi - lo, l->host_embd, 1.0f, l->states, l->host_embd,
+                  l->head + lo * l->host_embd, l->host_embd, 0.0f, l->logits + lo, l->n_vocab);
+}
+
+/* out[:, lo..hi) = alpha * delta's logits + beta * out. */
+static void loss_delta_columns(const loss_job *j, size_t lo, size_t hi, float alpha, float beta, float *out)
+{
+    const loss *l = j->l;
+    if (hi > lo)
+        blas_gemm(l->blas, false, false, j->rows, hi - lo, l->embd, alpha, j->n->hidden + j->first * l->embd, l->embd,
+                  j->n->w + j->n->p->embd + lo * l->embd, l->embd, beta, out + lo, l->n_vocab);
+}
+
+/* Joins the threads' (max, sum of exp) of entry i; every thread gets the same bits. */
+static double loss_join(const loss *l, size_t stride, size_t i, float *max)
+{
+    float m = l->max[i];
+    for (int t = 1; t < l->nt; t++)
+        m = l->max[(size_t)t * stride + i] > m ? l->max[(size_t)t * stride + i] : m;
+    double sum = 0.0;
+    for (int t = 0; t < l->nt; t++) {
+        double part = l->sum[(size_t)t * stride + i];
+        if (part != 0.0) /* a thread without columns has max -inf; a NaN passes */
+            sum += part * exp((double)l->max[(size_t)t * stride + i] - (double)m);
+    }
+    *max = m;
+    return sum;
+}
+
+/* --------------------------------------------------------------------------------------------- training */
+
+/* Own columns: logits -> exp(logit - own max), with own max and sum kept for each row. */
+static void loss_exp_columns(const loss_job *j, int t, size_t lo, size_t hi)
+{
+    loss *l = j->l;
+    for (size_t r = 0; r < j->rows; r++) {
+        float *row = l->logits + r * l->n_vocab;
+        size_t y = (size_t)j->b->targets[j->first + r], i = (size_t)t * l->rows + r;
+        if (y >= lo && y < hi)
+            l->at_target[r] = row[y];
+        l->max[i] = row_max(row + lo, hi - lo);
+        l->sum[i] = hi > lo ? row_exp_sum(row + lo, hi - lo, l->max[i]) : 0.0;
+    }
+}
+
+/* Own columns: exp -> gradient; thread 0 sums the NLL. */
+static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi)
+{
+    loss *l = j->l;
+    double nll = 0.0;
+    for (size_t r = 0; r < j->rows; r++) {
+        float *row = l->logits + r * l->n_vocab, max;
+        size_t y = (size_t)j->b->targets[j->first + r];
+        double sum = loss_join(l, l->rows, r, &max);
+        if (hi > lo)
+            row_scale(row + lo, hi - lo,
+                      (float)(exp((double)l->max[(size_t)t * l->rows + r] - (double)max) / sum * (double)j->scale));
+        if (y >= lo && y < hi)
+            row[y] -= j->scale;
+        nll += (double)max + log(sum) - (double)l->at_target[r];
+    }
+    if (t == 0)
+        *j->nll += nll;
+}
+
+static void loss_train_worker(void *arg, int t, int nt)
+{
+    const loss_job *j = arg;
+    loss *l = j->l;
+    size_t lo, hi, e = l->embd, v = l->n_vocab;
+    const float *emb = j->n->w + j->n->p->embd, *h = j->n->hidden + j->first * e;
+    float *demb = j->n->grad + j->n->p->embd, *part = l->dh_part + (size_t)t * l->rows * e;
+    cmc_pool_share(v, LOSS_GRAIN, t, nt, &lo, &hi);
+    loss_host_columns(j, lo, hi);
+    loss_delta_columns(j, lo, hi, j->alpha, 1.0f, l->logits); /* host + alpha * delta in the one buffer */
+    loss_exp_columns(j, t, lo, hi);
+    cmc_pool_barrier(l->pool, t);
+    loss_grad_columns(j, t, lo, hi);
+    if (hi > lo) {
+        blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, l->logits + lo, v, h, e, 1.0f, demb + lo * e, e);
+        blas_gemm(l->blas, false, true, j->rows, e, hi - lo, 1.0f, l->logits + lo, v, emb + lo * e, e, 0.0f, part, e);
+    } else {
+        memset(part, 0, j->rows * e * sizeof(float));
+    }
+    cmc_pool_barrier(l->pool, t);
+    cmc_pool_share(j->rows, 1, t, nt, &lo, &hi);
+    for (size_t r = lo; r < hi; r++) {
+        float *dh = j->dhidden + (j->first + r) * e;
+        memcpy(dh, l->dh_part + r * e, e * sizeof(float));
+        for (int k = 1; k < nt; k++) {
+            const float *p = l->dh_part + ((size_t)k * l->rows + r) * e;
+            for (size_t c = 0; c < e; c++)
+                dh[c] += p[c];
+        }
+    }
+}
+
+cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float scale, float *dhidden, double *nll, cmc_error *err)
+{
+    /* d loss / d delta logit = alpha * (q - onehot), and the loss is `scale` times the summed NLL */
+    loss_job j = {.l = l, .n = n, .b = b, .alpha = alpha, .scale = alpha * scale, .dhidden = dhidden, .nll = nll};
+    for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
+        j.rows = b->n_targets - j.first < l->rows ? b->n_targets - j.first : l->rows;
+        CMC_TRY(loss_host_states(&j, err));
+        cmc_pool_run(l->pool, loss_train_worker, &j);
+    }
+    return CMC_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- scoring */
+
+static void loss_score_worker(void *arg, int t, int nt)
+{
+    const loss_job *j = arg;
+    loss *l = j->l;
+    size_t lo, hi, v = l->n_vocab, stride = l->rows * LOSS_MAX_ALPHAS;
+    float *delta = l->logits + l->rows / 2 * v;
+    cmc_pool_share(v, LOSS_GRAIN, t, nt, &lo, &hi);
+    loss_host_columns(j, lo, hi);
+    loss_delta_columns(j, lo, hi, 1.0f, 0.0f, delta);
+    for (size_t r = 0; r < j->rows; r++) {
+        const float *h = l->logits + r * v, *d = delta + r * v;
+        size_t y = (size_t)j->b->targets[j->first + r];
+        if (y >= lo && y < hi) {
+            l->at_target[2 * r] = h[y];
+            l->at_target[2 * r + 1] = d[y];
+        }
+        for (size_t a = 0; a < j->n_alphas; a++) {
+            size_t i = (size_t)t * stride + r * j->n_alphas + a;
+            float alpha = (float)j->alphas[a];
+            l->max[i] = row_mix_max(h + lo, d + lo, alpha, hi - lo);
+            l->sum[i] = hi > lo ? row_mix_exp_sum(h + lo, d + lo, alpha, l->max[i], hi - lo) : 0.0;
+        }
+    }
+    cmc_pool_barrier(l->pool, t);
+    if (t != 0)
+        return;
+    for (size_t r = 0; r < j->rows; r++) {
+        for (size_t a = 0; a < j->n_alphas; a++) {
+            float max;
+            double sum = loss_join(l, stride, r * j->n_alphas + a, &max);
+            double at = (double)l->at_target[2 * r] + j->alphas[a] * (double)l->at_target[2 * r + 1];
+            j->nll[a] += (double)max + log(sum) - at;
+        }
+    }
+}
+
+cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *alphas, size_t n_alphas, double *nll, cmc_error *err)
+{
+    if (n_alphas > LOSS_MAX_ALPHAS)
+        return cmc_fail(err, CMC_E_ARG, "at most %d strengths can be scored at once", LOSS_MAX_ALPHAS);
+    net view = *n;
+    loss_job j = {.l = l, .n = &view, .b = b, .alphas = alphas, .n_alphas = n_alphas, .nll = nll};
+    for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
+        j.rows = b->n_targets - j.first < l->rows / 2 ? b->n_targets - j.first : l->rows / 2;
+        CMC_TRY(loss_host_states(&j, err));
+        cmc_pool_run(l->pool, loss_score_worker, &j);
+    }
+    return CMC_OK;
+}

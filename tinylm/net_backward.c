@@ -1,0 +1,140 @@
+/* The delta's backward pass. Gradients of activations go by token rows, those of weights by weight rows, so that a
+ * thread writes only what is its own; barriers stand where one needs what the others made. */
+#include <string.h>
+
+#include "tinylm/net.h"
+#include "tinylm/rowmath.h"
+
+/* dx[lo..hi) = dy W (W [n_out][n_in]). */
+static void back_input(const net *n, const float *dy, const float *w, float *dx, size_t lo, size_t hi, size_t n_in,
+                       size_t n_out)
+{
+    if (hi > lo)
+        blas_gemm(n->blas, false, true, hi - lo, n_in, n_out, 1.0f, dy + lo * n_out, n_out, w, n_in, 0.0f, dx + lo * n_in,
+                  n_in);
+}
+
+/* dW += dy^T x over all T rows, thread t's share of W's rows. */
+static void back_weight(const net *n, const float *dy, const float *x, float *dw, size_t rows, size_t n_in, size_t n_out,
+                        int t)
+{
+    size_t lo, hi;
+    cmc_pool_share(n_out, 8, t, n->nt, &lo, &hi);
+    if (hi > lo)
+        blas_gemm(n->blas, true, true, hi - lo, n_in, rows, 1.0f, dy + lo, n_out, x, n_in, 1.0f, dw + lo * n_in, n_in);
+}
+
+/* The gain of a norm: dgain[c] += sum over rows of dy * x / rms; thread t's share of the columns. row_of NULL: row r is r. */
+static void back_gain(const net *n, const float *dy, const float *x, const float *r, const size_t *row_of, float *dgain,
+                      size_t rows, int t)
+{
+    size_t e = (size_t)n->p->s.n_embd, lo, hi;
+    cmc_pool_share(e, 16, t, n->nt, &lo, &hi);
+    for (size_t i = 0; i < rows; i++) {
+        const float *xi = x + (row_of ? row_of[i] : i) * e, *dyi = dy + i * e;
+        for (size_t c = lo; c < hi; c++)
+            dgain[c] += dyi[c] * xi[c] * r[i];
+    }
+}
+
+/* dx += the gradient of x -> gain * x / rms(x), a row. */
+static void back_norm_row(const float *dy, const float *x, float r, const float *gain, float *dx, size_t e)
+{
+    float dot = 0.0f;
+    for (size_t c = 0; c < e; c++)
+        dot += dy[c] * gain[c] * x[c];
+    float k = dot * r * r / (float)e;
+    for (size_t c = 0; c < e; c++)
+        dx[c] += r * (dy[c] * gain[c] - k * x[c]);
+}
+
+/* The feed-forward part of layer i: n->dx is the gradient after it and becomes that before it. */
+static void back_ffn(net *n, int i, int t, size_t lo, size_t hi)
+{
+    const params_shape *s = &n->p->s;
+    const params_layer *o = &n->p->layers[i];
+    const net_layer *l = &n->layers[i];
+    size_t e = (size_t)s->n_embd, f = (size_t)s->n_ff, rows = n->batch->n_tokens;
+
+    back_input(n, n->dx, n->w + o->down, n->dact, lo, hi, f, e);
+    memcpy(n->dgu + lo * 2 * f, l->gu + lo * 2 * f, (hi - lo) * 2 * f * sizeof(float));
+    for (size_t r = lo; r < hi; r++)
+        row_swiglu_grad(n->dgu + r * 2 * f, n->dgu + r * 2 * f + f, n->dact + r * f, f);
+    back_input(n, n->dgu, n->w + o->gate, n->dn, lo, hi, e, 2 * f);
+    cmc_pool_barrier(n->pool, t);
+    back_weight(n, n->dx, l->act, n->grad + o->down, rows, f, e, t);
+    back_weight(n, n->dgu, l->n2, n->grad + o->gate, rows, e, 2 * f, t);
+    back_gain(n, n->dn, l->x1, l->r2, NULL, n->grad + o->ffn_norm, rows, t);
+    cmc_pool_barrier(n->pool, t);
+    for (size_t r = lo; r < hi; r++)
+        back_norm_row(n->dn + r * e, l->x1 + r * e, l->r2[r], n->w + o->ffn_norm, n->dx + r * e, e);
+}
+
+/* The attention part of layer i, likewise. */
+static void back_attention(net *n, int i, int t, size_t lo, size_t hi)
+{
+    const params_shape *s = &n->p->s;
+    const params_layer *o = &n->p->layers[i];
+    const net_layer *l = &n->layers[i];
+    size_t e = (size_t)s->n_embd, q = (size_t)s->n_head * (size_t)s->head_dim, d3 = params_qkv(s);
+    size_t rows = n->batch->n_tokens;
+
+    back_input(n, n->dx, n->w + o->wo, n->datt, lo, hi, q, e);
+    cmc_pool_barrier(n->pool, t);
+    back_weight(n, n->dx, l->att, n->grad + o->wo, rows, q, e, t);
+    net_attention_back_worker(n, l, t);
+    cmc_pool_barrier(n->pool, t);
+    net_rope_rows(n, n->dqkv, lo, hi, true);
+    back_input(n, n->dqkv, n->w + o->wq, n->dn, lo, hi, e, d3);
+    cmc_pool_barrier(n->pool, t);
+    back_weight(n, n->dqkv, l->n1, n->grad + o->wq, rows, e, d3, t);
+    back_gain(n, n->dn, l->x0, l->r1, NULL, n->grad + o->attn_norm, rows, t);
+    cmc_pool_barrier(n->pool, t);
+    for (size_t r = lo; r < hi; r++)
+        back_norm_row(n->dn + r * e, l->x0 + r * e, l->r1[r], n->w + o->attn_norm, n->dx + r * e, e);
+}
+
+/* The input side of the tied embedding: each thread adds the rows of its share of the vocabulary. */
+static void back_embedding(net *n, int t)
+{
+    size_t e = (size_t)n->p->s.n_embd, lo, hi;
+    cmc_pool_share((size_t)n->p->s.n_vocab, 16, t, n->nt, &lo, &hi);
+    for (size_t r = 0; r < n->batch->n_tokens; r++) {
+        size_t id = (size_t)n->batch->ids[r];
+        if (id < lo || id >= hi)
+            continue;
+        float *g = n->grad + n->p->embd + id * e;
+        const float *dx = n->dx + r * e;
+        for (size_t c = 0; c < e; c++)
+            g[c] += dx[c];
+    }
+}
+
+static void back_worker(void *arg, int t, int nt)
+{
+    net *n = arg;
+    const net_batch *b = n->batch;
+    size_t e = (size_t)n->p->s.n_embd, lo, hi;
+    const float *gain = n->w + n->p->out_norm;
+    cmc_pool_share(b->n_tokens, 1, t, nt, &lo, &hi);
+    memset(n->dx + lo * e, 0, (hi - lo) * e * sizeof(float));
+    back_gain(n, n->dhidden, n->x, n->rf, b->rows, n->grad + n->p->out_norm, b->n_targets, t);
+    for (size_t i = 0; i < b->n_targets; i++) { /* rows are ascending; each thread takes those among its tokens */
+        size_t r = b->rows[i];
+        if (r >= lo && r < hi)
+            back_norm_row(n->dhidden + i * e, n->x + r * e, n->rf[i], gain, n->dx + r * e, e);
+    }
+    for (int i = n->p->s.n_layer - 1; i >= 0; i--) {
+        back_ffn(n, i, t, lo, hi);
+        back_attention(n, i, t, lo, hi);
+    }
+    cmc_pool_barrier(n->pool, t);
+    back_embedding(n, t);
+}
+
+void net_backward(net *n, const net_batch *b, const float *dhidden)
+{
+    n->batch = b;
+    n->dhidden = dhidden;
+    cmc_pool_run(n->pool, back_worker, n);
+}

@@ -1,0 +1,169 @@
+/* Writing a delta as GGUF, and reading one back as a start for training. */
+#include "tinylm/save.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "runtime/quant.h"
+
+/* ------------------------------------------------------------------------------------------------- writing */
+
+cmc_status save_type_parse(const char *name, const params_shape *s, uint32_t *type, cmc_error *err)
+{
+    static const struct { const char *name; uint32_t type; } types[] = {{"f32", CMC_F32}, {"f16", CMC_F16}, {"q8_0", CMC_Q8_0}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (strcmp(name, types[i].name) != 0)
+            continue;
+        size_t block = cmc_type_block(types[i].type);
+        *type = types[i].type;
+        if ((size_t)s->n_embd % block != 0 || (size_t)s->n_ff % block != 0)
+            return cmc_fail(err, CMC_E_ARG, "%s stores blocks of %zu: an embedding of %d and a feed-forward width of %d are not "
+                            "both multiples of it; choose other sizes, or f16", name, block, s->n_embd, s->n_ff);
+        return CMC_OK;
+    }
+    return cmc_fail(err, CMC_E_ARG, "unknown type \"%s\" to save in: f32, f16 or q8_0", name);
+}
+
+/* GGUF's number for "mostly this type". */
+static uint32_t save_file_type(uint32_t type)
+{
+    return type == CMC_F32 ? 0 : type == CMC_F16 ? 1 : 7;
+}
+
+static void save_put_keys(gguf_writer *w, const char *path, const params_shape *s, uint32_t type, uint32_t n_ctx)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    size_t n = dot && dot > name ? (size_t)(dot - name) : strlen(name);
+    gguf_put_str(w, "general.architecture", "llama", 5);
+    gguf_put_str(w, "general.type", "model", 5);
+    gguf_put_str(w, "general.name", name, n);
+    gguf_put_u32(w, "general.file_type", save_file_type(type));
+    gguf_put_u32(w, "general.quantization_version", 2);
+    gguf_put_u32(w, "llama.context_length", n_ctx);
+    gguf_put_u32(w, "llama.embedding_length", (uint32_t)s->n_embd);
+    gguf_put_u32(w, "llama.block_count", (uint32_t)s->n_layer);
+    gguf_put_u32(w, "llama.feed_forward_length", (uint32_t)s->n_ff);
+    gguf_put_u32(w, "llama.attention.head_count", (uint32_t)s->n_head);
+    gguf_put_u32(w, "llama.attention.head_count_kv", (uint32_t)s->n_head_kv);
+    gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", s->rms_eps);
+    gguf_put_u32(w, "llama.rope.dimension_count", (uint32_t)s->head_dim);
+    gguf_put_f32(w, "llama.rope.freq_base", s->rope_base);
+    gguf_put_u32(w, "llama.vocab_size", (uint32_t)s->n_vocab);
+}
+
+/* Encodes every matrix one after the other into `buf` (sized by save_bytes) and adds the tensors. */
+static bool save_put_tensors(gguf_writer *g, const params *p, const float *w, uint32_t type, uint8_t *buf)
+{
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const params_tensor *t = &p->tensors[i];
+        uint64_t ne[2] = {t->n_in, t->n_out};
+        if (!t->matrix || type == CMC_F32) {
+            if (!gguf_put_tensor(g, t->name, CMC_F32, ne, t->matrix ? 2 : 1, w + t->off))
+                return false;
+            continue;
+        }
+        size_t row = cmc_type_row_bytes(type, t->n_in);
+        for (size_t r = 0; r < t->n_out; r++)
+            if (!quant_encode_row(type, w + t->off + r * t->n_in, buf + r * row, t->n_in))
+                return false;
+        if (!gguf_put_tensor(g, t->name, type, ne, 2, buf))
+            return false;
+        buf += t->n_out * row;
+    }
+    return true;
+}
+
+static size_t save_bytes(const params *p, uint32_t type)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_tensors && type != CMC_F32; i++)
+        if (p->tensors[i].matrix)
+            n += p->tensors[i].n_out * cmc_type_row_bytes(type, p->tensors[i].n_in);
+    return n;
+}
+
+cmc_status save_delta(const char *path, const params *p, const float *w, uint32_t type, uint32_t n_ctx,
+                      const cmc_model *vocab_from, const cmc_delta_info *info, cmc_error *err)
+{
+    size_t bytes = save_bytes(p, type);
+    gguf_writer *g = gguf_writer_new();
+    uint8_t *buf = cmc_alloc(bytes, 1);
+    cmc_status st = CMC_OK;
+    if (!g || !buf) {
+        st = cmc_fail_nomem(err, "the delta's file", bytes);
+    } else {
+        save_put_keys(g, path, &p->s, type, n_ctx);
+        bool ok = vocab_copy_keys(vocab_from->parts[0], g) && delta_info_write(g, info) && save_put_tensors(g, p, w, type, buf);
+        st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the delta's file", bytes);
+    }
+    gguf_writer_free(g);
+    free(buf);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------- reading */
+
+static const char *load_unfit(const cmc_model *m)
+{
+    const model_params *p = &m->p;
+    if (p->arch != ARCH_LLAMA)
+        return "its architecture is not llama";
+    if (m->head.data != m->embd.data)
+        return "its output matrix is not tied to its embedding";
+    if (p->head_k != p->head_v || p->n_rot != p->head_k || p->head_k * p->n_head != p->n_embd)
+        return "its heads are not embedding / heads wide and rotated whole";
+    if (p->rope_neox || m->rope_factors || p->rope_scale != 1.0f || m->rope_mscale != 1.0f)
+        return "its positions are scaled";
+    if (p->swa_window != 0 || p->gelu || p->embd_scale != 1.0f)
+        return "it is no plain llama";
+    if (fabsf(p->attn_scale * sqrtf((float)p->head_k) - 1.0f) > 1e-5f)
+        return "its attention scale is not 1/sqrt(head width)";
+    for (int32_t i = 0; i < p->n_layer; i++)
+        if (m->layers[i].bq || m->layers[i].bk || m->layers[i].bv || m->layers[i].bo)
+            return "its attention has biases";
+    return NULL;
+}
+
+cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *s, cmc_error *err)
+{
+    const model_params *p = &m->p;
+    const char *why = load_unfit(m);
+    if (why)
+        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: cannot be a start for a delta: %s", cmc_model_path(m), why);
+    if (!cmc_vocab_equal(cmc_model_vocab(m), vocab))
+        return cmc_fail(err, CMC_E_ARG, "%s: its vocabulary is not the host's; a start must have the host's vocabulary",
+                        cmc_model_path(m));
+    *s = (params_shape){.n_vocab = p->n_vocab, .n_embd = p->n_embd, .n_layer = p->n_layer, .n_head = p->n_head,
+                        .n_head_kv = p->n_head_kv, .head_dim = p->head_k, .n_ff = p->n_ff, .rms_eps = p->rms_eps,
+                        .rope_base = p->rope_base};
+    return CMC_OK;
+}
+
+static void load_matrix(const weight *m, float *w)
+{
+    for (size_t r = 0; r < m->n_out; r++)
+        weight_row(m, r, w + r * m->n_in);
+}
+
+void load_weights(const cmc_model *m, const params *p, float *w)
+{
+    size_t norm = (size_t)p->s.n_embd * sizeof(float);
+    load_matrix(&m->embd, w + p->embd);
+    memcpy(w + p->out_norm, m->out_norm, norm);
+    for (int32_t i = 0; i < p->s.n_layer; i++) {
+        const model_layer *l = &m->layers[i];
+        const params_layer *o = &p->layers[i];
+        memcpy(w + o->attn_norm, l->attn_norm, norm);
+        memcpy(w + o->ffn_norm, l->ffn_norm, norm);
+        load_matrix(&l->wq, w + o->wq);
+        load_matrix(&l->wk, w + o->wk);
+        load_matrix(&l->wv, w + o->wv);
+        load_matrix(&l->wo, w + o->wo);
+        load_matrix(&l->gate, w + o->gate);
+        load_matrix(&l->up, w + o->up);
+        load_matrix(&l->down, w + o->down);
+    }
+}

@@ -1,0 +1,68 @@
+/* A training run inside the library: what its parts share. */
+#ifndef CMC_TINYLM_TRAIN_H
+#define CMC_TINYLM_TRAIN_H
+#include "tinylm/adamw.h"
+#include "tinylm/batch.h"
+#include "tinylm/checkpoint.h"
+#include "tinylm/loss.h"
+#include "tinylm/save.h"
+#include "tinylm/trainlog.h"
+
+typedef struct train {
+    cmc_runtime *rt;
+    cmc_train_opts o;            /* as given, with every default filled in */
+    cmc_train_callback cb; void *user;
+
+    cmc_model *host;
+    data_set data;
+    params p;
+    char init_hash[40];          /* "none": random start */
+    char *checkpoint, *cache, *settings;
+    uint32_t save_type;
+    bool own_cache;              /* beside the checkpoint, removed with it */
+
+    hostcache states;
+    net net;
+    loss loss;
+    batch batch;                 /* of a piece of a step: at most max_tokens */
+    adamw adam;
+    float *best, *dhidden, *arena;
+    size_t *order; int64_t order_epoch;
+
+    int64_t steps, steps_per_epoch, warmup;
+    checkpoint_state s;
+    double held_host;            /* NLL per held-out target without the delta; NaN: nothing held out */
+    trainlog log;
+    bool resumed;
+    double started;              /* cmc_now */
+    int64_t first_step;          /* steps done when this process began */
+    double busy;                 /* seconds in steps of this process, and their response tokens */
+    uint64_t busy_tokens;
+
+    cmc_alpha_entry *alphas; size_t n_alphas;
+    double alpha_default;
+} train;
+
+/* train_setup.c: checks, opens and plans; nothing is computed or written but (on success) memory. */
+cmc_status train_setup(train *t, cmc_error *err);
+/* Allocates weights, moments and the output layer, and sets the start: random, init_path or checkpoint. */
+cmc_status train_start(train *t, cmc_error *err);
+void train_release(train *t);
+size_t train_piece_tokens(const train *t);
+/* The context length that the delta's file names: trained lengths are shorter, but RoPE goes on a while beyond them. */
+uint32_t train_context(const train *t);
+
+/* train_step.c */
+typedef struct train_step_result { double loss, lr, grad_norm; uint64_t tokens; } train_step_result;
+cmc_status train_step(train *t, train_step_result *r, cmc_error *err);
+/* NLL per held-out target under each strength, with the net's present weights. */
+cmc_status train_held_out(train *t, const double *alphas, size_t n, double *nll, cmc_error *err);
+
+/* alpha.c: the strengths of t->alphas and t->alpha_default, with the best weights. */
+cmc_status alpha_search(train *t, cmc_error *err);
+/* What the file says of itself; looks into t. */
+cmc_delta_info train_info(const train *t);
+/* Reports to the caller; CMC_E_CANCELLED where it wants to stop. */
+cmc_status train_report(train *t, const cmc_train_progress *p, cmc_error *err);
+cmc_train_progress train_progress(const train *t, const char *phase);
+#endif
