@@ -1,0 +1,239 @@
+/* cmc bench: prompt and decoding speed, measured as llama-bench does: random tokens, the prompt's last row of logits only,
+ * decoding from an empty cache, sampling excluded. */
+#include "cli/progress.h"
+#include "cli/steer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct bench_args {
+    common_args common;
+    steer_args steer;
+    int32_t n_prompt, n_gen, repeats;
+} bench_args;
+
+static const arg_opt bench_opts[] = {
+    {.name = "prompt", .letter = 'p', .kind = ARG_INT, .at = offsetof(bench_args, n_prompt), .value = "N",
+     .help = "tokens of the prompt; 0: leave it out", .lo = 0, .hi = 1 << 24, .show_default = true},
+    {.name = "gen", .letter = 'n', .kind = ARG_INT, .at = offsetof(bench_args, n_gen), .value = "N",
+     .help = "tokens decoded one by one; 0: leave it out", .lo = 0, .hi = 1 << 24, .show_default = true},
+    {.name = "repeats", .letter = 'r', .kind = ARG_INT, .at = offsetof(bench_args, repeats), .value = "N",
+     .help = "measurements of each, of which the median is given", .lo = 1, .hi = 1000, .show_default = true},
+    {.name = NULL},
+};
+
+typedef struct bench_state {
+    const bench_args *args;
+    steer s;
+    uint64_t random;          /* state of the token generator */
+    float *logits;            /* [n_vocab] */
+    int32_t *ids;             /* [max(n_prompt, n_gen)] */
+    double *tps;              /* [repeats] */
+    progress bar;
+} bench_state;
+
+/* splitmix64: which tokens they are does not matter, only that they differ. */
+static int32_t bench_token(bench_state *b)
+{
+    uint64_t z = b->random += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return (int32_t)((z ^ (z >> 31)) % (uint64_t)cmc_model_n_vocab(b->s.host));
+}
+
+static int bench_eval(bench_state *b, cmc_session *session)
+{
+    cmc_error err = {0};
+    cmc_eval_item item = {session, CMC_WANT_LOGITS, 1, b->logits};
+    return cmc_eval(b->s.host, &item, 1, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
+}
+
+/* Seconds for one prompt of n tokens on an empty session. */
+static int bench_prompt(bench_state *b, int32_t n, double *seconds)
+{
+    cmc_session *session = NULL;
+    cmc_error err = {0};
+    for (int32_t i = 0; i < n; i++)
+        b->ids[i] = bench_token(b);
+    if (cmc_session_new(b->s.host, 0, &session, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    double start = cli_now();
+    int rc = cmc_session_sync(session, b->ids, (size_t)n, &err) == CMC_OK ? bench_eval(b, session)
+                                                                          : cli_error(NULL, &err);
+    *seconds = cli_now() - start;
+    cmc_session_free(session);
+    return rc;
+}
+
+/* Seconds for n tokens one by one from an empty session. */
+static int bench_decode(bench_state *b, int32_t n, double *seconds)
+{
+    cmc_session *session = NULL;
+    cmc_error err = {0};
+    int rc = CLI_OK;
+    if (cmc_session_new(b->s.host, 0, &session, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    double start = cli_now();
+    for (int32_t i = 0; i < n && rc == CLI_OK; i++) {
+        int32_t id = bench_token(b);
+        cmc_status st = i ? cmc_session_append(session, id, &err) : cmc_session_sync(session, &id, 1, &err);
+        rc = st == CMC_OK ? bench_eval(b, session) : cli_error(NULL, &err);
+    }
+    *seconds = cli_now() - start;
+    cmc_session_free(session);
+    return rc;
+}
+
+/* Seconds for n steered tokens: the real thing, with the text's tokens kept in step and the shift added (and greedy
+ * sampling, which the host alone is spared above). The prompt's evaluation is left out. */
+static int bench_steered(bench_state *b, int32_t n, double *seconds)
+{
+    static char text[] = "The";
+    cmc_message message = {CMC_USER, text, 3};
+    cmc_record prompt = {.line = 1, .messages = &message, .n_messages = 1};
+    cmc_stream_opts opts = {.max_tokens = n + 1, .ignore_end = true, .sampling = cmc_sampling_defaults()};
+    cmc_stream *stream = NULL;
+    cmc_stream_timing timing;
+    cmc_error err = {0};
+    if (cmc_stream_new(b->s.st, &prompt, &opts, &stream, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    cmc_status st = CMC_OK;
+    while (st == CMC_OK && cmc_stream_stopped(stream) == CMC_STOP_NONE)
+        st = cmc_streams_step(&stream, 1, &err);
+    cmc_stream_timing_get(stream, &timing);
+    cmc_stream_free(stream);
+    *seconds = timing.decode_steps ? timing.decode_seconds * n / (double)timing.decode_steps : NAN;
+    return st == CMC_OK ? CLI_OK : cli_error(NULL, &err);
+}
+
+static int bench_compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef int bench_fn(bench_state *b, int32_t n, double *seconds);
+
+/* The median speed of `fn` over n tokens, after a warm-up that is not counted; NaN where n is 0. */
+static int bench_measure(bench_state *b, const char *what, bench_fn *fn, int32_t n, double *tps)
+{
+    double seconds;
+    size_t repeats = (size_t)b->args->repeats;
+    *tps = NAN;
+    if (n == 0)
+        return CLI_OK;
+    int rc = fn(b, n, &seconds);
+    for (size_t i = 0; i < repeats && rc == CLI_OK; i++) {
+        progress_show(&b->bar, "%s: %zu of %zu", what, i + 1, repeats);
+        rc = fn(b, n, &seconds);
+        b->tps[i] = n / seconds;
+    }
+    progress_clear(&b->bar);
+    if (rc)
+        return rc;
+    qsort(b->tps, repeats, sizeof *b->tps, bench_compare);
+    *tps = repeats % 2 ? b->tps[repeats / 2] : (b->tps[repeats / 2 - 1] + b->tps[repeats / 2]) / 2;
+    return CLI_OK;
+}
+
+static int bench_json(const bench_state *b, double pp, double tg, double steered)
+{
+    jbuild o = jobject();
+    jset_string(&o, "model", b->args->steer.host);
+    jset_int(&o, "threads", cmc_runtime_threads(b->s.rt));
+    jset_real(&o, "pp_tps", pp);
+    jset_real(&o, "tg_tps", tg);
+    jset_real(&o, "steered_tg_tps", steered);
+    jset_string(&o, "blas_core", cmc_runtime_blas_core(b->s.rt));
+    jset_string(&o, "isa", cmc_runtime_isa(b->s.rt));
+    jset_int(&o, "n_prompt", b->args->n_prompt);
+    jset_int(&o, "n_gen", b->args->n_gen);
+    jset_int(&o, "repeats", b->args->repeats);
+    if (b->s.n)
+        jset_built(&o, "deltas", steer_json(&b->s));
+    return jout(o);
+}
+
+static int bench_table(const bench_state *b, double pp, double tg, double steered)
+{
+    int rc = out_printf("model     %s\nthreads   %d\nisa       %s, OpenBLAS core %s\n", b->args->steer.host,
+                        cmc_runtime_threads(b->s.rt), cmc_runtime_isa(b->s.rt), cmc_runtime_blas_core(b->s.rt));
+    if (rc == CLI_OK && isfinite(pp))
+        rc = out_printf("prompt    %8.2f tok/s  (%d tokens)\n", pp, b->args->n_prompt);
+    if (rc == CLI_OK && isfinite(tg))
+        rc = out_printf("decode    %8.2f tok/s  (%d tokens)\n", tg, b->args->n_gen);
+    if (rc == CLI_OK && isfinite(steered))
+        rc = out_printf("steered   %8.2f tok/s  (%d tokens)\n", steered, b->args->n_gen);
+    return rc;
+}
+
+static int bench_run(bench_state *b)
+{
+    double pp, tg, steered = NAN;
+    size_t n = (size_t)(b->args->n_prompt > 0 ? b->args->n_prompt : 1);
+    b->random = b->args->common.seed;
+    b->logits = calloc((size_t)cmc_model_n_vocab(b->s.host), sizeof *b->logits);
+    b->ids = calloc(n, sizeof *b->ids);
+    b->tps = calloc((size_t)b->args->repeats, sizeof *b->tps);
+    if (!b->logits || !b->ids || !b->tps)
+        return cli_no_memory();
+    progress_start(&b->bar);
+    int rc = bench_measure(b, "prompt", bench_prompt, b->args->n_prompt, &pp);
+    if (rc == CLI_OK)
+        rc = bench_measure(b, "decode", bench_decode, b->args->n_gen, &tg);
+    if (rc == CLI_OK && b->s.n)
+        rc = bench_measure(b, "steered", bench_steered, b->args->n_gen, &steered);
+    if (rc)
+        return rc;
+    return b->args->common.json ? bench_json(b, pp, tg, steered) : bench_table(b, pp, tg, steered);
+}
+
+static int bench_main(void *opts, const arg_list *operands)
+{
+    const bench_args *a = opts;
+    bench_state b = {.args = a};
+    if (!a->steer.host)
+        return cli_usage("-m: a host is needed: cmc bench -m HOST");
+    if (operands->n)
+        return cli_usage("\"%s\": bench takes no text", operands->v[0]);
+    int rc = steer_open(&a->steer, &a->common, &b.s);
+    if (rc)
+        return rc;
+    rc = bench_run(&b);
+    free(b.logits);
+    free(b.ids);
+    free(b.tps);
+    steer_close(&b.s);
+    return rc;
+}
+
+static void bench_defaults(void *opts)
+{
+    bench_args *a = opts;
+    steer_defaults(&a->steer);
+    a->n_prompt = 512;
+    a->n_gen = 128;
+    a->repeats = 5;
+}
+
+static const arg_group bench_groups[] = {
+    {"Options", bench_opts, 0},
+    {"Models", steer_opts, offsetof(bench_args, steer)},
+    {"Every verb", common_opts, offsetof(bench_args, common)},
+};
+
+const arg_verb verb_bench = {
+    .name = "bench",
+    .usage = "-m HOST [-d DELTA[=ALPHA]]... [-p N] [-n N] [-r N] [options]",
+    .summary = "tokens a second",
+    .text = "Measures the host's speed as llama-bench does: random tokens, a prompt of which only the last row of logits "
+            "is wanted, decoding from an empty cache, sampling excluded; after a warm-up, the median of the repeats. With "
+            "deltas also the speed of steered decoding, all of its work included.",
+    .example = "cmc bench -m host.gguf -d delta.gguf -p 512 -n 128",
+    .groups = bench_groups,
+    .n_groups = sizeof bench_groups / sizeof *bench_groups,
+    .size = sizeof(bench_args),
+    .defaults = bench_defaults,
+    .main = bench_main,
+};

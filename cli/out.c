@@ -1,0 +1,190 @@
+/* Messages, standard output, interrupts, the clock, and reading whole files. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --------------------------------------------------------------------------------------------------- messages */
+
+static void out_message(const char *before, const char *fmt, va_list ap)
+{
+    char line[1024];
+    vsnprintf(line, sizeof line, fmt, ap);
+    for (char *p = line; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    }
+    fprintf(stderr, "cmc: %s%s\n", before, line);
+}
+
+int cli_usage(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    out_message("", fmt, ap);
+    va_end(ap);
+    return CLI_USAGE;
+}
+
+int cli_failed(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    out_message("", fmt, ap);
+    va_end(ap);
+    return CLI_FAILED;
+}
+
+void cli_note(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    out_message("note: ", fmt, ap);
+    va_end(ap);
+}
+
+int cli_no_memory(void)
+{
+    return cli_failed("memory ran out");
+}
+
+int cli_error(const char *where, const cmc_error *err)
+{
+    if (where)
+        cli_failed("%s: %s", where, err->message);
+    else
+        cli_failed("%s", err->message);
+    return err->status == CMC_E_ARG ? CLI_USAGE : CLI_FAILED;
+}
+
+/* --------------------------------------------------------------------------------------------- standard output */
+
+/* Reports a write error once: stdio's error flag stays set, so the report is tied to its first appearance. */
+static int out_check(bool ok, bool had_error)
+{
+    if (ok && !had_error)
+        return CLI_OK;
+    if (!had_error)
+        cli_failed("standard output: %s", errno ? strerror(errno) : "the write failed");
+    return CLI_FAILED;
+}
+
+int out_bytes(const char *s, size_t n)
+{
+    bool had = ferror(stdout) != 0;
+    errno = 0;
+    return out_check(n == 0 || fwrite(s, 1, n, stdout) == n, had);
+}
+
+int out_printf(const char *fmt, ...)
+{
+    bool had = ferror(stdout) != 0;
+    va_list ap;
+    va_start(ap, fmt);
+    errno = 0;
+    int n = vprintf(fmt, ap);
+    va_end(ap);
+    return out_check(n >= 0, had);
+}
+
+int out_flush(void)
+{
+    bool had = ferror(stdout) != 0;
+    errno = 0;
+    return out_check(fflush(stdout) == 0, had);
+}
+
+/* -------------------------------------------------------------------------------------------------- interrupts */
+
+static volatile sig_atomic_t out_interrupts;   /* a signal handler can reach nothing else */
+
+static void out_on_interrupt(int sig)
+{
+    (void)sig;
+    out_interrupts = 1;
+}
+
+void cli_catch_interrupt(void)
+{
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = out_on_interrupt;
+    sa.sa_flags = (int)(SA_RESTART | SA_RESETHAND);
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+bool cli_interrupted(void)
+{
+    return out_interrupts != 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------ system */
+
+double cli_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+int cli_columns(int fd, int otherwise)
+{
+    const char *s = getenv("COLUMNS");
+    struct winsize ws;
+    double n;
+    if (s && arg_number(s, &n) && n >= 20 && n <= 1000)
+        return (int)n;
+    if (isatty(fd) && ioctl(fd, TIOCGWINSZ, &ws) == 0 && ws.ws_col >= 20)
+        return ws.ws_col;
+    return otherwise;
+}
+
+static int out_read_stream(FILE *f, const char *shown, char **out, size_t *len)
+{
+    size_t cap = 1 << 16, n = 0;
+    char *buf = malloc(cap + 1);
+    while (buf) {
+        size_t got = fread(buf + n, 1, cap - n, f);
+        n += got;
+        if (n < cap)
+            break;
+        char *more = cap < SIZE_MAX / 4 ? realloc(buf, 2 * cap + 1) : NULL;
+        if (!more)
+            free(buf);
+        buf = more;
+        cap *= 2;
+    }
+    if (!buf)
+        return cli_no_memory();
+    if (ferror(f)) {
+        int rc = cli_failed("%s: cannot be read: %s", shown, strerror(errno));
+        free(buf);
+        return rc;
+    }
+    buf[n] = '\0';
+    *out = buf;
+    *len = n;
+    return CLI_OK;
+}
+
+int cli_read_file(const char *path, char **out, size_t *len)
+{
+    *out = NULL;
+    *len = 0;
+    if (strcmp(path, "-") == 0)
+        return out_read_stream(stdin, "standard input", out, len);
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return cli_failed("%s: cannot be opened: %s", path, strerror(errno));
+    int rc = out_read_stream(f, path, out, len);
+    fclose(f);
+    return rc;
+}

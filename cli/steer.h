@@ -1,0 +1,35 @@
+/* A host and its deltas, as the options -m and -d name them: opened once for run, ab, score and bench. */
+#ifndef CMC_CLI_STEER_H
+#define CMC_CLI_STEER_H
+#include "cli/cli.h"
+#include "cli/json.h"
+
+typedef struct steer_args {
+    const char *host;
+    arg_list deltas;              /* FILE or FILE=ALPHA */
+    const char *host_template, *delta_template;
+    bool special, exact;
+    const char *unmapped;
+} steer_args;
+extern const arg_opt steer_opts[];
+void steer_defaults(steer_args *a);
+
+typedef struct steer {
+    cmc_runtime *rt;
+    cmc_model *host;
+    cmc_model **deltas;           /* [n] */
+    char **paths;                 /* [n], without the alphas */
+    size_t n;
+    cmc_steering *st;
+} steer;
+
+/* Gives an exit status; on failure everything is reported and freed. */
+int steer_open(const steer_args *a, const common_args *common, steer *out);
+void steer_close(steer *s);
+/* "FILE=ALPHA" apart: the last '=' that a number follows. *path is the caller's; alpha NaN where none is given. */
+bool steer_split(const char *arg, char **path, double *alpha);
+/* The share of the host's tokens that delta k's map reaches, 0 to 1. */
+double steer_coverage(const steer *s, size_t k);
+/* [{"file":..,"alpha":..,"mapped":..}], for JSON results. */
+jbuild steer_json(const steer *s);
+#endif

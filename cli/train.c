@@ -1,0 +1,264 @@
+/* cmc train: make a delta. */
+#include "cli/json.h"
+#include "cli/progress.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct train_args {
+    common_args common;
+    arg_list hosts, data, alpha_hosts;
+    const char *host_template, *delta_template, *objective;
+    bool exact;
+    cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
+} train_args;
+
+#define TRAIN_AT(field) offsetof(train_args, t.field)
+
+static const arg_opt train_files[] = {
+    {.name = "model", .letter = 'm', .kind = ARG_LIST, .at = offsetof(train_args, hosts), .value = "HOST",
+     .help = "the frozen host, a GGUF file; the delta takes over its vocabulary"},
+    {.name = "data", .kind = ARG_LIST, .at = offsetof(train_args, data), .value = "FILE",
+     .help = "records with responses, .jsonl or .json (may be repeated)"},
+    {.name = "out", .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
+     .help = "the delta to write, a GGUF file"},
+    {.name = "init", .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
+     .help = "start from this delta; otherwise at random"},
+    {.name = "alpha-host", .kind = ARG_LIST, .at = offsetof(train_args, alpha_hosts), .value = "FILE",
+     .help = "find the best strength for this host as well (may be repeated)"},
+    {.name = "checkpoint", .kind = ARG_STR, .at = TRAIN_AT(checkpoint_path), .value = "FILE",
+     .help = "where the state of the training is kept; DELTA.ckpt otherwise"},
+    {.name = "cache", .kind = ARG_STR, .at = TRAIN_AT(cache_dir), .value = "DIR",
+     .help = "where the host's states are kept; beside the checkpoint otherwise"},
+    {.name = "log", .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE", .help = "write a log, a JSON object a line"},
+    {.name = "resume", .kind = ARG_FLAG, .at = TRAIN_AT(resume), .help = "go on from the checkpoint"},
+    {.name = "fresh", .kind = ARG_FLAG, .at = TRAIN_AT(fresh), .help = "ignore and replace a checkpoint that is there"},
+    {.name = NULL},
+};
+
+static const arg_opt train_delta[] = {
+    {.name = "template", .kind = ARG_STR, .at = offsetof(train_args, host_template), .value = "NAME",
+     .help = "the host's prompt template (see cmc run --help)", .show_default = true},
+    {.name = "delta-template", .kind = ARG_STR, .at = offsetof(train_args, delta_template), .value = "NAME",
+     .help = "the delta's prompt template", .show_default = true},
+    {.name = "embd", .kind = ARG_INT, .at = TRAIN_AT(n_embd), .value = "N", .help = "width", .lo = 0, .hi = 65536,
+     .show_default = true},
+    {.name = "layers", .kind = ARG_INT, .at = TRAIN_AT(n_layer), .value = "N", .help = "layers", .lo = 0, .hi = 1024,
+     .show_default = true},
+    {.name = "heads", .kind = ARG_INT, .at = TRAIN_AT(n_head), .value = "N", .help = "attention heads", .lo = 0,
+     .hi = 4096, .show_default = true},
+    {.name = "kv-heads", .kind = ARG_INT, .at = TRAIN_AT(n_head_kv), .value = "N", .help = "key and value heads",
+     .lo = 0, .hi = 4096, .show_default = true},
+    {.name = "ff", .kind = ARG_INT, .at = TRAIN_AT(n_ff), .value = "N", .help = "width of the feed-forward layers",
+     .lo = 0, .hi = 1 << 20, .show_default = true},
+    {.name = "save-type", .kind = ARG_STR, .at = TRAIN_AT(save_type), .value = "f32|f16|q8_0",
+     .help = "how the delta's weights are stored", .choices = "f32|f16|q8_0", .show_default = true},
+    {.name = NULL},
+};
+
+static const arg_opt train_how[] = {
+    {.name = "objective", .kind = ARG_STR, .at = offsetof(train_args, objective), .value = "sft",
+     .help = "what is learnt: sft, the responses", .show_default = true},
+    {.name = "epochs", .kind = ARG_INT, .at = TRAIN_AT(epochs), .value = "N", .help = "passes over the data", .lo = 1,
+     .hi = 100000, .show_default = true},
+    {.name = "max-steps", .kind = ARG_INT64, .at = TRAIN_AT(max_steps), .value = "N",
+     .help = "stop after so many steps; 0: the epochs decide", .lo = 0, .hi = 1e15, .show_default = true},
+    {.name = "batch", .kind = ARG_INT, .at = TRAIN_AT(batch), .value = "N", .help = "records in a step", .lo = 1,
+     .hi = 65536, .show_default = true},
+    {.name = "max-len", .kind = ARG_INT, .at = TRAIN_AT(max_len), .value = "N",
+     .help = "tokens in a record; longer ones are left out and counted", .lo = 2, .hi = 1 << 24, .show_default = true},
+    {.name = "alpha", .kind = ARG_REAL, .at = TRAIN_AT(alpha), .value = "X", .help = "strength while training",
+     .lo = -100, .hi = 100, .show_default = true},
+    {.name = "lr", .kind = ARG_REAL, .at = TRAIN_AT(lr), .value = "X", .help = "learning rate at its highest", .lo = 0,
+     .hi = 10, .show_default = true},
+    {.name = "warmup", .kind = ARG_REAL, .at = TRAIN_AT(warmup), .value = "X",
+     .help = "share of the steps in which the rate rises", .lo = 0, .hi = 1, .show_default = true},
+    {.name = "min-lr", .kind = ARG_REAL, .at = TRAIN_AT(min_lr), .value = "X",
+     .help = "where the rate ends, as a share of --lr", .lo = 0, .hi = 1, .show_default = true},
+    {.name = "beta1", .kind = ARG_REAL, .at = TRAIN_AT(beta1), .value = "X", .help = "AdamW's first moment", .lo = 0,
+     .hi = 0.999999, .show_default = true},
+    {.name = "beta2", .kind = ARG_REAL, .at = TRAIN_AT(beta2), .value = "X", .help = "AdamW's second moment", .lo = 0,
+     .hi = 0.9999999, .show_default = true},
+    {.name = "eps", .kind = ARG_REAL, .at = TRAIN_AT(eps), .value = "X", .help = "AdamW's epsilon", .lo = 0, .hi = 1,
+     .show_default = true},
+    {.name = "weight-decay", .kind = ARG_REAL, .at = TRAIN_AT(weight_decay), .value = "X", .help = "weight decay",
+     .lo = 0, .hi = 10, .show_default = true},
+    {.name = "clip", .kind = ARG_REAL, .at = TRAIN_AT(clip), .value = "X",
+     .help = "longest gradient; 0: as long as it is", .lo = 0, .hi = 1e6, .show_default = true},
+    {.name = "held-out", .kind = ARG_REAL, .at = TRAIN_AT(held_out), .value = "X",
+     .help = "share of the records that is held out", .lo = 0, .hi = 0.9, .show_default = true},
+    {.name = "eval-every", .kind = ARG_INT, .at = TRAIN_AT(eval_every), .value = "N",
+     .help = "steps between scores of what is held out; 0: a tenth of an epoch", .lo = 0, .hi = INT32_MAX,
+     .show_default = true},
+    {.name = "patience", .kind = ARG_INT, .at = TRAIN_AT(patience), .value = "N",
+     .help = "stop after so many scores without gain; 0: never", .lo = 0, .hi = INT32_MAX, .show_default = true},
+    {.name = "checkpoint-every", .kind = ARG_INT, .at = TRAIN_AT(checkpoint_every), .value = "N",
+     .help = "steps between checkpoints; 0: with every score", .lo = 0, .hi = INT32_MAX, .show_default = true},
+    {.name = "exact", .kind = ARG_FLAG, .at = offsetof(train_args, exact),
+     .help = "slow and reproducible arithmetic for the host"},
+    {.name = NULL},
+};
+
+/* ---------------------------------------------------------------------------------------------------- progress */
+
+typedef struct train_state {
+    progress bar;
+    cmc_train_progress last;
+    bool stopped;              /* by Ctrl-C */
+} train_state;
+
+static bool train_callback(void *user, const cmc_train_progress *p)
+{
+    train_state *st = user;
+    char left[16], held[64] = "";
+    double held_out = isfinite(p->held_out) ? p->held_out : st->last.held_out;
+    double host = isfinite(p->held_out_host) ? p->held_out_host : st->last.held_out_host;
+    st->last = *p;
+    st->last.held_out = held_out;
+    st->last.held_out_host = host;
+    progress_time(p->seconds_left, left);
+    if (isfinite(held_out) && isfinite(host))
+        snprintf(held, sizeof held, ", held-out %.4f (host %.4f)", held_out, host);
+    if (strcmp(p->phase, "train") == 0) {
+        progress_show(&st->bar, "step %" PRId64 "/%" PRId64 ", loss %.4f%s, %.0f tok/s, %s left", p->step, p->steps,
+                      p->loss, held, p->tokens_per_second, left);
+    } else {
+        progress_show(&st->bar, "%s: %" PRId64 "/%" PRId64 ", %.0f tok/s, %s left", p->phase, p->step, p->steps,
+                      p->tokens_per_second, left);
+    }
+    st->stopped = cli_interrupted();
+    return !st->stopped;
+}
+
+static int train_json(const train_args *a, const cmc_train_result *r)
+{
+    jbuild o = jobject();
+    jset_string(&o, "out", a->t.out_path);
+    jset_int(&o, "steps", r->steps);
+    jset_int(&o, "params", (int64_t)r->params);
+    jset_int(&o, "tokens", (int64_t)r->tokens);
+    jset_int(&o, "records", (int64_t)r->records);
+    jset_int(&o, "records_held_out", (int64_t)r->records_held_out);
+    jset_int(&o, "records_left_out", (int64_t)r->records_left_out);
+    jset_real(&o, "held_out_host", r->held_out_host);
+    jset_real(&o, "held_out_steered", r->held_out_steered);
+    jset_real(&o, "alpha", r->alpha);
+    jset_real(&o, "seconds", r->seconds);
+    jset(&o, "resumed", json_boolean(r->resumed));
+    jset(&o, "finished", json_boolean(r->finished));
+    return jout(o);
+}
+
+static int train_summary(const train_args *a, const cmc_train_result *r)
+{
+    int rc = out_printf("%s: %" PRIu64 " parameters, %" PRId64 " steps, %" PRIu64 " tokens in %.1f s\n", a->t.out_path,
+                        r->params, r->steps, r->tokens, r->seconds);
+    if (rc == CLI_OK)
+        rc = out_printf("records: %zu trained on, %zu held out, %zu left out as too long\n", r->records,
+                        r->records_held_out, r->records_left_out);
+    if (rc == CLI_OK && isfinite(r->held_out_steered)) {
+        rc = out_printf("held out: %.4f nats a token, the host alone %.4f; best at alpha %.6g\n", r->held_out_steered,
+                        r->held_out_host, r->alpha);
+    }
+    return rc;
+}
+
+/* After Ctrl-C: where the training stands and how it goes on. */
+static int train_interrupted(const train_args *a, const train_state *st)
+{
+    const char *ckpt = a->t.checkpoint_path;
+    fprintf(stderr, "cmc: stopped at step %" PRId64 " of %" PRId64 "; the checkpoint is %s%s; the same command with "
+            "--resume goes on from there\n", st->last.step, st->last.steps, ckpt ? ckpt : a->t.out_path,
+            ckpt ? "" : ".ckpt");
+    return CLI_INTERRUPTED;
+}
+
+/* --------------------------------------------------------------------------------------------------- the verb */
+
+static int train_check(train_args *a, const arg_list *operands)
+{
+    cmc_error err = {0};
+    if (operands->n)
+        return cli_usage("\"%s\": train takes its records from files: --data FILE", operands->v[0]);
+    if (strcmp(a->objective, "sft") != 0)
+        return cli_usage("--objective: \"%s\" is not available in this version; it knows sft", a->objective);
+    if (a->hosts.n != 1)
+        return cli_usage(a->hosts.n ? "-m: given %zu times; this version trains against one host (--alpha-host names more)"
+                                    : "-m: a host is needed: cmc train -m HOST (given: %zu)", a->hosts.n);
+    if (!a->data.n)
+        return cli_usage("--data: a file of records is needed: --data FILE");
+    if (!a->t.out_path)
+        return cli_usage("-o: the delta needs a name: -o DELTA");
+    if (a->t.resume && a->t.fresh)
+        return cli_usage("--fresh: contradicts --resume");
+    if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
+        return cli_usage("--template: %s", err.message);
+    if (cmc_template_parse(a->delta_template, &a->t.delta_template, &err) != CMC_OK)
+        return cli_usage("--delta-template: %s", err.message);
+    a->t.host_path = a->hosts.v[0];
+    a->t.data = a->data.v;
+    a->t.n_data = a->data.n;
+    a->t.alpha_hosts = a->alpha_hosts.v;
+    a->t.n_alpha_hosts = a->alpha_hosts.n;
+    a->t.seed = a->common.seed;
+    return CLI_OK;
+}
+
+static int train_main(void *opts, const arg_list *operands)
+{
+    train_args *a = opts;
+    cmc_runtime *rt = NULL;
+    cmc_error err = {0};
+    cmc_train_result result = {0};
+    train_state st = {.last = {.held_out = NAN, .held_out_host = NAN}};
+    int rc = train_check(a, operands);
+    if (rc)
+        return rc;
+    cmc_runtime_opts rt_opts = {.threads = a->common.threads, .exact = a->exact};
+    if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    progress_start(&st.bar);
+    cli_catch_interrupt();
+    cmc_status status = cmc_train(rt, &a->t, train_callback, &st, &result, &err);
+    progress_clear(&st.bar);
+    cmc_runtime_free(rt);
+    if (st.stopped && (status == CMC_E_CANCELLED || (status == CMC_OK && !result.finished)))
+        return train_interrupted(a, &st);
+    if (status != CMC_OK)
+        return cli_error(NULL, &err);
+    return a->common.json ? train_json(a, &result) : train_summary(a, &result);
+}
+
+static void train_defaults(void *opts)
+{
+    train_args *a = opts;
+    a->t = cmc_train_defaults();
+    a->host_template = cmc_template_name(a->t.host_template);
+    a->delta_template = cmc_template_name(a->t.delta_template);
+    a->objective = "sft";
+    a->common.seed = a->t.seed;
+}
+
+static const arg_group train_groups[] = {
+    {"Files", train_files, 0},
+    {"The delta", train_delta, 0},
+    {"Training", train_how, 0},
+    {"Every verb", common_opts, offsetof(train_args, common)},
+};
+
+const arg_verb verb_train = {
+    .name = "train",
+    .usage = "-m HOST --data FILE... -o DELTA [options]",
+    .summary = "train a delta",
+    .text = "Trains a delta so that host and delta together give the data's responses; the host is not changed. Ctrl-C "
+            "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was held "
+            "out, and stored in the delta.",
+    .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
+    .groups = train_groups,
+    .n_groups = sizeof train_groups / sizeof *train_groups,
+    .size = sizeof(train_args),
+    .defaults = train_defaults,
+    .main = train_main,
+};
