@@ -26,7 +26,7 @@ cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name,
 
 /* Arithmetic of contract 4, plainly written (shift.c) and fast (shift_fast.c) with the same results up to rounding.
  * Adds the deltas' mapped, centred shifts to logits[n_host] in place.
- *   n: deltas; maps[k], alpha[k] (never 0), delta_logits[k][n_delta_k]
+ *   in[n]: a delta each: its map, of n_host entries; alpha, never 0; its logits, as many as the map's n_delta
  *   raw: C_k = C = 0
  *   work: [2 * n_host] floats of scratch
  * Host logits may be of any finite size, and -inf (a banned token, which stays -inf and weighs nothing); delta logits are

@@ -1,0 +1,469 @@
+/* The shift and its transpose against contract 4 written out in long double, and its promises as properties. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "tokenmap/map.h"
+
+enum { MAX_DELTAS = 3 };
+
+typedef void (*apply_fn)(float *, int32_t, const shift_in *, size_t, bool, float *);
+
+/* A host row and deltas for it. */
+typedef struct scene {
+    int32_t n_host;
+    size_t n;
+    cmc_map *map[MAX_DELTAS];
+    float *d[MAX_DELTAS];
+    shift_in in[MAX_DELTAS];
+    float *h, *out, *work;
+} scene;
+
+static uint64_t rng_state;
+
+static uint32_t rnd(void) {                /* PCG-like: good enough to make cases, the same on every machine */
+    rng_state = rng_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(rng_state >> 33);
+}
+
+static float rnd_float(float lo, float hi) {
+    return lo + (hi - lo) * (float)(rnd() % 100003) / 100003.0f;
+}
+
+/* share: how many of 100 host tokens are mapped; 101: by identity. */
+static cmc_map *make_map(int32_t n_host, int32_t n_delta, int share) {
+    cmc_map *m;
+    assert_int_equal(map_new(n_host, n_delta, &m, NULL), CMC_OK);
+    for (int32_t i = 0; i < n_host; i++) {
+        if (share == 101) {
+            map_set(m, i, i, CMC_HOW_EXACT, 0);
+        } else if ((int)(rnd() % 100) < share) {
+            map_set(m, i, (int32_t)(rnd() % (uint32_t)n_delta), CMC_HOW_EXACT, 0);
+        }
+    }
+    map_finish(m);
+    return m;
+}
+
+static scene make_scene(int32_t n_host, size_t n, int share, float spread) {
+    scene s = {.n_host = n_host, .n = n};
+    s.h = cmc_alloc((size_t)n_host, sizeof(float));
+    s.out = cmc_alloc((size_t)n_host, sizeof(float));
+    s.work = cmc_alloc(2 * (size_t)n_host, sizeof(float));
+    assert_true(s.h && s.out && s.work);
+    for (int32_t i = 0; i < n_host; i++) {
+        s.h[i] = rnd_float(-spread, spread);
+    }
+    for (size_t k = 0; k < n; k++) {
+        int32_t n_delta = share == 101 ? n_host : (int32_t)(1 + rnd() % 60);
+        s.map[k] = make_map(n_host, n_delta, share);
+        s.d[k] = cmc_alloc((size_t)n_delta, sizeof(float));
+        assert_non_null(s.d[k]);
+        for (int32_t j = 0; j < n_delta; j++) {
+            s.d[k][j] = rnd_float(-8, 8);
+        }
+        float alpha = rnd_float(0.1f, 2.0f);
+        s.in[k] = (shift_in){s.map[k], rnd() % 4 ? alpha : -alpha, s.d[k]};
+    }
+    return s;
+}
+
+static void free_scene(scene *s) {
+    for (size_t k = 0; k < s->n; k++) {
+        cmc_map_free(s->map[k]);
+        free(s->d[k]);
+    }
+    free(s->h);
+    free(s->out);
+    free(s->work);
+}
+
+static const float *run(scene *s, apply_fn apply, bool raw) {
+    memcpy(s->out, s->h, (size_t)s->n_host * sizeof(float));
+    apply(s->out, s->n_host, s->in, s->n, raw, s->work);
+    return s->out;
+}
+
+/* ------------------------------------------------------------------------ contract 4, as it stands on the page */
+
+/* log( sum_M p_i e^{s_i} / sum_M p_i ); in_m says who is in M. p is taken up to a factor, which cancels: relative to the
+ * greatest on M, since far from the greatest of all even a long double is 0. */
+static long double page_centre(const float *h, const long double *s, const bool *in_m, int32_t n) {
+    long double top = -INFINITY, up = 0, down = 0;
+    for (int32_t i = 0; i < n; i++) {
+        top = in_m[i] ? fmaxl(top, (long double)h[i]) : top;
+    }
+    for (int32_t i = 0; top > -INFINITY && i < n; i++) {
+        if (in_m[i]) {
+            long double p = expl((long double)h[i] - top);
+            up += p * expl(s[i]);
+            down += p;
+        }
+    }
+    return down > 0 ? logl(up / down) : 0;
+}
+
+/* d[k][j] as double, so that finite differences can use it too. */
+static void page_apply(const float *h, int32_t n, const cmc_map *const *map, const double *alpha, double *const *d,
+                       size_t n_deltas, bool raw, long double *out) {
+    size_t cells = (size_t)n;
+    long double *s = cmc_calloc(cells, sizeof *s), *x = cmc_calloc(cells, sizeof *x);
+    bool *in_m = cmc_calloc(cells, sizeof *in_m), *in_k = cmc_calloc(cells, sizeof *in_k);
+    assert_true(s && x && in_m && in_k);
+    for (size_t k = 0; k < n_deltas; k++) {
+        for (int32_t i = 0; i < n; i++) {
+            in_k[i] = map[k]->to[i] >= 0;
+            in_m[i] = in_m[i] || in_k[i];
+            x[i] = in_k[i] ? (long double)alpha[k] * (long double)d[k][map[k]->to[i]] : 0;
+        }
+        long double c = raw ? 0 : page_centre(h, x, in_k, n);
+        for (int32_t i = 0; i < n; i++) {
+            s[i] += in_k[i] ? x[i] - c : 0;
+        }
+    }
+    long double c = raw ? 0 : page_centre(h, s, in_m, n);
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = (long double)h[i] + (in_m[i] ? s[i] - c : 0);
+    }
+    free(s);
+    free(x);
+    free(in_m);
+    free(in_k);
+}
+
+static void page_of_scene(const scene *s, bool raw, long double *out) {
+    const cmc_map *maps[MAX_DELTAS];
+    double alpha[MAX_DELTAS], *d[MAX_DELTAS];
+    for (size_t k = 0; k < s->n; k++) {
+        maps[k] = s->map[k];
+        alpha[k] = (double)s->in[k].alpha;
+        d[k] = cmc_alloc((size_t)s->map[k]->n_delta, sizeof(double));
+        assert_non_null(d[k]);
+        for (int32_t j = 0; j < s->map[k]->n_delta; j++) {
+            d[k][j] = (double)s->d[k][j];
+        }
+    }
+    page_apply(s->h, s->n_host, maps, alpha, d, s->n, raw, out);
+    for (size_t k = 0; k < s->n; k++) {
+        free(d[k]);
+    }
+}
+
+static void assert_close(double got, double want, double tolerance, const char *what, int32_t i) {
+    if (isinf(want) ? got != want : !(fabs(got - want) <= tolerance * fmax(1, fabs(want)))) {
+        fail_msg("%s, token %d: %.9g, should be %.9g", what, (int)i, got, want);
+    }
+}
+
+static const int32_t SIZES[] = {1, 2, 7, 8, 9, 15, 16, 63, 511, 512, 513, 1000, 1031, 4099};
+static const int SHARES[] = {0, 3, 50, 97, 100, 101};
+
+static void check_scene(scene *s, const char *what) {
+    static const apply_fn both[] = {shift_apply_plain, shift_apply};
+    long double *want = cmc_alloc((size_t)s->n_host, sizeof *want);
+    assert_non_null(want);
+    for (int raw = 0; raw < 2; raw++) {
+        page_of_scene(s, raw, want);
+        for (size_t f = 0; f < 2; f++) {
+            const float *got = run(s, both[f], raw);
+            for (int32_t i = 0; i < s->n_host; i++) {
+                assert_close((double)got[i], (double)want[i], 1e-5, what, i);
+            }
+        }
+    }
+    free(want);
+}
+
+static void test_both_equal_the_page(void **state) {
+    (void)state;
+    rng_state = 1;
+    for (size_t a = 0; a < sizeof SIZES / sizeof *SIZES; a++) {
+        for (size_t b = 0; b < sizeof SHARES / sizeof *SHARES; b++) {
+            for (size_t n = 1; n <= MAX_DELTAS; n++) {
+                scene s = make_scene(SIZES[a], n, SHARES[b], n == 2 ? 40 : 12);
+                check_scene(&s, "random scene");
+                free_scene(&s);
+            }
+        }
+    }
+}
+
+/* Logits that only a double could hold as exponents, in rising, falling and mixed order: the online sums rescale. */
+static void test_huge_host_logits(void **state) {
+    (void)state;
+    rng_state = 2;
+    static const float scale[] = {1e3f, 1e6f, 1e30f};
+    for (size_t a = 0; a < 3; a++) {
+        for (int order = 0; order < 3; order++) {
+            scene s = make_scene(3001, 1 + (size_t)order, 60, 1);
+            for (int32_t i = 0; i < s.n_host; i++) {
+                float ramp = (float)(order == 0 ? i : order == 1 ? -i : (i * 7919) % 3001);
+                s.h[i] = scale[a] * ramp / 3001;
+            }
+            check_scene(&s, "huge logits");
+            free_scene(&s);
+        }
+    }
+}
+
+static void test_banned_tokens_stay_banned(void **state) {
+    (void)state;
+    rng_state = 3;
+    static const int banned_of_100[] = {1, 50, 99};
+    for (size_t a = 0; a < 3; a++) {
+        for (size_t n = 1; n <= MAX_DELTAS; n++) {
+            scene s = make_scene(2050, n, 70, 10);
+            for (int32_t i = 0; i < s.n_host; i++) {
+                if ((int)(rnd() % 100) < banned_of_100[a] || i < 1024) {   /* whole blocks too */
+                    s.h[i] = -INFINITY;
+                }
+            }
+            check_scene(&s, "banned tokens");
+            const float *out = run(&s, shift_apply, false);
+            for (int32_t i = 0; i < s.n_host; i++) {
+                assert_int_equal(s.h[i] == -INFINITY, out[i] == -INFINITY);
+            }
+            free_scene(&s);
+        }
+    }
+}
+
+/* All mapped tokens banned: nothing to centre by, and nothing may become NaN. Then every token banned. */
+static void test_no_mass_to_centre_by(void **state) {
+    (void)state;
+    rng_state = 4;
+    for (int all = 0; all < 2; all++) {
+        for (size_t n = 1; n <= 2; n++) {
+            scene s = make_scene(700, n, 40, 10);
+            for (int32_t i = 0; i < s.n_host; i++) {
+                for (size_t k = 0; k < n; k++) {
+                    if (all || s.map[k]->to[i] >= 0) {
+                        s.h[i] = -INFINITY;
+                    }
+                }
+            }
+            for (int plain = 0; plain < 2; plain++) {
+                const float *out = run(&s, plain ? shift_apply_plain : shift_apply, false);
+                assert_memory_equal(out, s.h, (size_t)s.n_host * sizeof(float));
+            }
+            free_scene(&s);
+        }
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------- promises */
+
+static void softmax(const float *v, int32_t n, double *p) {
+    double top = -INFINITY, sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        top = fmax(top, (double)v[i]);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        sum += p[i] = exp((double)v[i] - top);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        p[i] /= sum;
+    }
+}
+
+static void test_unmapped_tokens_keep_their_probability(void **state) {
+    (void)state;
+    rng_state = 5;
+    for (size_t n = 1; n <= MAX_DELTAS; n++) {
+        scene s = make_scene(1500, n, 30, 6);
+        double *before = cmc_alloc(1500, sizeof *before), *after = cmc_alloc(1500, sizeof *after);
+        assert_true(before && after);
+        const float *out = run(&s, shift_apply, false);
+        softmax(s.h, s.n_host, before);
+        softmax(out, s.n_host, after);
+        size_t moved = 0;
+        for (int32_t i = 0; i < s.n_host; i++) {
+            bool mapped = false;
+            for (size_t k = 0; k < n; k++) {
+                mapped = mapped || s.map[k]->to[i] >= 0;
+            }
+            if (!mapped) {
+                assert_memory_equal(&out[i], &s.h[i], sizeof(float));
+                assert_close(after[i] / before[i], 1, 2e-6, "probability of an unmapped token", i);
+            }
+            moved += mapped && fabs(after[i] / before[i] - 1) > 1e-3;
+        }
+        assert_true(moved > 100);
+        free(before);
+        free(after);
+        free_scene(&s);
+    }
+}
+
+static void test_additive_constant_of_a_delta_is_nothing(void **state) {
+    (void)state;
+    rng_state = 6;
+    for (size_t n = 1; n <= MAX_DELTAS; n++) {
+        scene s = make_scene(1203, n, 60, 8);
+        float *first = cmc_alloc(1203, sizeof *first);
+        assert_non_null(first);
+        memcpy(first, run(&s, shift_apply, false), 1203 * sizeof *first);
+        for (size_t k = 0; k < n; k++) {
+            for (int32_t j = 0; j < s.map[k]->n_delta; j++) {
+                s.d[k][j] += 16.0f * (float)(k + 1);
+            }
+        }
+        const float *second = run(&s, shift_apply, false);
+        for (int32_t i = 0; i < s.n_host; i++) {
+            assert_close((double)second[i], (double)first[i], 2e-5, "after adding a constant", i);
+        }
+        free(first);
+        free_scene(&s);
+    }
+}
+
+static void test_order_of_deltas_is_nothing(void **state) {
+    (void)state;
+    rng_state = 7;
+    scene s = make_scene(1203, 3, 60, 8);
+    float *first = cmc_alloc(1203, sizeof *first);
+    assert_non_null(first);
+    memcpy(first, run(&s, shift_apply, false), 1203 * sizeof *first);
+    shift_in swapped = s.in[0];
+    s.in[0] = s.in[2];
+    s.in[2] = swapped;
+    const float *second = run(&s, shift_apply, false);
+    for (int32_t i = 0; i < s.n_host; i++) {
+        assert_close((double)second[i], (double)first[i], 5e-6, "in another order", i);
+    }
+    free(first);
+    free_scene(&s);
+}
+
+static void test_no_delta_changes_no_bit(void **state) {
+    (void)state;
+    rng_state = 8;
+    scene s = make_scene(77, 0, 0, 8);
+    assert_memory_equal(run(&s, shift_apply, false), s.h, 77 * sizeof(float));
+    assert_memory_equal(run(&s, shift_apply_plain, false), s.h, 77 * sizeof(float));
+    free_scene(&s);
+}
+
+/* -------------------------------------------------------------------------------------------------- transpose */
+
+/* Steered cross-entropy of target under delta logits d. */
+static double loss(const scene *s, double *d, bool raw, int32_t target, float *steered) {
+    const cmc_map *map = s->map[0];
+    double alpha = (double)s->in[0].alpha;
+    long double *out = cmc_alloc((size_t)s->n_host, sizeof *out), top = -INFINITY, sum = 0;
+    assert_non_null(out);
+    page_apply(s->h, s->n_host, &map, &alpha, &d, 1, raw, out);
+    for (int32_t i = 0; i < s->n_host; i++) {
+        top = fmaxl(top, out[i]);
+        steered[i] = (float)out[i];
+    }
+    for (int32_t i = 0; i < s->n_host; i++) {
+        sum += expl(out[i] - top);
+    }
+    double nll = (double)(top + logl(sum) - out[target]);
+    free(out);
+    return nll;
+}
+
+static void check_gradient(scene *s, bool raw, int32_t target) {
+    int32_t n_delta = s->map[0]->n_delta;
+    double *d = cmc_alloc((size_t)n_delta, sizeof *d);
+    float *plain = cmc_calloc((size_t)n_delta, sizeof *plain), *fast = cmc_calloc((size_t)n_delta, sizeof *fast);
+    float *steered = cmc_alloc((size_t)s->n_host, sizeof *steered);
+    assert_true(d && plain && fast && steered);
+    for (int32_t j = 0; j < n_delta; j++) {
+        d[j] = (double)s->d[0][j];
+        plain[j] = fast[j] = 0.25f;                /* it adds */
+    }
+    loss(s, d, raw, target, steered);
+    shift_transpose_plain(s->map[0], s->in[0].alpha, raw, s->h, steered, target, plain);
+    shift_transpose(s->map[0], s->in[0].alpha, raw, NULL, steered, target, fast);
+    for (int32_t j = 0; j < n_delta; j++) {
+        const double step = 1e-4;
+        double at = d[j];
+        d[j] = at + step;
+        double up = loss(s, d, raw, target, steered);
+        d[j] = at - step;
+        double slope = (up - loss(s, d, raw, target, steered)) / (2 * step);
+        d[j] = at;
+        assert_close((double)plain[j] - 0.25, slope, 2e-6, "gradient, plain", j);
+        assert_close((double)fast[j] - 0.25, slope, 4e-6, "gradient, fast", j);
+    }
+    free(d);
+    free(plain);
+    free(fast);
+    free(steered);
+}
+
+static int32_t first_token(const cmc_map *m, bool mapped) {
+    for (int32_t i = 0; i < m->n_host; i++) {
+        if ((m->to[i] >= 0) == mapped) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static void test_transpose_is_the_gradient(void **state) {
+    (void)state;
+    rng_state = 9;
+    static const int32_t sizes[] = {1, 9, 64, 300};
+    size_t checked = 0;
+    for (size_t a = 0; a < 4; a++) {
+        for (size_t b = 0; b < sizeof SHARES / sizeof *SHARES; b++) {
+            scene s = make_scene(sizes[a], 1, SHARES[b], 4);
+            for (int mapped = 0; mapped < 2; mapped++) {
+                int32_t target = first_token(s.map[0], mapped);
+                for (int raw = 0; target >= 0 && raw < 2; raw++) {
+                    check_gradient(&s, raw, target);
+                    checked++;
+                }
+            }
+            free_scene(&s);
+        }
+    }
+    assert_true(checked > 40);
+}
+
+/* Large vocabulary, banned tokens included: the two transposes agree. */
+static void test_transposes_agree(void **state) {
+    (void)state;
+    rng_state = 10;
+    for (size_t a = 0; a < sizeof SIZES / sizeof *SIZES; a++) {
+        for (int raw = 0; raw < 2; raw++) {
+            scene s = make_scene(SIZES[a], 1, 80, 15);
+            for (int32_t i = 1; i < s.n_host; i += 3) {
+                s.h[i] = -INFINITY;
+            }
+            float plain[60] = {0}, fast[60] = {0};
+            int32_t target = s.n_host / 3 * 3 % s.n_host;
+            shift_transpose_plain(s.map[0], 0.7f, raw, s.h, s.h, target, plain);
+            shift_transpose(s.map[0], 0.7f, raw, s.h, s.h, target, fast);
+            for (int32_t j = 0; j < s.map[0]->n_delta; j++) {
+                assert_close((double)fast[j], (double)plain[j], 2e-6, "transposes", j);
+            }
+            free_scene(&s);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_both_equal_the_page),
+        cmocka_unit_test(test_huge_host_logits),
+        cmocka_unit_test(test_banned_tokens_stay_banned),
+        cmocka_unit_test(test_no_mass_to_centre_by),
+        cmocka_unit_test(test_unmapped_tokens_keep_their_probability),
+        cmocka_unit_test(test_additive_constant_of_a_delta_is_nothing),
+        cmocka_unit_test(test_order_of_deltas_is_nothing),
+        cmocka_unit_test(test_no_delta_changes_no_bit),
+        cmocka_unit_test(test_transpose_is_the_gradient),
+        cmocka_unit_test(test_transposes_agree),
+    };
+    return cmocka_run_group_tests_name("shift", tests, NULL, NULL);
+}
