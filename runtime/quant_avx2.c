@@ -106,7 +106,6 @@ AVX2_INLINE int sum_4(__m128i v) {
 AVX2_TARGET static void act_row(const float *x, void *act, size_t n) {
     size_t groups = n / QUANT_GROUP;
     int8_t *q = act;
-    float *d = (float *)(void *)((char *)act + n), *s = d + groups, *s0 = s + groups, *s1 = s0 + groups;
     for (size_t g = 0; g < groups; g++, x += QUANT_GROUP, q += QUANT_GROUP) {
         __m256 v[4];
         for (int i = 0; i < 4; i++)
@@ -119,11 +118,8 @@ AVX2_TARGET static void act_row(const float *x, void *act, size_t n) {
         b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));   /* packs work lane by lane */
         _mm256_storeu_si256((__m256i *)(void *)q, b);
         __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), b), _mm256_set1_epi16(1));
-        int a = sum_4(_mm256_castsi256_si128(sums)), c = sum_4(_mm256_extracti128_si256(sums, 1));
-        d[g] = max < QUANT_ACT_TINY ? 0 : max / 127.0f;
-        s0[g] = d[g] * (float)a;
-        s1[g] = d[g] * (float)c;
-        s[g] = d[g] * (float)(a + c);
+        quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, sum_4(_mm256_castsi256_si128(sums)),
+                      sum_4(_mm256_extracti128_si256(sums, 1)));
     }
 }
 

@@ -8,7 +8,7 @@ bool quant_dot_uses_act(uint32_t type) {
 }
 
 size_t quant_act_bytes(size_t n) {
-    size_t bytes = n + n / QUANT_GROUP * 4 * sizeof(float);
+    size_t bytes = n + n / QUANT_GROUP * QUANT_ACT_FLOATS * sizeof(float);
     return (bytes + 63) / 64 * 64;
 }
 
@@ -28,7 +28,6 @@ static float act_max(const float *x) {
 void quant_act_row_plain(const float *x, void *act, size_t n) {
     size_t groups = n / QUANT_GROUP;
     int8_t *q = act;
-    float *d = (float *)(void *)((char *)act + n), *s = d + groups, *s0 = s + groups, *s1 = s0 + groups;
     for (size_t g = 0; g < groups; g++, x += QUANT_GROUP, q += QUANT_GROUP) {
         float max = act_max(x), inv = max < QUANT_ACT_TINY ? 0 : 127.0f / max;
         int sum[2] = {0, 0};
@@ -37,10 +36,7 @@ void quant_act_row_plain(const float *x, void *act, size_t n) {
             q[i] = (int8_t)(v == v ? (int)v : 0);
             sum[i / 16] += q[i];
         }
-        d[g] = max < QUANT_ACT_TINY ? 0 : max / 127.0f;
-        s0[g] = d[g] * (float)sum[0];
-        s1[g] = d[g] * (float)sum[1];
-        s[g] = d[g] * (float)(sum[0] + sum[1]);
+        quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, sum[0], sum[1]);
     }
 }
 

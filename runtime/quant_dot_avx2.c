@@ -24,11 +24,17 @@ AVX2_INLINE __m256i dot_pairs(uint32_t type, __m256i u, __m256i u_abs, __m256i y
 
 /* ------------------------------------------------------------------------------------------- blocks of 32 */
 
-/* The factor of the activations' sum in a block: its stored minimum, or what the offset of its values makes. */
-AVX2_INLINE float block_addend(uint32_t type, const uint8_t *b, float d) {
-    return avx2_has_min(type) ? avx2_f16(b + 2) : -(float)avx2_offset(type) * d;
+/* d, and in the second place m where the block has one (else bits of its values, unused), as floats. */
+AVX2_INLINE __m128 block_scales(const uint8_t *b) {
+    return _mm_cvtph_ps(_mm_cvtsi32_si128((int)quant_le32(b)));
 }
 
+AVX2_INLINE __m128 load_pair(const float *p) {
+    return _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+
+/* The factors of a block's two parts: lane 0 of (d, m) * (activations' d, s) scales the integer sums, lane 1 is the addend
+ * that the minimum makes; for a type with an offset (d, d) * (d, s), and the addend is -offset times lane 1. */
 AVX2_INLINE void dot_blocks(uint32_t type, const int nr, const int nc, const quant_dot_args *a, size_t r0, size_t c0) {
     const size_t block = avx2_block_bytes(type);
     const bool addend = avx2_has_min(type) || avx2_offset(type) != 0;
@@ -47,21 +53,27 @@ AVX2_INLINE void dot_blocks(uint32_t type, const int nr, const int nc, const qua
         for (int r = 0; r < nr; r++) {
             const uint8_t *b = row + (size_t)r * a->row_stride + g * block;
             __m256i u = avx2_unpack_block(type, b), u_abs = avx2_is_signed(type) ? _mm256_abs_epi8(u) : u;
-            float d = avx2_f16(b), m = block_addend(type, b, d);
-            _mm_prefetch((const char *)b + 512, _MM_HINT_T0);
+            __m128 dm = block_scales(b);
+            if (!avx2_has_min(type))
+                dm = _mm_moveldup_ps(dm);
             QUANT_UNROLL
             for (int c = 0; c < nc; c++) {
                 __m256i p = dot_pairs(type, u, u_abs, avx2_load(y[c].q + g * QUANT_GROUP));
                 __m256 sums = _mm256_cvtepi32_ps(_mm256_madd_epi16(p, _mm256_set1_epi16(1)));
-                acc[r * nc + c] = _mm256_fmadd_ps(_mm256_set1_ps(d * y[c].d[g]), sums, acc[r * nc + c]);
+                __m128 f = _mm_mul_ps(dm, load_pair(y[c].ds + 2 * g));
+                acc[r * nc + c] = _mm256_fmadd_ps(_mm256_broadcastss_ps(f), sums, acc[r * nc + c]);
                 if (addend)
-                    add[r * nc + c] = _mm_fmadd_ss(_mm_set_ss(m), _mm_set_ss(y[c].s[g]), add[r * nc + c]);
+                    add[r * nc + c] = _mm_add_ps(add[r * nc + c], f);
             }
         }
     }
-    for (int r = 0; r < nr; r++)
-        for (int c = 0; c < nc; c++)
-            a->out[(c0 + (size_t)c) * a->out_stride + r0 + (size_t)r] = sum_8(acc[r * nc + c]) + _mm_cvtss_f32(add[r * nc + c]);
+    const float factor = avx2_has_min(type) ? 1 : -(float)avx2_offset(type);
+    for (int r = 0; r < nr; r++) {
+        for (int c = 0; c < nc; c++) {
+            float sum = sum_8(acc[r * nc + c]) + (addend ? factor * _mm_cvtss_f32(_mm_movehdup_ps(add[r * nc + c])) : 0);
+            a->out[(c0 + (size_t)c) * a->out_stride + r0 + (size_t)r] = sum;
+        }
+    }
 }
 
 /* ------------------------------------------------------------------------------------------- super-blocks */

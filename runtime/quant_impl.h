@@ -9,17 +9,32 @@
 /* Every block format is read in groups of 32 elements; a super-block (the K types, IQ4_XS) holds 8 groups. */
 enum { QUANT_GROUP = 32, QUANT_SUPER = 256, QUANT_SUPER_GROUPS = 8 };
 
-/* Quantised activations of n elements, G = n / 32 groups: int8 q[n], then float d[G], s[G], s0[G], s1[G].
- * x ~ d * q; s0, s1 = d * (sum of q over the group's first, second 16), s = d * (sum over all 32). */
+/* Quantised activations of n elements, G = n / 32 groups: int8 q[n], then float d[G], s[G], s0[G], s1[G], ds[G][2].
+ * x ~ d * q; s0, s1 = d * (sum of q over the group's first, second 16), s = d * (sum over all 32); ds has d and s side by
+ * side, as a block's own scale and minimum are. */
 typedef struct quant_act {
     const int8_t *q;
-    const float *d, *s, *s0, *s1;
+    const float *d, *s, *s0, *s1, *ds;
 } quant_act;
+
+enum { QUANT_ACT_FLOATS = 6 };   /* floats a group */
 
 static inline quant_act quant_act_view(const void *act, size_t n) {
     size_t groups = n / QUANT_GROUP;
     const float *d = (const float *)(const void *)((const char *)act + n);
-    return (quant_act){.q = act, .d = d, .s = d + groups, .s0 = d + 2 * groups, .s1 = d + 3 * groups};
+    return (quant_act){.q = act, .d = d, .s = d + groups, .s0 = d + 2 * groups, .s1 = d + 3 * groups, .ds = d + 4 * groups};
+}
+
+/* Writes the floats of group g. */
+static inline void quant_act_put(void *act, size_t n, size_t g, float d, int sum0, int sum1) {
+    size_t groups = n / QUANT_GROUP;
+    float *f = (float *)(void *)((char *)act + n) + g, s = d * (float)(sum0 + sum1);
+    f[0] = d;
+    f[groups] = s;
+    f[2 * groups] = d * (float)sum0;
+    f[3 * groups] = d * (float)sum1;
+    f[4 * groups + g] = d;
+    f[4 * groups + g + 1] = s;
 }
 
 /* Below this a group's largest magnitude counts as 0: its reciprocal would overflow. */

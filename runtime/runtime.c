@@ -9,7 +9,7 @@
 
 /* Where decoding a tile of rows once and multiplying it in float overtakes integer dots: measured by bench/kernel_speed on
  * a Zen 3 core, 576 x 576 to 262144 x 640. */
-enum { GEMM_MIN_COLS = 16 };
+enum { GEMM_MIN_COLS = 32 };
 
 cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err) {
     *out = NULL;
