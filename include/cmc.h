@@ -362,6 +362,8 @@ typedef struct cmc_stream_opts {
 CMC_API cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
 /* Another stream with the same prompt that shares the host's evaluated prefix (the prompt is evaluated now if it was not). */
 CMC_API cmc_status cmc_stream_fork(cmc_stream *s, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
+/* A stream for another prompt, a conversation's next turn say, that keeps what `s` has evaluated of it. `s` may be freed. */
+CMC_API cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
 CMC_API void cmc_stream_free(cmc_stream *s);
 /* One token for every stream that is not stopped, evaluated as a batch. */
 CMC_API cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err);

@@ -1,0 +1,171 @@
+/* Steering: a host, its deltas, their maps and strengths, and the arithmetic of one step. */
+#include "runtime/steering.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "runtime/lead.h"
+#include "runtime/model.h"
+#include "runtime/template.h"
+
+cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *opts, cmc_steering **out, cmc_error *err) {
+    *out = NULL;
+    cmc_steering *st = cmc_calloc(1, sizeof *st);
+    if (!st) return cmc_fail_nomem(err, "a steering", sizeof *st);
+    st->host = host;
+    if (opts) st->opts = *opts;
+    st->t = cmc_template_resolve(st->opts.host_template, cmc_model_vocab(host));
+    st->lead = template_lead(st->t, cmc_model_vocab(host));
+    *out = st;
+    return CMC_OK;
+}
+
+void cmc_steering_free(cmc_steering *st) {
+    if (!st) return;
+    for (size_t k = 0; k < st->n; k++) {
+        cmc_map_free(st->deltas[k].own_map);
+        cmc_map_free(st->deltas[k].first_map);
+    }
+    free(st->deltas);
+    free(st);
+}
+
+/* The strength stored for this host, else the delta's default, else 1. */
+static double stored_alpha(const cmc_model *host, const cmc_model *delta) {
+    const cmc_delta_info *info = cmc_model_delta_info(delta);
+    if (!info) return 1.0;
+    for (size_t i = 0; i < info->n_alphas; i++) {
+        if (strcmp(info->alphas[i].host_hash, cmc_model_hash(host)) == 0) return info->alphas[i].alpha;
+    }
+    return isfinite(info->alpha) ? info->alpha : 1.0;
+}
+
+/* The template named, else the one stored in the delta, else the delta file's own, else plain. */
+static cmc_status delta_template(const cmc_model *delta, cmc_template t, cmc_template *out, cmc_error *err) {
+    const cmc_delta_info *info = cmc_model_delta_info(delta);
+    if (t == CMC_TMPL_AUTO && info && info->delta_template[0]) {
+        if (cmc_template_parse(info->delta_template, &t, NULL) != CMC_OK) {
+            return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: stores the chat template \"%.31s\", which cmc does not know; name one "
+                            "that it does", cmc_model_path(delta), info->delta_template);
+        }
+    }
+    *out = cmc_template_resolve(t, cmc_model_vocab(delta));
+    return CMC_OK;
+}
+
+static cmc_status check_alpha(const cmc_model *delta, double alpha, cmc_error *err) {
+    if (isfinite(alpha) && fabs(alpha) <= 1e6) return CMC_OK;
+    return cmc_fail(err, CMC_E_ARG, "%s: the strength %g is no number that can be used, expected one such as 1 or -0.5",
+                    cmc_model_path(delta), alpha);
+}
+
+/* Maps of a delta that is being added: d->map is the caller's, or built here. */
+static cmc_status add_maps(const cmc_steering *st, steering_delta *d, cmc_error *err) {
+    const cmc_vocab *hv = cmc_model_vocab(st->host), *dv = cmc_model_vocab(d->model);
+    if (!d->map) {
+        CMC_TRY(cmc_map_build(hv, dv, CMC_RULE_DEFAULT, &d->own_map, err));
+        d->map = d->own_map;
+    }
+    int32_t n_host = cmc_model_n_vocab(st->host), n_delta = cmc_model_n_vocab(d->model);
+    if (d->map->n_host != n_host || d->map->n_delta != n_delta) {
+        return cmc_fail(err, CMC_E_ARG, "%s: the token map goes from %d to %d tokens, expected one from the host's %d to the "
+                        "delta's %d", cmc_model_path(d->model), d->map->n_host, d->map->n_delta, n_host, n_delta);
+    }
+    d->same_vocab = cmc_vocab_equal(hv, dv);
+    return d->same_vocab ? CMC_OK : lead_map_new(d->map, dv, st->lead, d->lead, &d->first_map, err);
+}
+
+cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double alpha, const cmc_map *map, cmc_template t, cmc_error *err) {
+    steering_delta d = {.model = delta, .map = map, .alpha = isnan(alpha) ? stored_alpha(st->host, delta) : alpha};
+    CMC_TRY(check_alpha(delta, d.alpha, err));
+    CMC_TRY(delta_template(delta, t, &d.t, err));
+    d.lead = template_lead(d.t, cmc_model_vocab(delta));
+    cmc_status s = add_maps(st, &d, err);
+    if (s == CMC_OK && !cmc_grow((void **)&st->deltas, &st->cap, st->n + 1, sizeof d)) {
+        s = cmc_fail_nomem(err, "the deltas", (st->n + 1) * sizeof d);
+    }
+    if (s != CMC_OK) {
+        cmc_map_free(d.own_map);
+        cmc_map_free(d.first_map);
+        return s;
+    }
+    st->deltas[st->n++] = d;
+    return CMC_OK;
+}
+
+size_t cmc_steering_n_deltas(const cmc_steering *st) {
+    return st->n;
+}
+
+double cmc_steering_alpha(const cmc_steering *st, size_t k) {
+    return k < st->n ? st->deltas[k].alpha : 0.0;
+}
+
+cmc_status cmc_steering_set_alpha(cmc_steering *st, size_t k, double alpha, cmc_error *err) {
+    if (k >= st->n) return cmc_fail(err, CMC_E_ARG, "there is no delta %zu, expected one below %zu", k, st->n);
+    CMC_TRY(check_alpha(st->deltas[k].model, alpha, err));
+    st->deltas[k].alpha = alpha;
+    return CMC_OK;
+}
+
+const cmc_map *cmc_steering_map(const cmc_steering *st, size_t k) {
+    return k < st->n ? st->deltas[k].map : NULL;
+}
+
+cmc_template cmc_steering_template(const cmc_steering *st) {
+    return st->t;
+}
+
+/* -------------------------------------------------------------------------------------------- the arithmetic */
+
+cmc_status steering_work_new(const cmc_steering *st, steering_work *out, cmc_error *err) {
+    size_t n = (size_t)cmc_model_n_vocab(st->host);
+    out->floats = cmc_alloc_aligned(2 * n, sizeof(float));
+    out->in = cmc_calloc(st->n, sizeof *out->in);
+    if (out->floats && out->in) return CMC_OK;
+    steering_work_free(out);
+    return cmc_fail_nomem(err, "the shift", 2 * n * sizeof(float));
+}
+
+void steering_work_free(steering_work *w) {
+    free(w->floats);
+    free(w->in);
+    *w = (steering_work){0};
+}
+
+bool steering_active(double alpha) {
+    return (float)alpha != 0.0f;
+}
+
+bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
+                    float *logits, steering_work *w) {
+    size_t n = 0;
+    for (size_t k = 0; k < st->n; k++) {
+        const steering_delta *d = &st->deltas[k];
+        if (!rows[k] || kinds[k] == STEERING_NO_ROW || !steering_active(alphas[k])) continue;
+        const cmc_map *map = kinds[k] == STEERING_FIRST_ROW && d->first_map ? d->first_map : d->map;
+        w->in[n++] = (shift_in){.map = map, .alpha = (float)alphas[k], .logits = rows[k]};
+    }
+    if (n > 0) shift_apply(logits, cmc_model_n_vocab(st->host), w->in, n, st->opts.unmapped_raw, w->floats);
+    return n > 0;
+}
+
+cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float *const *delta_logits, cmc_error *err) {
+    steering_work w = {0};
+    double *alphas = cmc_alloc(st->n, sizeof *alphas);
+    steering_row *kinds = cmc_alloc(st->n, sizeof *kinds);
+    cmc_status s = alphas && kinds ? steering_work_new(st, &w, err) : cmc_fail_nomem(err, "the shift", st->n * sizeof *alphas);
+    if (s == CMC_OK) {
+        for (size_t k = 0; k < st->n; k++) {
+            alphas[k] = st->deltas[k].alpha;
+            kinds[k] = STEERING_ROW;
+        }
+        steering_shift(st, alphas, delta_logits, kinds, logits, &w);
+    }
+    steering_work_free(&w);
+    free(alphas);
+    free(kinds);
+    return s;
+}
