@@ -7,10 +7,13 @@
 
 enum { ADAMW_MAX_THREADS = 1024, ADAMW_GRAIN = 1024 };
 
-typedef struct adamw_norm_job { const float *grad; size_t n; double part[ADAMW_MAX_THREADS]; } adamw_norm_job;
+typedef struct adamw_norm_job {
+    const float *grad;
+    size_t n;
+    double part[ADAMW_MAX_THREADS];
+} adamw_norm_job;
 
-static void adamw_norm_worker(void *arg, int t, int nt)
-{
+static void adamw_norm_worker(void *arg, int t, int nt) {
     adamw_norm_job *j = arg;
     size_t lo, hi;
     cmc_pool_share(j->n, ADAMW_GRAIN, t, nt, &lo, &hi);
@@ -18,8 +21,7 @@ static void adamw_norm_worker(void *arg, int t, int nt)
         j->part[t] = row_sum_squares(j->grad + lo, hi - lo);
 }
 
-double adamw_norm(cmc_pool *pool, const float *grad, size_t n)
-{
+double adamw_norm(cmc_pool *pool, const float *grad, size_t n) {
     adamw_norm_job j = {.grad = grad, .n = n};
     cmc_pool_run(pool, adamw_norm_worker, &j);
     double sum = 0.0;
@@ -32,11 +34,10 @@ typedef struct adamw_job {
     const adamw *a;
     const params *p;
     float *w, *grad;
-    float grad_scale, lr, fix1, fix2;   /* fix: 1 / (1 - beta^step) */
+    float grad_scale, lr, fix1, fix2; /* fix: 1 / (1 - beta^step) */
 } adamw_job;
 
-static void adamw_range(const adamw_job *j, size_t lo, size_t hi, float decay)
-{
+static void adamw_range(const adamw_job *j, size_t lo, size_t hi, float decay) {
     float b1 = (float)j->a->beta1, b2 = (float)j->a->beta2, eps = (float)j->a->eps;
     float keep = 1.0f - j->lr * decay, rate = j->lr * j->fix1, fix2 = j->fix2, gs = j->grad_scale;
     float *restrict w = j->w, *restrict grad = j->grad, *restrict m = j->a->m, *restrict v = j->a->v;
@@ -49,8 +50,7 @@ static void adamw_range(const adamw_job *j, size_t lo, size_t hi, float decay)
     }
 }
 
-static void adamw_worker(void *arg, int t, int nt)
-{
+static void adamw_worker(void *arg, int t, int nt) {
     const adamw_job *j = arg;
     for (size_t i = 0; i < j->p->n_tensors; i++) {
         const params_tensor *x = &j->p->tensors[i];
@@ -60,16 +60,20 @@ static void adamw_worker(void *arg, int t, int nt)
     }
 }
 
-void adamw_step(cmc_pool *pool, const adamw *a, const params *p, float *w, float *grad, double grad_scale, double lr, int64_t step)
-{
-    adamw_job j = {.a = a, .p = p, .w = w, .grad = grad, .grad_scale = (float)grad_scale, .lr = (float)lr,
+void adamw_step(cmc_pool *pool, const adamw *a, const params *p, float *w, float *grad, double grad_scale, double lr,
+                int64_t step) {
+    adamw_job j = {.a = a,
+                   .p = p,
+                   .w = w,
+                   .grad = grad,
+                   .grad_scale = (float)grad_scale,
+                   .lr = (float)lr,
                    .fix1 = (float)(1.0 / (1.0 - pow(a->beta1, (double)step))),
                    .fix2 = (float)(1.0 / (1.0 - pow(a->beta2, (double)step)))};
     cmc_pool_run(pool, adamw_worker, &j);
 }
 
-double adamw_lr(double lr, double min_lr, int64_t warmup, int64_t steps, int64_t step)
-{
+double adamw_lr(double lr, double min_lr, int64_t warmup, int64_t steps, int64_t step) {
     if (step <= warmup)
         return lr * (double)step / (double)warmup;
     double x = steps > warmup ? (double)(step - warmup) / (double)(steps - warmup) : 1.0;

@@ -12,7 +12,8 @@ typedef struct adamw {
 /* The Euclidean norm of grad[n]; NaN or infinite where a gradient is. */
 double adamw_norm(cmc_pool *pool, const float *grad, size_t n);
 /* One update of w with grad * grad_scale; `step` counts from 1. grad is set to 0. */
-void adamw_step(cmc_pool *pool, const adamw *a, const params *p, float *w, float *grad, double grad_scale, double lr, int64_t step);
-/* Linear warm-up over `warmup` steps, then a cosine down to min_lr * lr at the last of `steps`. `step` counts from 1. */
+void adamw_step(cmc_pool *pool, const adamw *a, const params *p, float *w, float *grad, double grad_scale, double lr,
+                int64_t step);
+/* Linear warm-up over `warmup` steps, then a cosine down to min_lr * lr at the last of `steps`; `step` from 1 on. */
 double adamw_lr(double lr, double min_lr, int64_t warmup, int64_t steps, int64_t step);
 #endif

@@ -1,9 +1,10 @@
 /* The search for each host's strength on held-out text.
  *
- * For one host the NLL is convex in alpha (a log-sum-exp of something linear in alpha, less something linear), so a coarse grid
- * and a finer one around its best find the optimum. For hosts that the delta was not trained beside, the best strength differs
- * widely, and a delta that is too strong does harm while one that is too weak only helps less: so the strength for a host that
- * nobody measured is the mean of the further hosts' where some were measured, else half of the training host's. */
+ * For one host the NLL is convex in alpha (a log-sum-exp of something linear in alpha, less something linear), so a
+ * coarse grid and a finer one around its best find the optimum. For hosts that the delta was not trained beside, the
+ * best strength differs widely, and a delta that is too strong does harm while one that is too weak only helps less: so
+ * the strength for a host that nobody measured is the mean of the further hosts' where some were measured, else half of
+ * the training host's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,7 @@ enum { ALPHA_RECORDS = 200 };
 static const double alpha_coarse[] = {0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0};
 static const double alpha_other[] = {0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0};
 
-static size_t alpha_best(const double *nll, size_t n)
-{
+static size_t alpha_best(const double *nll, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
         if (nll[i] < nll[best])
@@ -28,8 +28,7 @@ static size_t alpha_best(const double *nll, size_t n)
     return best;
 }
 
-static void alpha_entry(cmc_alpha_entry *e, const cmc_model *host, double alpha, double gain)
-{
+static void alpha_entry(cmc_alpha_entry *e, const cmc_model *host, double alpha, double gain) {
     memset(e, 0, sizeof *e);
     snprintf(e->host_hash, sizeof e->host_hash, "%s", cmc_model_hash(host));
     snprintf(e->host_name, sizeof e->host_name, "%s", cmc_model_name(host) ? cmc_model_name(host) : "");
@@ -38,8 +37,7 @@ static void alpha_entry(cmc_alpha_entry *e, const cmc_model *host, double alpha,
 }
 
 /* The training host, through the trainer's own states. */
-static cmc_status alpha_training_host(train *t, cmc_alpha_entry *e, cmc_error *err)
-{
+static cmc_status alpha_training_host(train *t, cmc_alpha_entry *e, cmc_error *err) {
     enum { N = sizeof alpha_coarse / sizeof *alpha_coarse, FINE = 13 };
     double nll[N], fine[FINE], fine_nll[FINE];
     if (t->data.n_held == 0) {
@@ -57,9 +55,10 @@ static cmc_status alpha_training_host(train *t, cmc_alpha_entry *e, cmc_error *e
     return CMC_OK;
 }
 
-/* Adds the record's NLL under every strength (and the host's own, last) to sum. A record that does not fit is passed over. */
-static cmc_status alpha_score(const cmc_steering *st, const cmc_record *r, double *sum, size_t *tokens, cmc_error *err)
-{
+/* Adds the record's NLL under every strength (and the host's own, last) to sum. A record that does not fit is passed
+ * over. */
+static cmc_status alpha_score(const cmc_steering *st, const cmc_record *r, double *sum, size_t *tokens,
+                              cmc_error *err) {
     size_t n = sizeof alpha_other / sizeof *alpha_other;
     cmc_score s = {0};
     cmc_status rc = cmc_score_record(st, r, alpha_other, n, &s, err);
@@ -76,8 +75,8 @@ static cmc_status alpha_score(const cmc_steering *st, const cmc_record *r, doubl
     return CMC_OK;
 }
 
-static cmc_status alpha_other_scores(train *t, const cmc_steering *st, size_t host, double *sum, size_t *tokens, cmc_error *err)
-{
+static cmc_status alpha_other_scores(train *t, const cmc_steering *st, size_t host, double *sum, size_t *tokens,
+                                     cmc_error *err) {
     size_t n = t->data.n_held < ALPHA_RECORDS ? t->data.n_held : ALPHA_RECORDS;
     for (size_t i = 0; i < n; i++) {
         const data_example *x = &t->data.v[t->data.held[i * t->data.n_held / n]]; /* spread over all of them */
@@ -90,8 +89,7 @@ static cmc_status alpha_other_scores(train *t, const cmc_steering *st, size_t ho
     return CMC_OK;
 }
 
-static cmc_status alpha_other_host(train *t, const char *delta_path, size_t host, cmc_alpha_entry *e, cmc_error *err)
-{
+static cmc_status alpha_other_host(train *t, const char *delta_path, size_t host, cmc_alpha_entry *e, cmc_error *err) {
     enum { N = sizeof alpha_other / sizeof *alpha_other };
     cmc_model *m = NULL, *delta = NULL;
     cmc_steering *steering = NULL;
@@ -120,8 +118,7 @@ static cmc_status alpha_other_host(train *t, const char *delta_path, size_t host
 }
 
 /* Further hosts score a delta as it will be stored: a file of its own for the time of the search. */
-static cmc_status alpha_other_hosts(train *t, cmc_error *err)
-{
+static cmc_status alpha_other_hosts(train *t, cmc_error *err) {
     char *path = NULL;
     if (asprintf(&path, "%s.alpha.%ld", t->o.out_path, (long)getpid()) < 0)
         return cmc_fail_nomem(err, "a path", strlen(t->o.out_path));
@@ -141,8 +138,7 @@ static cmc_status alpha_other_hosts(train *t, cmc_error *err)
     return st;
 }
 
-cmc_status alpha_search(train *t, cmc_error *err)
-{
+cmc_status alpha_search(train *t, cmc_error *err) {
     t->alphas = cmc_calloc(1 + t->o.n_alpha_hosts, sizeof *t->alphas);
     if (!t->alphas)
         return cmc_fail_nomem(err, "the table of strengths", (1 + t->o.n_alpha_hosts) * sizeof *t->alphas);

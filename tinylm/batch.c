@@ -6,8 +6,7 @@
 
 #include "base/mem.h"
 
-cmc_status batch_new(size_t max_tokens, size_t max_seqs, batch *out, cmc_error *err)
-{
+cmc_status batch_new(size_t max_tokens, size_t max_seqs, batch *out, cmc_error *err) {
     memset(out, 0, sizeof *out);
     out->max_tokens = max_tokens;
     out->max_seqs = max_seqs;
@@ -23,8 +22,7 @@ cmc_status batch_new(size_t max_tokens, size_t max_seqs, batch *out, cmc_error *
     return CMC_OK;
 }
 
-void batch_free(batch *b)
-{
+void batch_free(batch *b) {
     free(b->ids);
     free(b->targets);
     free(b->rows);
@@ -33,8 +31,7 @@ void batch_free(batch *b)
     memset(b, 0, sizeof *b);
 }
 
-size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const size_t *index, size_t n)
-{
+size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const size_t *index, size_t n) {
     size_t tokens = 0, targets = 0, k = 0;
     b->start[0] = 0;
     for (; k < n && k < b->max_seqs; k++) {
@@ -50,7 +47,13 @@ size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const siz
         tokens += x->n_delta;
         b->start[k + 1] = tokens;
     }
-    b->b = (net_batch){.ids = b->ids, .start = b->start, .rows = b->rows, .targets = b->targets, .host = b->host,
-                       .n_tokens = tokens, .n_seqs = k, .n_targets = targets};
+    b->b = (net_batch){.ids = b->ids,
+                       .start = b->start,
+                       .rows = b->rows,
+                       .targets = b->targets,
+                       .host = b->host,
+                       .n_tokens = tokens,
+                       .n_seqs = k,
+                       .n_targets = targets};
     return k;
 }

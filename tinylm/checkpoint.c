@@ -6,28 +6,31 @@
 
 #include "base/file.h"
 
-#define CHECKPOINT_MAGIC "cmc-checkpoint 1"   /* 16 bytes */
+#define CHECKPOINT_MAGIC "cmc-checkpoint 1" /* 16 bytes */
 enum { CHECKPOINT_HASH = 32 };
 
-typedef struct checkpoint_head { char magic[16]; uint64_t settings, state, n; } checkpoint_head;
+typedef struct checkpoint_head {
+    char magic[16];
+    uint64_t settings, state, n;
+} checkpoint_head;
 
-bool checkpoint_exists(const char *path)
-{
+bool checkpoint_exists(const char *path) {
     struct stat st;
     return lstat(path, &st) == 0;
 }
 
-typedef struct checkpoint_out { cmc_writer *w; cmc_hasher *h; } checkpoint_out;
+typedef struct checkpoint_out {
+    cmc_writer *w;
+    cmc_hasher *h;
+} checkpoint_out;
 
-static cmc_status checkpoint_put(checkpoint_out *o, const void *p, size_t n, cmc_error *err)
-{
+static cmc_status checkpoint_put(checkpoint_out *o, const void *p, size_t n, cmc_error *err) {
     cmc_hasher_add(o->h, p, n);
     return cmc_writer_put(o->w, p, n, err);
 }
 
 static cmc_status checkpoint_put_all(checkpoint_out *o, const char *settings, const checkpoint_state *s,
-                                     const checkpoint_arrays *a, cmc_error *err)
-{
+                                     const checkpoint_arrays *a, cmc_error *err) {
     checkpoint_head head = {.settings = strlen(settings), .state = sizeof *s, .n = a->n};
     memcpy(head.magic, CHECKPOINT_MAGIC, sizeof head.magic);
     CMC_TRY(checkpoint_put(o, &head, sizeof head, err));
@@ -39,8 +42,8 @@ static cmc_status checkpoint_put_all(checkpoint_out *o, const char *settings, co
     return CMC_OK;
 }
 
-cmc_status checkpoint_write(const char *path, const char *settings, const checkpoint_state *s, const checkpoint_arrays *a, cmc_error *err)
-{
+cmc_status checkpoint_write(const char *path, const char *settings, const checkpoint_state *s,
+                            const checkpoint_arrays *a, cmc_error *err) {
     checkpoint_out o = {NULL, cmc_hasher_new()};
     char hash[40];
     if (!o.h)
@@ -58,24 +61,24 @@ cmc_status checkpoint_write(const char *path, const char *settings, const checkp
 }
 
 /* The first line in which the two texts differ decides what the message says. */
-static cmc_status checkpoint_compare(const char *path, const char *have, size_t n, const char *want, cmc_error *err)
-{
+static cmc_status checkpoint_compare(const char *path, const char *have, size_t n, const char *want, cmc_error *err) {
     const char *end = have + n;
     while (have < end || *want) {
         const char *nl = have < end ? memchr(have, '\n', (size_t)(end - have)) : NULL;
         size_t hn = nl ? (size_t)(nl - have) : (size_t)(end - have), wn = strcspn(want, "\n");
         if (hn != wn || memcmp(have, want, hn) != 0)
-            return cmc_fail(err, CMC_E_ARG, "%s: was made with \"%.*s\" and this run has \"%.*s\"; resume with the same options "
-                            "and data, or start again with --fresh", path, (int)(hn > 120 ? 120 : hn), have,
-                            (int)(wn > 120 ? 120 : wn), want);
+            return cmc_fail(err, CMC_E_ARG,
+                            "%s: was made with \"%.*s\" and this run has \"%.*s\"; resume with the same options "
+                            "and data, or start again with --fresh",
+                            path, (int)(hn > 120 ? 120 : hn), have, (int)(wn > 120 ? 120 : wn), want);
         have += hn + (nl ? 1 : 0);
         want += wn + (want[wn] ? 1 : 0);
     }
     return CMC_OK;
 }
 
-static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, checkpoint_state *s, checkpoint_arrays *a, cmc_error *err)
-{
+static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, checkpoint_state *s, checkpoint_arrays *a,
+                                   cmc_error *err) {
     checkpoint_head head;
     const char *bad = "%s: not a whole checkpoint (%zu bytes): %s; remove it, or start again with --fresh";
     if (f->size < sizeof head + CHECKPOINT_HASH)
@@ -104,8 +107,8 @@ static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, chec
     return CMC_OK;
 }
 
-cmc_status checkpoint_read(const char *path, const char *settings, checkpoint_state *s, checkpoint_arrays *a, cmc_error *err)
-{
+cmc_status checkpoint_read(const char *path, const char *settings, checkpoint_state *s, checkpoint_arrays *a,
+                           cmc_error *err) {
     cmc_file f;
     CMC_TRY(cmc_file_map(path, &f, err));
     cmc_status st = checkpoint_parse(&f, settings, s, a, err);

@@ -1,5 +1,5 @@
-/* A training run on disk: everything that the next step depends on. The random generator and the place in the data need no
- * state of their own: both follow from seed and step. */
+/* A training run on disk: everything that the next step depends on. The random generator and the place in the data
+ * need no state of their own: both follow from seed and step. */
 #ifndef CMC_TINYLM_CHECKPOINT_H
 #define CMC_TINYLM_CHECKPOINT_H
 #include "base/error.h"
@@ -16,9 +16,11 @@ typedef struct checkpoint_state {
 typedef struct checkpoint_arrays { float *w, *best, *m, *v; size_t n; } checkpoint_arrays;
 
 /* `settings` is text of "name value\n" lines. Atomic: an earlier checkpoint stays whole until the new one is. */
-cmc_status checkpoint_write(const char *path, const char *settings, const checkpoint_state *s, const checkpoint_arrays *a, cmc_error *err);
+cmc_status checkpoint_write(const char *path, const char *settings, const checkpoint_state *s,
+                            const checkpoint_arrays *a, cmc_error *err);
 /* Refuses a damaged file, and one whose settings differ, naming the first that does. Nothing is changed on failure but,
  * possibly, the arrays. */
-cmc_status checkpoint_read(const char *path, const char *settings, checkpoint_state *s, checkpoint_arrays *a, cmc_error *err);
+cmc_status checkpoint_read(const char *path, const char *settings, checkpoint_state *s, checkpoint_arrays *a,
+                           cmc_error *err);
 bool checkpoint_exists(const char *path);
 #endif

@@ -13,8 +13,7 @@
 /* ----------------------------------------------------------------------------------------------- split */
 
 /* The hash of the letters of s, in lower case; a run of digits as one '0'; bytes above 127 as they are. */
-static uint64_t data_hash_words(uint64_t seed, const char *s, size_t n)
-{
+static uint64_t data_hash_words(uint64_t seed, const char *s, size_t n) {
     char buf[256];
     size_t m = 0;
     bool digit = false;
@@ -33,8 +32,7 @@ static uint64_t data_hash_words(uint64_t seed, const char *s, size_t n)
     return XXH3_64bits_withSeed(buf, m, seed);
 }
 
-double data_split_point(const cmc_record *r)
-{
+double data_split_point(const cmc_record *r) {
     uint64_t hash = 0;
     if (r->text)
         hash = data_hash_words(hash, r->text, r->text_len);
@@ -45,8 +43,7 @@ double data_split_point(const cmc_record *r)
 }
 
 /* Divides the examples. Where something is to be held out at all, at least one example is, and one is trained on. */
-static cmc_status data_split(data_set *d, double held_out, cmc_error *err)
-{
+static cmc_status data_split(data_set *d, double held_out, cmc_error *err) {
     d->train = cmc_alloc(d->n, sizeof *d->train);
     d->held = cmc_alloc(d->n, sizeof *d->held);
     if (!d->train || !d->held)
@@ -65,15 +62,16 @@ static cmc_status data_split(data_set *d, double held_out, cmc_error *err)
             d->train[d->n_train++] = i;
     }
     if (d->n_train == 0)
-        return cmc_fail(err, CMC_E_ARG, "all %zu usable records are held out (a share of %g): nothing is left to train on; "
-                        "records with the same prompt stay together", d->n, held_out);
+        return cmc_fail(err, CMC_E_ARG,
+                        "all %zu usable records are held out (a share of %g): nothing is left to train on; "
+                        "records with the same prompt stay together",
+                        d->n, held_out);
     return CMC_OK;
 }
 
 /* -------------------------------------------------------------------------------------------- examples */
 
-static void data_example_free(data_example *x)
-{
+static void data_example_free(data_example *x) {
     free(x->host_ids);
     free(x->delta_ids);
     free(x->targets);
@@ -83,8 +81,7 @@ static void data_example_free(data_example *x)
 
 /* The delta's ids: its own prompt parts, with the host's response ids in place of its own (equal vocabularies: design,
  * contract 5). Fills the example's targets and rows. */
-static cmc_status data_align(const cmc_rendered *h, const cmc_rendered *d, data_example *x)
-{
+static cmc_status data_align(const cmc_rendered *h, const cmc_rendered *d, data_example *x) {
     cmc_ids ids = {0};
     size_t from = 0, n = 0;
     for (size_t k = 0; k < h->n_spans; k++)
@@ -119,16 +116,17 @@ static cmc_status data_align(const cmc_rendered *h, const cmc_rendered *d, data_
 }
 
 /* Renders one record; *use says whether it became an example (otherwise it is counted as left out). */
-static cmc_status data_make(data_set *d, const data_opts *o, const cmc_record *r, data_example *x, bool *use, cmc_error *err)
-{
+static cmc_status data_make(data_set *d, const data_opts *o, const cmc_record *r, data_example *x, bool *use,
+                            cmc_error *err) {
     cmc_rendered h = {0}, g = {0};
     *use = false;
     cmc_status st = cmc_render(o->vocab, o->host_template, r, false, &h, err);
     if (st == CMC_OK)
         st = cmc_render(o->vocab, o->delta_template, r, false, &g, err);
     if (st == CMC_OK && h.n_spans != g.n_spans)
-        st = cmc_fail(err, CMC_E_UNSUPPORTED, "line %ld: %zu responses under the host's template and %zu under the delta's",
-                      r->line, h.n_spans, g.n_spans);
+        st = cmc_fail(err, CMC_E_UNSUPPORTED,
+                      "line %ld: %zu responses under the host's template and %zu under the delta's", r->line, h.n_spans,
+                      g.n_spans);
     if (st == CMC_OK) {
         st = data_align(&h, &g, x);
         if (st != CMC_OK)
@@ -152,8 +150,7 @@ static cmc_status data_make(data_set *d, const data_opts *o, const cmc_record *r
     return st;
 }
 
-static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
-{
+static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err) {
     d->v = cmc_calloc(d->records.n, sizeof *d->v);
     if (!d->v)
         return cmc_fail_nomem(err, "the examples", d->records.n * sizeof *d->v);
@@ -173,13 +170,14 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
         d->max_targets = x->n_targets > d->max_targets ? x->n_targets : d->max_targets;
     }
     if (d->n == 0)
-        return cmc_fail(err, CMC_E_ARG, "%s: none of the %zu records can be trained on (%zu longer than %zu tokens, %zu without "
-                        "a response)", o->paths[0], d->records.n, d->too_long, o->max_len, d->no_response);
+        return cmc_fail(err, CMC_E_ARG,
+                        "%s: none of the %zu records can be trained on (%zu longer than %zu tokens, %zu without "
+                        "a response)",
+                        o->paths[0], d->records.n, d->too_long, o->max_len, d->no_response);
     return CMC_OK;
 }
 
-cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err)
-{
+cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err) {
     memset(out, 0, sizeof *out);
     snprintf(out->host_template, sizeof out->host_template, "%s", cmc_template_name(o->host_template));
     snprintf(out->delta_template, sizeof out->delta_template, "%s", cmc_template_name(o->delta_template));
@@ -197,8 +195,7 @@ cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err)
     return st;
 }
 
-void data_free(data_set *d)
-{
+void data_free(data_set *d) {
     for (size_t i = 0; i < d->n; i++)
         data_example_free(&d->v[i]);
     free(d->v);
@@ -208,8 +205,7 @@ void data_free(data_set *d)
     memset(d, 0, sizeof *d);
 }
 
-void data_shuffle(const data_set *d, uint64_t seed, uint64_t epoch, size_t *order)
-{
+void data_shuffle(const data_set *d, uint64_t seed, uint64_t epoch, size_t *order) {
     uint64_t rng = seed * 0x9E3779B97F4A7C15u + epoch;
     params_random(&rng);
     memcpy(order, d->train, d->n_train * sizeof *order);

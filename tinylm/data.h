@@ -36,9 +36,9 @@ typedef struct data_opts {
 
 cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err);
 void data_free(data_set *d);
-/* order[n_train] = the indices of the training examples as epoch `epoch` takes them: depends on the seed and epoch alone. */
+/* order[n_train] = the training examples in the order of an epoch, which depends on seed and epoch alone. */
 void data_shuffle(const data_set *d, uint64_t seed, uint64_t epoch, size_t *order);
-/* A number in [0, 1) from the words of a record's prompt: prompts that differ in case, punctuation, white space or numbers
- * alone get the same one, so that they fall on the same side. */
+/* A number in [0, 1) from the words of a record's prompt: prompts that differ in case, punctuation, white space or
+ * numbers alone get the same one, so that they fall on the same side. */
 double data_split_point(const cmc_record *r);
 #endif

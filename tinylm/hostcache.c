@@ -23,13 +23,11 @@ enum { HOSTCACHE_GROUP_TOKENS = 512, HOSTCACHE_GROUP_EXAMPLES = 16 };
 
 /* ---------------------------------------------------------------------------------------------- packing */
 
-size_t hostcache_row_bytes(size_t n)
-{
+size_t hostcache_row_bytes(size_t n) {
     return (sizeof(float) + n * sizeof(uint16_t) + 7) / 8 * 8;
 }
 
-void hostcache_pack(const float *x, uint8_t *row, size_t n)
-{
+void hostcache_pack(const float *x, uint8_t *row, size_t n) {
     float max = 0.0f, scale = 1.0f;
     for (size_t i = 0; i < n; i++)
         max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
@@ -46,8 +44,7 @@ void hostcache_pack(const float *x, uint8_t *row, size_t n)
     }
 }
 
-void hostcache_unpack(const uint8_t *row, float *x, size_t n)
-{
+void hostcache_unpack(const uint8_t *row, float *x, size_t n) {
     float scale;
     memcpy(&scale, row, sizeof scale);
     quant_decode_row(CMC_F16, row + sizeof scale, x, n);
@@ -57,24 +54,29 @@ void hostcache_unpack(const uint8_t *row, float *x, size_t n)
 
 /* ---------------------------------------------------------------------------------------------- filling */
 
-typedef struct hostcache_group { size_t first, n, tokens; } hostcache_group;   /* examples */
+typedef struct hostcache_group {
+    size_t first, n, tokens;
+} hostcache_group; /* examples */
 
 typedef struct hostcache_fill {
     const char *path;
     int fd;
     cmc_model *host;
     const data_set *d;
-    hostcache_group *groups; size_t n_groups;
+    hostcache_group *groups;
+    size_t n_groups;
     uint64_t *hashes;
     size_t row_bytes, n_embd, rows_off, file_size;
-    cmc_session *sessions[HOSTCACHE_GROUP_EXAMPLES]; int32_t n_ctx;
-    float *states; size_t cap_states;
-    uint8_t *packed; size_t cap_packed;
+    cmc_session *sessions[HOSTCACHE_GROUP_EXAMPLES];
+    int32_t n_ctx;
+    float *states;
+    size_t cap_states;
+    uint8_t *packed;
+    size_t cap_packed;
     size_t all_tokens, done_tokens;
 } hostcache_fill;
 
-static cmc_status hostcache_plan(hostcache_fill *f, cmc_error *err)
-{
+static cmc_status hostcache_plan(hostcache_fill *f, cmc_error *err) {
     const data_set *d = f->d;
     f->groups = cmc_calloc(d->n, sizeof *f->groups);
     if (!f->groups)
@@ -99,24 +101,24 @@ static cmc_status hostcache_plan(hostcache_fill *f, cmc_error *err)
     return f->hashes ? CMC_OK : cmc_fail_nomem(err, "the hashes of the host's states", f->n_groups * sizeof *f->hashes);
 }
 
-static void hostcache_header(const hostcache_fill *f, char out[HOSTCACHE_HEADER])
-{
+static void hostcache_header(const hostcache_fill *f, char out[HOSTCACHE_HEADER]) {
     memset(out, 0, HOSTCACHE_HEADER);
     snprintf(out, HOSTCACHE_HEADER,
-             HOSTCACHE_MAGIC "host=%s\ndata=%s\ntemplate=%s\nexamples=%zu\ntargets=%zu\ngroups=%zu\nn_embd=%zu\nexact=%d\n",
+             HOSTCACHE_MAGIC
+             "host=%s\ndata=%s\ntemplate=%s\nexamples=%zu\ntargets=%zu\ngroups=%zu\nn_embd=%zu\nexact=%d\n",
              cmc_model_hash(f->host), f->d->hash, f->d->host_template, f->d->n, f->d->n_targets, f->n_groups, f->n_embd,
              cmc_model_runtime(f->host)->exact ? 1 : 0);
 }
 
-static cmc_status hostcache_write(const hostcache_fill *f, const void *data, size_t n, size_t off, cmc_error *err)
-{
+static cmc_status hostcache_write(const hostcache_fill *f, const void *data, size_t n, size_t off, cmc_error *err) {
     const uint8_t *p = data;
     while (n > 0) {
         ssize_t k = pwrite(f->fd, p, n, (off_t)off);
         if (k < 0 && errno == EINTR)
             continue;
         if (k <= 0)
-            return cmc_fail(err, CMC_E_IO, "%s: cannot write at byte %zu: %s", f->path, off, strerror(k < 0 ? errno : ENOSPC));
+            return cmc_fail(err, CMC_E_IO, "%s: cannot write at byte %zu: %s", f->path, off,
+                            strerror(k < 0 ? errno : ENOSPC));
         p += k;
         off += (size_t)k;
         n -= (size_t)k;
@@ -125,8 +127,7 @@ static cmc_status hostcache_write(const hostcache_fill *f, const void *data, siz
 }
 
 /* Evaluates a group and leaves its packed rows in f->packed. */
-static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group *g, cmc_error *err)
-{
+static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group *g, cmc_error *err) {
     cmc_eval_item items[HOSTCACHE_GROUP_EXAMPLES];
     size_t rows = 0;
     for (size_t i = 0; i < g->n; i++)
@@ -138,7 +139,8 @@ static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group 
         const data_example *x = &f->d->v[g->first + i];
         if (!f->sessions[i])
             CMC_TRY(cmc_session_new(f->host, f->n_ctx, &f->sessions[i], err));
-        CMC_TRY(cmc_session_sync(f->sessions[i], NULL, 0, err)); /* nothing is kept: the bits do not depend on the past */
+        CMC_TRY(
+            cmc_session_sync(f->sessions[i], NULL, 0, err)); /* nothing is kept: the bits do not depend on the past */
         CMC_TRY(cmc_session_sync(f->sessions[i], x->host_ids, x->n_host, err));
         items[i] = (cmc_eval_item){f->sessions[i], CMC_WANT_HIDDEN, x->n_host - x->host_row[0], out};
         out += items[i].n_rows * f->n_embd;
@@ -159,22 +161,20 @@ static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group 
 }
 
 /* The bytes of a group in the file. */
-static void hostcache_group_extent(const hostcache_fill *f, size_t g, size_t *off, size_t *n)
-{
+static void hostcache_group_extent(const hostcache_fill *f, size_t g, size_t *off, size_t *n) {
     const data_example *a = &f->d->v[f->groups[g].first];
     const data_example *b = &f->d->v[f->groups[g].first + f->groups[g].n - 1];
     *off = f->rows_off + a->first_row * f->row_bytes;
     *n = (b->first_row + b->n_targets - a->first_row) * f->row_bytes;
 }
 
-static uint64_t hostcache_hash(const void *p, size_t n)
-{
+static uint64_t hostcache_hash(const void *p, size_t n) {
     uint64_t h = XXH3_64bits(p, n);
     return h ? h : 1; /* 0 says "not written" */
 }
 
-static cmc_status hostcache_fill_all(hostcache_fill *f, const uint8_t *map, hostcache_progress cb, void *user, cmc_error *err)
-{
+static cmc_status hostcache_fill_all(hostcache_fill *f, const uint8_t *map, hostcache_progress cb, void *user,
+                                     cmc_error *err) {
     for (size_t g = 0; g < f->n_groups; g++) {
         size_t off, n;
         hostcache_group_extent(f, g, &off, &n);
@@ -183,12 +183,14 @@ static cmc_status hostcache_fill_all(hostcache_fill *f, const uint8_t *map, host
             CMC_TRY(hostcache_eval_group(f, &f->groups[g], err));
             CMC_TRY(hostcache_write(f, f->packed, n, off, err));
             f->hashes[g] = hostcache_hash(f->packed, n);
-            CMC_TRY(hostcache_write(f, &f->hashes[g], sizeof f->hashes[g], HOSTCACHE_HEADER + g * sizeof f->hashes[g], err));
+            CMC_TRY(hostcache_write(f, &f->hashes[g], sizeof f->hashes[g], HOSTCACHE_HEADER + g * sizeof f->hashes[g],
+                                    err));
         }
         f->done_tokens += f->groups[g].tokens;
         if (!there && cb && !cb(user, f->done_tokens, f->all_tokens))
-            return cmc_fail(err, CMC_E_CANCELLED, "%s: stopped after %zu of %zu groups of host states; a new run goes on there",
-                            f->path, g + 1, f->n_groups);
+            return cmc_fail(err, CMC_E_CANCELLED,
+                            "%s: stopped after %zu of %zu groups of host states; a new run goes on there", f->path,
+                            g + 1, f->n_groups);
     }
     return CMC_OK;
 }
@@ -196,18 +198,17 @@ static cmc_status hostcache_fill_all(hostcache_fill *f, const uint8_t *map, host
 /* ---------------------------------------------------------------------------------------------- opening */
 
 /* Opens or makes the file and takes the lock that keeps a second run away from it. */
-static cmc_status hostcache_lock(hostcache_fill *f, cmc_error *err)
-{
+static cmc_status hostcache_lock(hostcache_fill *f, cmc_error *err) {
     f->fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (f->fd < 0)
         return cmc_fail(err, CMC_E_IO, "%s: cannot open for writing: %s", f->path, strerror(errno));
     if (flock(f->fd, LOCK_EX | LOCK_NB) != 0)
-        return cmc_fail(err, CMC_E_IO, "%s: another run is using these host states; give it a cache folder of its own", f->path);
+        return cmc_fail(err, CMC_E_IO, "%s: another run is using these host states; give it a cache folder of its own",
+                        f->path);
     return CMC_OK;
 }
 
-static cmc_status hostcache_adopt(hostcache_fill *f, cmc_error *err)
-{
+static cmc_status hostcache_adopt(hostcache_fill *f, cmc_error *err) {
     char want[HOSTCACHE_HEADER], have[HOSTCACHE_HEADER];
     struct stat st;
     hostcache_header(f, want);
@@ -215,8 +216,10 @@ static cmc_status hostcache_adopt(hostcache_fill *f, cmc_error *err)
         return cmc_fail(err, CMC_E_IO, "%s: not a regular file", f->path);
     if (st.st_size > 0) {
         if (pread(f->fd, have, sizeof have, 0) != (ssize_t)sizeof have || memcmp(have, want, sizeof have) != 0)
-            return cmc_fail(err, CMC_E_FORMAT, "%s: not the host states of this host, data and template; remove the file or "
-                            "name another cache folder", f->path);
+            return cmc_fail(err, CMC_E_FORMAT,
+                            "%s: not the host states of this host, data and template; remove the file or "
+                            "name another cache folder",
+                            f->path);
         if ((size_t)st.st_size == f->file_size) {
             size_t n = f->n_groups * sizeof *f->hashes;
             if (pread(f->fd, f->hashes, n, HOSTCACHE_HEADER) != (ssize_t)n)
@@ -231,8 +234,7 @@ static cmc_status hostcache_adopt(hostcache_fill *f, cmc_error *err)
     return hostcache_write(f, want, sizeof want, 0, err);
 }
 
-static cmc_status hostcache_run(hostcache_fill *f, hostcache_progress cb, void *user, hostcache *out, cmc_error *err)
-{
+static cmc_status hostcache_run(hostcache_fill *f, hostcache_progress cb, void *user, hostcache *out, cmc_error *err) {
     CMC_TRY(hostcache_plan(f, err));
     CMC_TRY(hostcache_lock(f, err));
     CMC_TRY(hostcache_adopt(f, err));
@@ -248,8 +250,7 @@ static cmc_status hostcache_run(hostcache_fill *f, hostcache_progress cb, void *
 }
 
 cmc_status hostcache_open(const char *path, cmc_model *host, const data_set *d, hostcache_progress cb, void *user,
-                          hostcache *out, cmc_error *err)
-{
+                          hostcache *out, cmc_error *err) {
     hostcache_fill f = {.path = path, .fd = -1, .host = host, .d = d, .n_embd = (size_t)cmc_model_n_embd(host)};
     memset(out, 0, sizeof *out);
     out->fd = -1;
@@ -267,8 +268,7 @@ cmc_status hostcache_open(const char *path, cmc_model *host, const data_set *d, 
     return st;
 }
 
-void hostcache_close(hostcache *c)
-{
+void hostcache_close(hostcache *c) {
     if (c->map)
         munmap(c->map, c->size);
     if (c->fd >= 0)

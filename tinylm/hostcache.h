@@ -1,9 +1,9 @@
-/* The host's final-norm states of every response target, computed once and kept in a file: from then on the host costs only
- * its output matrix.
+/* The host's final-norm states of every response target, computed once and kept in a file: from then on the host costs
+ * only its output matrix.
  *
- * The file (little-endian): a header of HOSTCACHE_HEADER bytes, text "key=value\n" lines that say what it holds, zero-padded;
- * one 64-bit XXH3 a group (0: not written yet); then the packed rows. A group is a fixed run of whole examples that is
- * evaluated as one batch, so that a fill that was interrupted goes on and ends with the same bits. */
+ * The file (little-endian): a header of HOSTCACHE_HEADER bytes, text "key=value\n" lines that say what it holds,
+ * zero-padded; one 64-bit XXH3 a group (0: not written yet); then the packed rows. A group is a fixed run of whole
+ * examples that is evaluated as one batch, so that a fill that was interrupted goes on and ends with the same bits. */
 #ifndef CMC_TINYLM_HOSTCACHE_H
 #define CMC_TINYLM_HOSTCACHE_H
 #include "tinylm/data.h"
@@ -27,8 +27,8 @@ void hostcache_unpack(const uint8_t *row, float *x, size_t n);
 /* Called after every group; false: stop. */
 typedef bool (*hostcache_progress)(void *user, size_t done_tokens, size_t all_tokens);
 
-/* Opens the cache of this host and data set at `path`, evaluating what is missing. A file there that is a cache of something
- * else, or no cache, is refused. On CMC_E_CANCELLED what is done stays done. */
+/* Opens the cache of this host and data set at `path`, evaluating what is missing. A file there that is a cache of
+ * something else, or no cache, is refused. On CMC_E_CANCELLED what is done stays done. */
 cmc_status hostcache_open(const char *path, cmc_model *host, const data_set *d, hostcache_progress cb, void *user,
                           hostcache *out, cmc_error *err);
 void hostcache_close(hostcache *c);

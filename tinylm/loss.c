@@ -16,44 +16,40 @@ typedef struct loss_job {
     loss *l;
     net *n;
     const net_batch *b;
-    size_t first, rows;       /* the block's targets */
+    size_t first, rows; /* the block's targets */
     float alpha, scale;
     float *dhidden;
     double *nll;
-    const double *alphas; size_t n_alphas;
+    const double *alphas;
+    size_t n_alphas;
 } loss_job;
 
 /* ---------------------------------------------------------------------------------------------- set-up */
 
-static size_t loss_rows(size_t n_vocab)
-{
+static size_t loss_rows(size_t n_vocab) {
     size_t rows = LOSS_BLOCK_BYTES / (n_vocab * sizeof(float)) / 16 * 16;
     return rows < LOSS_MIN_ROWS ? LOSS_MIN_ROWS : rows > LOSS_MAX_ROWS ? LOSS_MAX_ROWS : rows;
 }
 
-static size_t loss_floats(size_t v, size_t he, size_t e, size_t nt, bool head)
-{
+static size_t loss_floats(size_t v, size_t he, size_t e, size_t nt, bool head) {
     size_t rows = loss_rows(v);
     return rows * v + rows * he + nt * rows * e + nt * rows * LOSS_MAX_ALPHAS + rows * 2 + (head ? v * he : 0) + 6 * 16;
 }
 
-size_t loss_bytes(const cmc_model *host, size_t embd, int threads, bool decode_head)
-{
+size_t loss_bytes(const cmc_model *host, size_t embd, int threads, bool decode_head) {
     size_t v = (size_t)host->p.n_vocab, nt = (size_t)threads;
     return loss_floats(v, (size_t)host->p.n_embd, embd, nt, decode_head) * sizeof(float) +
            nt * loss_rows(v) * LOSS_MAX_ALPHAS * sizeof(double);
 }
 
 /* The next n floats of the arena, on a 64-byte boundary. */
-static float *loss_take(float **next, size_t n)
-{
+static float *loss_take(float **next, size_t n) {
     float *p = *next;
     *next += (n + 15) / 16 * 16;
     return p;
 }
 
-static void loss_decode_worker(void *arg, int t, int nt)
-{
+static void loss_decode_worker(void *arg, int t, int nt) {
     loss *l = arg;
     size_t lo, hi;
     cmc_pool_share(l->n_vocab, 64, t, nt, &lo, &hi);
@@ -61,8 +57,7 @@ static void loss_decode_worker(void *arg, int t, int nt)
         weight_row(&l->host->head, r, l->head + r * l->host_embd);
 }
 
-cmc_status loss_new(cmc_model *host, size_t embd, bool decode_head, loss *out, cmc_error *err)
-{
+cmc_status loss_new(cmc_model *host, size_t embd, bool decode_head, loss *out, cmc_error *err) {
     memset(out, 0, sizeof *out);
     out->host = host;
     out->pool = host->rt->pool;
@@ -92,8 +87,7 @@ cmc_status loss_new(cmc_model *host, size_t embd, bool decode_head, loss *out, c
     return CMC_OK;
 }
 
-void loss_free(loss *l)
-{
+void loss_free(loss *l) {
     free(l->arena);
     free(l->sum);
     memset(l, 0, sizeof *l);
@@ -102,8 +96,7 @@ void loss_free(loss *l)
 /* ------------------------------------------------------------------------------------------ both passes */
 
 /* The block's host states as floats, and its logits too where the head is not at hand. */
-static cmc_status loss_host_states(const loss_job *j, cmc_error *err)
-{
+static cmc_status loss_host_states(const loss_job *j, cmc_error *err) {
     const loss *l = j->l;
     for (size_t r = 0; r < j->rows; r++)
         hostcache_unpack(j->b->host[j->first + r], l->states + r * l->host_embd, l->host_embd);
@@ -113,8 +106,7 @@ static cmc_status loss_host_states(const loss_job *j, cmc_error *err)
 }
 
 /* Columns [lo, hi) of the host's logits, where they are not there already. */
-static void loss_host_columns(const loss_job *j, size_t lo, size_t hi)
-{
+static void loss_host_columns(const loss_job *j, size_t lo, size_t hi) {
     const loss *l = j->l;
     if (l->head && hi > lo)
         blas_gemm(l->blas, false, false, j->rows, hi - lo, l->host_embd, 1.0f, l->states, l->host_embd,
@@ -122,8 +114,7 @@ static void loss_host_columns(const loss_job *j, size_t lo, size_t hi)
 }
 
 /* out[:, lo..hi) = alpha * delta's logits + beta * out. */
-static void loss_delta_columns(const loss_job *j, size_t lo, size_t hi, float alpha, float beta, float *out)
-{
+static void loss_delta_columns(const loss_job *j, size_t lo, size_t hi, float alpha, float beta, float *out) {
     const loss *l = j->l;
     if (hi > lo)
         blas_gemm(l->blas, false, false, j->rows, hi - lo, l->embd, alpha, j->n->hidden + j->first * l->embd, l->embd,
@@ -131,8 +122,7 @@ static void loss_delta_columns(const loss_job *j, size_t lo, size_t hi, float al
 }
 
 /* Joins the threads' (max, sum of exp) of entry i; every thread gets the same bits. */
-static double loss_join(const loss *l, size_t stride, size_t i, float *max)
-{
+static double loss_join(const loss *l, size_t stride, size_t i, float *max) {
     float m = l->max[i];
     for (int t = 1; t < l->nt; t++)
         m = l->max[(size_t)t * stride + i] > m ? l->max[(size_t)t * stride + i] : m;
@@ -149,8 +139,7 @@ static double loss_join(const loss *l, size_t stride, size_t i, float *max)
 /* --------------------------------------------------------------------------------------------- training */
 
 /* Own columns: logits -> exp(logit - own max), with own max and sum kept for each row. */
-static void loss_exp_columns(const loss_job *j, int t, size_t lo, size_t hi)
-{
+static void loss_exp_columns(const loss_job *j, int t, size_t lo, size_t hi) {
     loss *l = j->l;
     for (size_t r = 0; r < j->rows; r++) {
         float *row = l->logits + r * l->n_vocab;
@@ -163,8 +152,7 @@ static void loss_exp_columns(const loss_job *j, int t, size_t lo, size_t hi)
 }
 
 /* Own columns: exp -> gradient; thread 0 sums the NLL. */
-static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi)
-{
+static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi) {
     loss *l = j->l;
     double nll = 0.0;
     for (size_t r = 0; r < j->rows; r++) {
@@ -182,8 +170,7 @@ static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi)
         *j->nll += nll;
 }
 
-static void loss_train_worker(void *arg, int t, int nt)
-{
+static void loss_train_worker(void *arg, int t, int nt) {
     const loss_job *j = arg;
     loss *l = j->l;
     size_t lo, hi, e = l->embd, v = l->n_vocab;
@@ -214,8 +201,8 @@ static void loss_train_worker(void *arg, int t, int nt)
     }
 }
 
-cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float scale, float *dhidden, double *nll, cmc_error *err)
-{
+cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float scale, float *dhidden, double *nll,
+                      cmc_error *err) {
     /* d loss / d delta logit = alpha * (q - onehot), and the loss is `scale` times the summed NLL */
     loss_job j = {.l = l, .n = n, .b = b, .alpha = alpha, .scale = alpha * scale, .dhidden = dhidden, .nll = nll};
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
@@ -228,8 +215,7 @@ cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float sc
 
 /* ---------------------------------------------------------------------------------------------- scoring */
 
-static void loss_score_worker(void *arg, int t, int nt)
-{
+static void loss_score_worker(void *arg, int t, int nt) {
     const loss_job *j = arg;
     loss *l = j->l;
     size_t lo, hi, v = l->n_vocab, stride = l->rows * LOSS_MAX_ALPHAS;
@@ -264,8 +250,8 @@ static void loss_score_worker(void *arg, int t, int nt)
     }
 }
 
-cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *alphas, size_t n_alphas, double *nll, cmc_error *err)
-{
+cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *alphas, size_t n_alphas, double *nll,
+                      cmc_error *err) {
     if (n_alphas > LOSS_MAX_ALPHAS)
         return cmc_fail(err, CMC_E_ARG, "at most %d strengths can be scored at once", LOSS_MAX_ALPHAS);
     net view = *n;

@@ -1,6 +1,7 @@
-/* Causal attention of a packed batch and its gradient. A work item is a sequence and a key-value head with the query heads
- * that share it, so that each item writes rows and columns of its own and no sum depends on who does what. Scores exist only
- * for a block of rows; the backward pass computes them again from the log-sum-exp (as FlashAttention does). */
+/* Causal attention of a packed batch and its gradient. A work item is a sequence and a key-value head with the query
+ * heads that share it, so that each item writes rows and columns of its own and no sum depends on who does what. Scores
+ * exist only for a block of rows; the backward pass computes them again from the log-sum-exp (as FlashAttention does).
+ */
 #include <math.h>
 #include <string.h>
 
@@ -8,28 +9,27 @@
 #include "tinylm/rowmath.h"
 
 typedef struct attention_item {
-    size_t first, len;     /* the sequence's tokens */
-    size_t kv;             /* key-value head */
+    size_t first, len; /* the sequence's tokens */
+    size_t kv;         /* key-value head */
 } attention_item;
 
 /* Item i of n_seqs * n_head_kv. */
-static attention_item attention_item_get(const net *n, size_t i)
-{
+static attention_item attention_item_get(const net *n, size_t i) {
     size_t heads = (size_t)n->p->s.n_head_kv, seq = i / heads;
     size_t first = n->batch->start[seq];
     return (attention_item){first, n->batch->start[seq + 1] - first, i % heads};
 }
 
-static void attention_scores(const net *n, const float *q, const float *k, size_t r0, size_t rows, size_t cols, float *s)
-{
+static void attention_scores(const net *n, const float *q, const float *k, size_t r0, size_t rows, size_t cols,
+                             float *s) {
     const params_shape *sh = &n->p->s;
     size_t d = (size_t)sh->head_dim, d3 = params_qkv(sh);
-    blas_gemm(n->blas, false, false, rows, cols, d, 1.0f / sqrtf((float)d), q + r0 * d3, d3, k, d3, 0.0f, s, n->max_seq);
+    blas_gemm(n->blas, false, false, rows, cols, d, 1.0f / sqrtf((float)d), q + r0 * d3, d3, k, d3, 0.0f, s,
+              n->max_seq);
 }
 
 /* One query head of an item: att rows and log-sum-exps. */
-static void attention_head_forward(const net *n, const net_layer *l, attention_item it, size_t head, float *s)
-{
+static void attention_head_forward(const net *n, const net_layer *l, attention_item it, size_t head, float *s) {
     const params_shape *sh = &n->p->s;
     size_t d = (size_t)sh->head_dim, d3 = params_qkv(sh), h = (size_t)sh->n_head, hk = (size_t)sh->n_head_kv;
     const float *q = l->qkv + it.first * d3 + head * d;
@@ -51,8 +51,7 @@ static void attention_head_forward(const net *n, const net_layer *l, attention_i
     }
 }
 
-void net_attention_worker(net *n, const net_layer *l, int t)
-{
+void net_attention_worker(net *n, const net_layer *l, int t) {
     size_t hk = (size_t)n->p->s.n_head_kv, group = (size_t)n->p->s.n_head / hk, items = n->batch->n_seqs * hk;
     float *s = n->scores + (size_t)t * 2 * NET_ATT_ROWS * n->max_seq;
     for (size_t i = (size_t)t; i < items; i += (size_t)n->nt) {
@@ -63,9 +62,8 @@ void net_attention_worker(net *n, const net_layer *l, int t)
 }
 
 /* p: scores -> probabilities; dp: their gradients -> those of the scores, times 1/sqrt(d). */
-static void attention_softmax_grad(const net *n, const net_layer *l, attention_item it, size_t head, size_t r0, size_t rows,
-                                   float *p, float *dp)
-{
+static void attention_softmax_grad(const net *n, const net_layer *l, attention_item it, size_t head, size_t r0,
+                                   size_t rows, float *p, float *dp) {
     const params_shape *sh = &n->p->s;
     size_t d = (size_t)sh->head_dim, h = (size_t)sh->n_head, cols = r0 + rows;
     float scale = 1.0f / sqrtf((float)d);
@@ -84,8 +82,8 @@ static void attention_softmax_grad(const net *n, const net_layer *l, attention_i
     }
 }
 
-static void attention_head_backward(const net *n, const net_layer *l, attention_item it, size_t head, float *p, float *dp)
-{
+static void attention_head_backward(const net *n, const net_layer *l, attention_item it, size_t head, float *p,
+                                    float *dp) {
     const params_shape *sh = &n->p->s;
     size_t d = (size_t)sh->head_dim, d3 = params_qkv(sh), h = (size_t)sh->n_head, hk = (size_t)sh->n_head_kv;
     size_t qo = it.first * d3 + head * d, ko = it.first * d3 + (h + it.kv) * d, vo = ko + hk * d;
@@ -95,14 +93,15 @@ static void attention_head_backward(const net *n, const net_layer *l, attention_
         attention_scores(n, l->qkv + qo, l->qkv + ko, r0, rows, cols, p);
         blas_gemm(n->blas, false, false, rows, cols, d, 1.0f, go, h * d, l->qkv + vo, d3, 0.0f, dp, n->max_seq);
         attention_softmax_grad(n, l, it, head, r0, rows, p, dp);
-        blas_gemm(n->blas, false, true, rows, d, cols, 1.0f, dp, n->max_seq, l->qkv + ko, d3, 0.0f, n->dqkv + qo + r0 * d3, d3);
-        blas_gemm(n->blas, true, true, cols, d, rows, 1.0f, dp, n->max_seq, l->qkv + qo + r0 * d3, d3, 1.0f, n->dqkv + ko, d3);
+        blas_gemm(n->blas, false, true, rows, d, cols, 1.0f, dp, n->max_seq, l->qkv + ko, d3, 0.0f,
+                  n->dqkv + qo + r0 * d3, d3);
+        blas_gemm(n->blas, true, true, cols, d, rows, 1.0f, dp, n->max_seq, l->qkv + qo + r0 * d3, d3, 1.0f,
+                  n->dqkv + ko, d3);
         blas_gemm(n->blas, true, true, cols, d, rows, 1.0f, p, n->max_seq, go, h * d, 1.0f, n->dqkv + vo, d3);
     }
 }
 
-void net_attention_back_worker(net *n, const net_layer *l, int t)
-{
+void net_attention_back_worker(net *n, const net_layer *l, int t) {
     const params_shape *sh = &n->p->s;
     size_t d = (size_t)sh->head_dim, d3 = params_qkv(sh), h = (size_t)sh->n_head, hk = (size_t)sh->n_head_kv;
     size_t group = h / hk, items = n->batch->n_seqs * hk;

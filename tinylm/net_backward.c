@@ -7,27 +7,25 @@
 
 /* dx[lo..hi) = dy W (W [n_out][n_in]). */
 static void back_input(const net *n, const float *dy, const float *w, float *dx, size_t lo, size_t hi, size_t n_in,
-                       size_t n_out)
-{
+                       size_t n_out) {
     if (hi > lo)
-        blas_gemm(n->blas, false, true, hi - lo, n_in, n_out, 1.0f, dy + lo * n_out, n_out, w, n_in, 0.0f, dx + lo * n_in,
-                  n_in);
+        blas_gemm(n->blas, false, true, hi - lo, n_in, n_out, 1.0f, dy + lo * n_out, n_out, w, n_in, 0.0f,
+                  dx + lo * n_in, n_in);
 }
 
 /* dW += dy^T x over all T rows, thread t's share of W's rows. */
-static void back_weight(const net *n, const float *dy, const float *x, float *dw, size_t rows, size_t n_in, size_t n_out,
-                        int t)
-{
+static void back_weight(const net *n, const float *dy, const float *x, float *dw, size_t rows, size_t n_in,
+                        size_t n_out, int t) {
     size_t lo, hi;
     cmc_pool_share(n_out, 8, t, n->nt, &lo, &hi);
     if (hi > lo)
         blas_gemm(n->blas, true, true, hi - lo, n_in, rows, 1.0f, dy + lo, n_out, x, n_in, 1.0f, dw + lo * n_in, n_in);
 }
 
-/* The gain of a norm: dgain[c] += sum over rows of dy * x / rms; thread t's share of the columns. row_of NULL: row r is r. */
+/* The gain of a norm: dgain[c] += sum over rows of dy * x / rms; thread t's share of the columns. row_of NULL: row r is
+ * r. */
 static void back_gain(const net *n, const float *dy, const float *x, const float *r, const size_t *row_of, float *dgain,
-                      size_t rows, int t)
-{
+                      size_t rows, int t) {
     size_t e = (size_t)n->p->s.n_embd, lo, hi;
     cmc_pool_share(e, 16, t, n->nt, &lo, &hi);
     for (size_t i = 0; i < rows; i++) {
@@ -38,8 +36,7 @@ static void back_gain(const net *n, const float *dy, const float *x, const float
 }
 
 /* dx += the gradient of x -> gain * x / rms(x), a row. */
-static void back_norm_row(const float *dy, const float *x, float r, const float *gain, float *dx, size_t e)
-{
+static void back_norm_row(const float *dy, const float *x, float r, const float *gain, float *dx, size_t e) {
     float dot = 0.0f;
     for (size_t c = 0; c < e; c++)
         dot += dy[c] * gain[c] * x[c];
@@ -49,8 +46,7 @@ static void back_norm_row(const float *dy, const float *x, float r, const float 
 }
 
 /* The feed-forward part of layer i: n->dx is the gradient after it and becomes that before it. */
-static void back_ffn(net *n, int i, int t, size_t lo, size_t hi)
-{
+static void back_ffn(net *n, int i, int t, size_t lo, size_t hi) {
     const params_shape *s = &n->p->s;
     const params_layer *o = &n->p->layers[i];
     const net_layer *l = &n->layers[i];
@@ -71,8 +67,7 @@ static void back_ffn(net *n, int i, int t, size_t lo, size_t hi)
 }
 
 /* The attention part of layer i, likewise. */
-static void back_attention(net *n, int i, int t, size_t lo, size_t hi)
-{
+static void back_attention(net *n, int i, int t, size_t lo, size_t hi) {
     const params_shape *s = &n->p->s;
     const params_layer *o = &n->p->layers[i];
     const net_layer *l = &n->layers[i];
@@ -95,8 +90,7 @@ static void back_attention(net *n, int i, int t, size_t lo, size_t hi)
 }
 
 /* The input side of the tied embedding: each thread adds the rows of its share of the vocabulary. */
-static void back_embedding(net *n, int t)
-{
+static void back_embedding(net *n, int t) {
     size_t e = (size_t)n->p->s.n_embd, lo, hi;
     cmc_pool_share((size_t)n->p->s.n_vocab, 16, t, n->nt, &lo, &hi);
     for (size_t r = 0; r < n->batch->n_tokens; r++) {
@@ -110,8 +104,7 @@ static void back_embedding(net *n, int t)
     }
 }
 
-static void back_worker(void *arg, int t, int nt)
-{
+static void back_worker(void *arg, int t, int nt) {
     net *n = arg;
     const net_batch *b = n->batch;
     size_t e = (size_t)n->p->s.n_embd, lo, hi;
@@ -132,8 +125,7 @@ static void back_worker(void *arg, int t, int nt)
     back_embedding(n, t);
 }
 
-void net_backward(net *n, const net_batch *b, const float *dhidden)
-{
+void net_backward(net *n, const net_batch *b, const float *dhidden) {
     n->batch = b;
     n->dhidden = dhidden;
     cmc_pool_run(n->pool, back_worker, n);

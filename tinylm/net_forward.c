@@ -10,17 +10,18 @@
 /* ---------------------------------------------------------------------------------------------- buffers */
 
 /* Lays the buffers out one after the other; with base NULL it only counts. Each begins on a 64-byte boundary. */
-typedef struct net_carver { float *base; size_t used; } net_carver;
+typedef struct net_carver {
+    float *base;
+    size_t used;
+} net_carver;
 
-static float *net_carve(net_carver *c, size_t rows, size_t cols)
-{
+static float *net_carve(net_carver *c, size_t rows, size_t cols) {
     size_t off = c->used;
     c->used += (rows * cols + 15) / 16 * 16;
     return c->base ? c->base + off : NULL;
 }
 
-static void net_layout(net *n, net_carver *c)
-{
+static void net_layout(net *n, net_carver *c) {
     const params_shape *s = &n->p->s;
     size_t t = n->max_tokens, e = (size_t)s->n_embd, f = (size_t)s->n_ff, q = (size_t)s->n_head * (size_t)s->head_dim;
     size_t d3 = params_qkv(s), h = (size_t)s->n_head;
@@ -53,8 +54,7 @@ static void net_layout(net *n, net_carver *c)
     n->scores = net_carve(c, (size_t)n->nt * 2 * NET_ATT_ROWS, n->max_seq);
 }
 
-size_t net_bytes(const params *p, int threads, size_t max_tokens, size_t max_seq)
-{
+size_t net_bytes(const params *p, int threads, size_t max_tokens, size_t max_seq) {
     net n = {.p = p, .nt = threads, .max_tokens = max_tokens, .max_seq = max_seq};
     net_carver c = {NULL, 0};
     net_layout(&n, &c);
@@ -62,8 +62,7 @@ size_t net_bytes(const params *p, int threads, size_t max_tokens, size_t max_seq
 }
 
 /* Angles in double: position times base^(-2i/d). */
-static void net_rope_table(net *n)
-{
+static void net_rope_table(net *n) {
     size_t half = (size_t)n->p->s.head_dim / 2;
     for (size_t i = 0; i < half; i++) {
         double inv = pow((double)n->p->s.rope_base, -(double)i / (double)half);
@@ -74,8 +73,7 @@ static void net_rope_table(net *n)
     }
 }
 
-cmc_status net_new(cmc_runtime *rt, const params *p, size_t max_tokens, size_t max_seq, net *out, cmc_error *err)
-{
+cmc_status net_new(cmc_runtime *rt, const params *p, size_t max_tokens, size_t max_seq, net *out, cmc_error *err) {
     memset(out, 0, sizeof *out);
     out->p = p;
     out->pool = rt->pool;
@@ -100,8 +98,7 @@ cmc_status net_new(cmc_runtime *rt, const params *p, size_t max_tokens, size_t m
     return CMC_OK;
 }
 
-void net_free(net *n)
-{
+void net_free(net *n) {
     free(n->layers);
     free(n->pos);
     free(n->arena);
@@ -111,16 +108,14 @@ void net_free(net *n)
 /* ------------------------------------------------------------------------------------------------- passes */
 
 /* out = x / rms(x) * gain; returns 1 / rms. */
-static float net_norm_row(const float *x, const float *gain, float *out, size_t n, float eps)
-{
+static float net_norm_row(const float *x, const float *gain, float *out, size_t n, float eps) {
     float r = (float)(1.0 / sqrt(row_sum_squares(x, n) / (double)n + (double)eps));
     for (size_t i = 0; i < n; i++)
         out[i] = x[i] * r * gain[i];
     return r;
 }
 
-void net_rope_rows(const net *n, float *qkv, size_t lo, size_t hi, bool inverse)
-{
+void net_rope_rows(const net *n, float *qkv, size_t lo, size_t hi, bool inverse) {
     const params_shape *s = &n->p->s;
     size_t half = (size_t)s->head_dim / 2, heads = (size_t)(s->n_head + s->n_head_kv), d3 = params_qkv(s);
     float sign = inverse ? -1.0f : 1.0f;
@@ -139,16 +134,14 @@ void net_rope_rows(const net *n, float *qkv, size_t lo, size_t hi, bool inverse)
 
 /* y[lo..hi) = x W^T (+ y where beta is 1), W [n_out][n_in]. */
 static void net_linear(const net *n, const float *x, const float *w, float *y, size_t lo, size_t hi, size_t n_in,
-                       size_t n_out, float beta)
-{
+                       size_t n_out, float beta) {
     if (hi > lo)
         blas_gemm(n->blas, false, false, hi - lo, n_out, n_in, 1.0f, x + lo * n_in, n_in, w, n_in, beta, y + lo * n_out,
                   n_out);
 }
 
 /* One layer on the token rows [lo, hi) of thread t; the threads meet only around attention. */
-static void net_layer_worker(net *n, int i, int t, size_t lo, size_t hi)
-{
+static void net_layer_worker(net *n, int i, int t, size_t lo, size_t hi) {
     const params_shape *s = &n->p->s;
     const params_layer *o = &n->p->layers[i];
     const net_layer *l = &n->layers[i];
@@ -174,8 +167,7 @@ static void net_layer_worker(net *n, int i, int t, size_t lo, size_t hi)
     net_linear(n, l->act, w + o->down, next, lo, hi, f, e, 1.0f);
 }
 
-static void net_forward_worker(void *arg, int t, int nt)
-{
+static void net_forward_worker(void *arg, int t, int nt) {
     net *n = arg;
     const net_batch *b = n->batch;
     const params_shape *s = &n->p->s;
@@ -191,8 +183,7 @@ static void net_forward_worker(void *arg, int t, int nt)
         n->rf[r] = net_norm_row(n->x + b->rows[r] * e, n->w + n->p->out_norm, n->hidden + r * e, e, s->rms_eps);
 }
 
-void net_forward(net *n, const net_batch *b)
-{
+void net_forward(net *n, const net_batch *b) {
     n->batch = b;
     for (size_t s = 0; s < b->n_seqs; s++)
         for (size_t r = b->start[s]; r < b->start[s + 1]; r++)

@@ -10,21 +10,20 @@
 
 enum { PARAMS_PER_LAYER = 9 };
 
-uint64_t params_random(uint64_t *state)
-{
+uint64_t params_random(uint64_t *state) {
     uint64_t z = (*state += 0x9E3779B97F4A7C15u);
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     return z ^ (z >> 31);
 }
 
-static cmc_status params_check(const params_shape *s, cmc_error *err)
-{
+static cmc_status params_check(const params_shape *s, cmc_error *err) {
     if (s->n_vocab < 2 || s->n_embd < 1 || s->n_layer < 1 || s->n_head < 1 || s->n_head_kv < 1 || s->n_ff < 1)
         return cmc_fail(err, CMC_E_ARG, "the delta's shape needs a vocabulary of at least 2 and sizes of at least 1");
     if (s->n_embd > 65536 || s->n_layer > 1024 || s->n_head > 4096 || s->n_ff > 1048576 || s->n_vocab > 16777216)
-        return cmc_fail(err, CMC_E_ARG, "the delta's shape is beyond anything trainable here (embd %d, layers %d, ff %d)",
-                        s->n_embd, s->n_layer, s->n_ff);
+        return cmc_fail(err, CMC_E_ARG,
+                        "the delta's shape is beyond anything trainable here (embd %d, layers %d, ff %d)", s->n_embd,
+                        s->n_layer, s->n_ff);
     if (s->n_head % s->n_head_kv != 0)
         return cmc_fail(err, CMC_E_ARG, "%d heads do not share %d key-value heads evenly", s->n_head, s->n_head_kv);
     if (s->n_embd % s->n_head != 0 || s->head_dim != s->n_embd / s->n_head || s->head_dim % 2 != 0)
@@ -34,8 +33,7 @@ static cmc_status params_check(const params_shape *s, cmc_error *err)
 }
 
 /* Appends a tensor of n_out rows of n_in; returns its offset. `layer` < 0: not in a layer. */
-static size_t params_add(params *p, int layer, const char *name, size_t n_out, size_t n_in)
-{
+static size_t params_add(params *p, int layer, const char *name, size_t n_out, size_t n_in) {
     params_tensor *t = &p->tensors[p->n_tensors++];
     if (layer < 0)
         snprintf(t->name, sizeof t->name, "%s.weight", name);
@@ -49,8 +47,7 @@ static size_t params_add(params *p, int layer, const char *name, size_t n_out, s
     return t->off;
 }
 
-cmc_status params_init(params *p, const params_shape *s, cmc_error *err)
-{
+cmc_status params_init(params *p, const params_shape *s, cmc_error *err) {
     memset(p, 0, sizeof *p);
     CMC_TRY(params_check(s, err));
     p->s = *s;
@@ -80,16 +77,14 @@ cmc_status params_init(params *p, const params_shape *s, cmc_error *err)
     return CMC_OK;
 }
 
-void params_free(params *p)
-{
+void params_free(params *p) {
     free(p->layers);
     free(p->tensors);
     memset(p, 0, sizeof *p);
 }
 
 /* Two independent standard normal values (Box-Muller). */
-static void params_normal2(uint64_t *rng, double out[2])
-{
+static void params_normal2(uint64_t *rng, double out[2]) {
     double u = ((double)(params_random(rng) >> 11) + 1.0) * 0x1p-53; /* (0, 1] */
     double v = (double)(params_random(rng) >> 11) * 0x1p-53;
     double r = sqrt(-2.0 * log(u));
@@ -97,13 +92,11 @@ static void params_normal2(uint64_t *rng, double out[2])
     out[1] = r * sin(6.283185307179586 * v);
 }
 
-static bool params_is_residual(const char *name)
-{
+static bool params_is_residual(const char *name) {
     return strstr(name, "attn_output") != NULL || strstr(name, "ffn_down") != NULL;
 }
 
-void params_randomise(const params *p, uint64_t seed, float *w)
-{
+void params_randomise(const params *p, uint64_t seed, float *w) {
     uint64_t rng = seed ^ 0x636D632D64656C74u; /* a stream of its own beside the shuffling */
     for (size_t i = 0; i < p->n_tensors; i++) {
         const params_tensor *t = &p->tensors[i];

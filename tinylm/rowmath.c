@@ -12,17 +12,16 @@ enum { ROW_RUN = 512 };
 #include <immintrin.h>
 #define ROW_AVX2 __attribute__((target("avx2,fma")))
 
-static bool row_has_avx2(void)
-{
+static bool row_has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 /* exp to about 1 ulp on [-87.3, 88.3], saturating outside (Cephes' polynomial; range reduced by ln 2 in two parts). */
-ROW_AVX2 static inline __m256 row_exp8(__m256 x)
-{
+ROW_AVX2 static inline __m256 row_exp8(__m256 x) {
     x = _mm256_max_ps(_mm256_set1_ps(-87.3f), x); /* operand order: a NaN in x comes through */
     x = _mm256_min_ps(_mm256_set1_ps(88.3f), x);
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 n =
+        _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
     __m256 y = _mm256_set1_ps(1.9875691500e-4f);
@@ -36,16 +35,14 @@ ROW_AVX2 static inline __m256 row_exp8(__m256 x)
     return _mm256_mul_ps(y, _mm256_castsi256_ps(e));
 }
 
-ROW_AVX2 static inline double row_hsum(__m256 v)
-{
+ROW_AVX2 static inline double row_hsum(__m256 v) {
     float l[8];
     _mm256_storeu_ps(l, v);
     return ((double)l[0] + (double)l[4]) + ((double)l[1] + (double)l[5]) + ((double)l[2] + (double)l[6]) +
            ((double)l[3] + (double)l[7]);
 }
 
-ROW_AVX2 static inline float row_hmax(__m256 v)
-{
+ROW_AVX2 static inline float row_hmax(__m256 v) {
     float l[8], m;
     _mm256_storeu_ps(l, v);
     m = l[0];
@@ -54,8 +51,7 @@ ROW_AVX2 static inline float row_hmax(__m256 v)
     return m;
 }
 
-ROW_AVX2 static float row_max_avx2(const float *x, size_t n)
-{
+ROW_AVX2 static float row_max_avx2(const float *x, size_t n) {
     __m256 m = _mm256_set1_ps(-INFINITY);
     size_t i = 0;
     for (; i + 8 <= n; i += 8)
@@ -66,8 +62,7 @@ ROW_AVX2 static float row_max_avx2(const float *x, size_t n)
     return r;
 }
 
-ROW_AVX2 static double row_exp_sum_avx2(float *x, size_t n, float max)
-{
+ROW_AVX2 static double row_exp_sum_avx2(float *x, size_t n, float max) {
     __m256 m = _mm256_set1_ps(max);
     double total = 0.0;
     size_t i = 0;
@@ -88,8 +83,7 @@ ROW_AVX2 static double row_exp_sum_avx2(float *x, size_t n, float max)
     return total;
 }
 
-ROW_AVX2 static float row_mix_max_avx2(const float *h, const float *d, float a, size_t n)
-{
+ROW_AVX2 static float row_mix_max_avx2(const float *h, const float *d, float a, size_t n) {
     __m256 m = _mm256_set1_ps(-INFINITY), va = _mm256_set1_ps(a);
     size_t i = 0;
     for (; i + 8 <= n; i += 8)
@@ -102,8 +96,7 @@ ROW_AVX2 static float row_mix_max_avx2(const float *h, const float *d, float a, 
     return r;
 }
 
-ROW_AVX2 static double row_mix_exp_sum_avx2(const float *h, const float *d, float a, float max, size_t n)
-{
+ROW_AVX2 static double row_mix_exp_sum_avx2(const float *h, const float *d, float a, float max, size_t n) {
     __m256 m = _mm256_set1_ps(max), va = _mm256_set1_ps(a);
     double total = 0.0;
     size_t i = 0;
@@ -121,8 +114,7 @@ ROW_AVX2 static double row_mix_exp_sum_avx2(const float *h, const float *d, floa
     return total;
 }
 
-ROW_AVX2 static double row_sum_squares_avx2(const float *x, size_t n)
-{
+ROW_AVX2 static double row_sum_squares_avx2(const float *x, size_t n) {
     double total = 0.0;
     size_t i = 0;
     while (i + 8 <= n) {
@@ -140,15 +132,13 @@ ROW_AVX2 static double row_sum_squares_avx2(const float *x, size_t n)
 }
 
 /* 1 / (1 + exp(-x)) */
-ROW_AVX2 static inline __m256 row_sigmoid8(__m256 x)
-{
+ROW_AVX2 static inline __m256 row_sigmoid8(__m256 x) {
     __m256 one = _mm256_set1_ps(1.0f);
     return _mm256_div_ps(one, _mm256_add_ps(one, row_exp8(_mm256_sub_ps(_mm256_setzero_ps(), x))));
 }
 
 /* Both return how many elements they did, a multiple of 8. */
-ROW_AVX2 static size_t row_swiglu_avx2(const float *gate, const float *up, float *act, size_t n)
-{
+ROW_AVX2 static size_t row_swiglu_avx2(const float *gate, const float *up, float *act, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m256 g = _mm256_loadu_ps(gate + i);
@@ -158,8 +148,7 @@ ROW_AVX2 static size_t row_swiglu_avx2(const float *gate, const float *up, float
     return i;
 }
 
-ROW_AVX2 static size_t row_swiglu_grad_avx2(float *gate, float *up, const float *dact, size_t n)
-{
+ROW_AVX2 static size_t row_swiglu_grad_avx2(float *gate, float *up, const float *dact, size_t n) {
     __m256 one = _mm256_set1_ps(1.0f);
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -175,8 +164,7 @@ ROW_AVX2 static size_t row_swiglu_grad_avx2(float *gate, float *up, const float 
 #define ROW_X86 0
 #endif
 
-float row_max(const float *x, size_t n)
-{
+float row_max(const float *x, size_t n) {
 #if ROW_X86
     if (row_has_avx2())
         return row_max_avx2(x, n);
@@ -187,8 +175,7 @@ float row_max(const float *x, size_t n)
     return m;
 }
 
-double row_exp_sum(float *x, size_t n, float max)
-{
+double row_exp_sum(float *x, size_t n, float max) {
 #if ROW_X86
     if (row_has_avx2())
         return row_exp_sum_avx2(x, n, max);
@@ -201,14 +188,12 @@ double row_exp_sum(float *x, size_t n, float max)
     return total;
 }
 
-void row_scale(float *x, size_t n, float s)
-{
+void row_scale(float *x, size_t n, float s) {
     for (size_t i = 0; i < n; i++)
         x[i] *= s;
 }
 
-float row_mix_max(const float *h, const float *d, float a, size_t n)
-{
+float row_mix_max(const float *h, const float *d, float a, size_t n) {
 #if ROW_X86
     if (row_has_avx2())
         return row_mix_max_avx2(h, d, a, n);
@@ -221,8 +206,7 @@ float row_mix_max(const float *h, const float *d, float a, size_t n)
     return m;
 }
 
-double row_mix_exp_sum(const float *h, const float *d, float a, float max, size_t n)
-{
+double row_mix_exp_sum(const float *h, const float *d, float a, float max, size_t n) {
 #if ROW_X86
     if (row_has_avx2())
         return row_mix_exp_sum_avx2(h, d, a, max, n);
@@ -233,8 +217,7 @@ double row_mix_exp_sum(const float *h, const float *d, float a, float max, size_
     return total;
 }
 
-double row_sum_squares(const float *x, size_t n)
-{
+double row_sum_squares(const float *x, size_t n) {
 #if ROW_X86
     if (row_has_avx2())
         return row_sum_squares_avx2(x, n);
@@ -245,8 +228,7 @@ double row_sum_squares(const float *x, size_t n)
     return total;
 }
 
-void row_swiglu(const float *gate, const float *up, float *act, size_t n)
-{
+void row_swiglu(const float *gate, const float *up, float *act, size_t n) {
     size_t i = 0;
 #if ROW_X86
     if (row_has_avx2())
@@ -256,8 +238,7 @@ void row_swiglu(const float *gate, const float *up, float *act, size_t n)
         act[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
-void row_swiglu_grad(float *gate, float *up, const float *dact, size_t n)
-{
+void row_swiglu_grad(float *gate, float *up, const float *dact, size_t n) {
     size_t i = 0;
 #if ROW_X86
     if (row_has_avx2())

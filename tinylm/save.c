@@ -11,30 +11,32 @@
 
 /* ------------------------------------------------------------------------------------------------- writing */
 
-cmc_status save_type_parse(const char *name, const params_shape *s, uint32_t *type, cmc_error *err)
-{
-    static const struct { const char *name; uint32_t type; } types[] = {{"f32", CMC_F32}, {"f16", CMC_F16}, {"q8_0", CMC_Q8_0}};
+cmc_status save_type_parse(const char *name, const params_shape *s, uint32_t *type, cmc_error *err) {
+    static const struct {
+        const char *name;
+        uint32_t type;
+    } types[] = {{"f32", CMC_F32}, {"f16", CMC_F16}, {"q8_0", CMC_Q8_0}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (strcmp(name, types[i].name) != 0)
             continue;
         size_t block = cmc_type_block(types[i].type);
         *type = types[i].type;
         if ((size_t)s->n_embd % block != 0 || (size_t)s->n_ff % block != 0)
-            return cmc_fail(err, CMC_E_ARG, "%s stores blocks of %zu: an embedding of %d and a feed-forward width of %d are not "
-                            "both multiples of it; choose other sizes, or f16", name, block, s->n_embd, s->n_ff);
+            return cmc_fail(err, CMC_E_ARG,
+                            "%s stores blocks of %zu: an embedding of %d and a feed-forward width of %d are not "
+                            "both multiples of it; choose other sizes, or f16",
+                            name, block, s->n_embd, s->n_ff);
         return CMC_OK;
     }
     return cmc_fail(err, CMC_E_ARG, "unknown type \"%s\" to save in: f32, f16 or q8_0", name);
 }
 
 /* GGUF's number for "mostly this type". */
-static uint32_t save_file_type(uint32_t type)
-{
+static uint32_t save_file_type(uint32_t type) {
     return type == CMC_F32 ? 0 : type == CMC_F16 ? 1 : 7;
 }
 
-static void save_put_keys(gguf_writer *w, const char *path, const params_shape *s, uint32_t type, uint32_t n_ctx)
-{
+static void save_put_keys(gguf_writer *w, const char *path, const params_shape *s, uint32_t type, uint32_t n_ctx) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
     size_t n = dot && dot > name ? (size_t)(dot - name) : strlen(name);
     gguf_put_str(w, "general.architecture", "llama", 5);
@@ -55,8 +57,7 @@ static void save_put_keys(gguf_writer *w, const char *path, const params_shape *
 }
 
 /* Encodes every matrix one after the other into `buf` (sized by save_bytes) and adds the tensors. */
-static bool save_put_tensors(gguf_writer *g, const params *p, const float *w, uint32_t type, uint8_t *buf)
-{
+static bool save_put_tensors(gguf_writer *g, const params *p, const float *w, uint32_t type, uint8_t *buf) {
     for (size_t i = 0; i < p->n_tensors; i++) {
         const params_tensor *t = &p->tensors[i];
         uint64_t ne[2] = {t->n_in, t->n_out};
@@ -76,8 +77,7 @@ static bool save_put_tensors(gguf_writer *g, const params *p, const float *w, ui
     return true;
 }
 
-static size_t save_bytes(const params *p, uint32_t type)
-{
+static size_t save_bytes(const params *p, uint32_t type) {
     size_t n = 0;
     for (size_t i = 0; i < p->n_tensors && type != CMC_F32; i++)
         if (p->tensors[i].matrix)
@@ -86,8 +86,7 @@ static size_t save_bytes(const params *p, uint32_t type)
 }
 
 cmc_status save_delta(const char *path, const params *p, const float *w, uint32_t type, uint32_t n_ctx,
-                      const cmc_model *vocab_from, const cmc_delta_info *info, cmc_error *err)
-{
+                      const cmc_model *vocab_from, const cmc_delta_info *info, cmc_error *err) {
     size_t bytes = save_bytes(p, type);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
@@ -96,7 +95,8 @@ cmc_status save_delta(const char *path, const params *p, const float *w, uint32_
         st = cmc_fail_nomem(err, "the delta's file", bytes);
     } else {
         save_put_keys(g, path, &p->s, type, n_ctx);
-        bool ok = vocab_copy_keys(vocab_from->parts[0], g) && delta_info_write(g, info) && save_put_tensors(g, p, w, type, buf);
+        bool ok = vocab_copy_keys(vocab_from->parts[0], g) && delta_info_write(g, info) &&
+                  save_put_tensors(g, p, w, type, buf);
         st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the delta's file", bytes);
     }
     gguf_writer_free(g);
@@ -106,8 +106,7 @@ cmc_status save_delta(const char *path, const params *p, const float *w, uint32_
 
 /* ------------------------------------------------------------------------------------------------- reading */
 
-static const char *load_unfit(const cmc_model *m)
-{
+static const char *load_unfit(const cmc_model *m) {
     const model_params *p = &m->p;
     if (p->arch != ARCH_LLAMA)
         return "its architecture is not llama";
@@ -127,8 +126,7 @@ static const char *load_unfit(const cmc_model *m)
     return NULL;
 }
 
-cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *s, cmc_error *err)
-{
+cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *s, cmc_error *err) {
     const model_params *p = &m->p;
     const char *why = load_unfit(m);
     if (why)
@@ -136,20 +134,24 @@ cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *
     if (!cmc_vocab_equal(cmc_model_vocab(m), vocab))
         return cmc_fail(err, CMC_E_ARG, "%s: its vocabulary is not the host's; a start must have the host's vocabulary",
                         cmc_model_path(m));
-    *s = (params_shape){.n_vocab = p->n_vocab, .n_embd = p->n_embd, .n_layer = p->n_layer, .n_head = p->n_head,
-                        .n_head_kv = p->n_head_kv, .head_dim = p->head_k, .n_ff = p->n_ff, .rms_eps = p->rms_eps,
+    *s = (params_shape){.n_vocab = p->n_vocab,
+                        .n_embd = p->n_embd,
+                        .n_layer = p->n_layer,
+                        .n_head = p->n_head,
+                        .n_head_kv = p->n_head_kv,
+                        .head_dim = p->head_k,
+                        .n_ff = p->n_ff,
+                        .rms_eps = p->rms_eps,
                         .rope_base = p->rope_base};
     return CMC_OK;
 }
 
-static void load_matrix(const weight *m, float *w)
-{
+static void load_matrix(const weight *m, float *w) {
     for (size_t r = 0; r < m->n_out; r++)
         weight_row(m, r, w + r * m->n_in);
 }
 
-void load_weights(const cmc_model *m, const params *p, float *w)
-{
+void load_weights(const cmc_model *m, const params *p, float *w) {
     size_t norm = (size_t)p->s.n_embd * sizeof(float);
     load_matrix(&m->embd, w + p->embd);
     memcpy(w + p->out_norm, m->out_norm, norm);

@@ -9,7 +9,7 @@ cmc_status save_type_parse(const char *name, const params_shape *s, uint32_t *ty
 /* `vocab_from`: the model whose tokenizer.* keys are copied. Norms stay F32. */
 cmc_status save_delta(const char *path, const params *p, const float *w, uint32_t type, uint32_t n_ctx,
                       const cmc_model *vocab_from, const cmc_delta_info *info, cmc_error *err);
-/* Shape and weights of another delta of the same vocabulary. load_shape first; w has params_init's layout of that shape. */
+/* Shape and weights of another delta of the same vocabulary. load_shape first; w is laid out by params_init. */
 cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *s, cmc_error *err);
 void load_weights(const cmc_model *m, const params *p, float *w);
 #endif

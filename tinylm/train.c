@@ -9,30 +9,38 @@
 
 /* --------------------------------------------------------------------------------------------- reporting */
 
-cmc_train_progress train_progress(const train *t, const char *phase)
-{
+cmc_train_progress train_progress(const train *t, const char *phase) {
     double done = (double)(t->s.step - t->first_step);
     return (cmc_train_progress){
-        .phase = phase, .step = t->s.step, .steps = t->steps,
+        .phase = phase,
+        .step = t->s.step,
+        .steps = t->steps,
         .epoch = (double)t->s.step / (double)t->steps_per_epoch,
-        .loss = t->s.loss, .lr = NAN, .grad_norm = NAN,
+        .loss = t->s.loss,
+        .lr = NAN,
+        .grad_norm = NAN,
         .tokens_per_second = t->busy > 0.0 ? (double)t->busy_tokens / t->busy : NAN,
         .seconds_left = done > 0.0 ? (cmc_now() - t->started) / done * (double)(t->steps - t->s.step) : NAN,
-        .held_out = t->s.held_out, .held_out_host = t->held_host, .best = t->s.best, .memory = cmc_mem_peak(),
+        .held_out = t->s.held_out,
+        .held_out_host = t->held_host,
+        .best = t->s.best,
+        .memory = cmc_mem_peak(),
     };
 }
 
-cmc_status train_report(train *t, const cmc_train_progress *p, cmc_error *err)
-{
+cmc_status train_report(train *t, const cmc_train_progress *p, cmc_error *err) {
     if (!t->cb || t->cb(t->user, p))
         return CMC_OK;
     return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step, (long long)t->steps);
 }
 
-cmc_delta_info train_info(const train *t)
-{
-    cmc_delta_info d = {.format_version = 1, .alpha = t->alpha_default, .n_alphas = t->n_alphas, .alphas = t->alphas,
-                        .steps = (uint64_t)(t->s.best_step ? t->s.best_step : t->s.step), .seed = t->o.seed};
+cmc_delta_info train_info(const train *t) {
+    cmc_delta_info d = {.format_version = 1,
+                        .alpha = t->alpha_default,
+                        .n_alphas = t->n_alphas,
+                        .alphas = t->alphas,
+                        .steps = (uint64_t)(t->s.best_step ? t->s.best_step : t->s.step),
+                        .seed = t->o.seed};
     memcpy(d.host_template, t->data.host_template, sizeof d.host_template);
     memcpy(d.delta_template, t->data.delta_template, sizeof d.delta_template);
     memcpy(d.data_hash, t->data.hash, sizeof d.data_hash);
@@ -45,10 +53,13 @@ cmc_delta_info train_info(const train *t)
 
 /* ------------------------------------------------------------------------------------------- host states */
 
-typedef struct train_fill { train *t; double began; size_t first; } train_fill;
+typedef struct train_fill {
+    train *t;
+    double began;
+    size_t first;
+} train_fill;
 
-static bool train_fill_progress(void *user, size_t done, size_t all)
-{
+static bool train_fill_progress(void *user, size_t done, size_t all) {
     train_fill *f = user;
     double now = cmc_now();
     cmc_train_progress p = train_progress(f->t, "host states");
@@ -64,15 +75,13 @@ static bool train_fill_progress(void *user, size_t done, size_t all)
 
 /* ------------------------------------------------------------------------------------------------- steps */
 
-static cmc_status train_checkpoint(const train *t, cmc_error *err)
-{
+static cmc_status train_checkpoint(const train *t, cmc_error *err) {
     checkpoint_arrays a = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
     return checkpoint_write(t->checkpoint, t->settings, &t->s, &a, err);
 }
 
 /* Scores the held-out records, keeps the weights if they are the best so far. */
-static cmc_status train_evaluate(train *t, cmc_error *err)
-{
+static cmc_status train_evaluate(train *t, cmc_error *err) {
     double nll;
     CMC_TRY(train_held_out(t, &t->o.alpha, 1, &nll, err));
     t->s.held_out = nll;
@@ -88,21 +97,22 @@ static cmc_status train_evaluate(train *t, cmc_error *err)
         t->s.evals_since_best++;
     }
     t->s.stopped = t->o.patience > 0 && t->s.evals_since_best >= t->o.patience;
-    trainlog_field f[] = {{"held_out", nll}, {"held_out_host", t->held_host}, {"best", t->s.best},
-                          {"best_step", (double)t->s.best_step}};
+    trainlog_field f[] = {
+        {"held_out", nll}, {"held_out_host", t->held_host}, {"best", t->s.best}, {"best_step", (double)t->s.best_step}};
     return trainlog_put(&t->log, "eval", t->s.step, f, sizeof f / sizeof *f, err);
 }
 
-static cmc_status train_log_step(train *t, const cmc_train_progress *p, cmc_error *err)
-{
-    trainlog_field f[] = {{"epoch", p->epoch}, {"loss", p->loss}, {"lr", p->lr}, {"grad_norm", p->grad_norm},
+static cmc_status train_log_step(train *t, const cmc_train_progress *p, cmc_error *err) {
+    trainlog_field f[] = {{"epoch", p->epoch},
+                          {"loss", p->loss},
+                          {"lr", p->lr},
+                          {"grad_norm", p->grad_norm},
                           {"tokens_per_second", p->tokens_per_second}};
     return trainlog_put(&t->log, "step", t->s.step, f, sizeof f / sizeof *f, err);
 }
 
 /* One step with what belongs to it: log, score, checkpoint, report. A caller that stops gets a checkpoint first. */
-static cmc_status train_one(train *t, cmc_error *err)
-{
+static cmc_status train_one(train *t, cmc_error *err) {
     train_step_result r;
     double began = cmc_now();
     CMC_TRY(train_step(t, &r, err));
@@ -128,12 +138,12 @@ static cmc_status train_one(train *t, cmc_error *err)
     return st;
 }
 
-static cmc_status train_all(train *t, cmc_error *err)
-{
+static cmc_status train_all(train *t, cmc_error *err) {
     double zero = 0.0;
-    trainlog_field f[] = {{"params", (double)t->p.n}, {"records", (double)t->data.n_train},
-                          {"records_held_out", (double)t->data.n_held}, {"steps", (double)t->steps},
-                          {"seed", (double)t->o.seed}, {"lr", t->o.lr}, {"batch", t->o.batch}};
+    trainlog_field f[] = {
+        {"params", (double)t->p.n},  {"records", (double)t->data.n_train}, {"records_held_out", (double)t->data.n_held},
+        {"steps", (double)t->steps}, {"seed", (double)t->o.seed},          {"lr", t->o.lr},
+        {"batch", t->o.batch}};
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     CMC_TRY(train_held_out(t, &zero, 1, &t->held_host, err));
@@ -147,13 +157,15 @@ static cmc_status train_all(train *t, cmc_error *err)
 
 /* -------------------------------------------------------------------------------------------------- run */
 
-static cmc_status train_finish(train *t, cmc_error *err)
-{
+static cmc_status train_finish(train *t, cmc_error *err) {
     CMC_TRY(alpha_search(t, err));
     cmc_delta_info info = train_info(t);
     CMC_TRY(save_delta(t->o.out_path, &t->p, t->best, t->save_type, train_context(t), t->host, &info, err));
-    trainlog_field f[] = {{"alpha", t->alphas[0].alpha}, {"gain", t->alphas[0].gain}, {"alpha_default", t->alpha_default},
-                          {"best_step", (double)t->s.best_step}, {"held_out_host", t->held_host}};
+    trainlog_field f[] = {{"alpha", t->alphas[0].alpha},
+                          {"gain", t->alphas[0].gain},
+                          {"alpha_default", t->alpha_default},
+                          {"best_step", (double)t->s.best_step},
+                          {"held_out_host", t->held_host}};
     CMC_TRY(trainlog_put(&t->log, "end", t->s.step, f, sizeof f / sizeof *f, err));
     unlink(t->checkpoint); /* its run is finished and saved */
     if (t->own_cache)
@@ -161,8 +173,7 @@ static cmc_status train_finish(train *t, cmc_error *err)
     return CMC_OK;
 }
 
-static cmc_status train_run(train *t, cmc_error *err)
-{
+static cmc_status train_run(train *t, cmc_error *err) {
     CMC_TRY(train_setup(t, err));
     CMC_TRY(train_start(t, err)); /* before the host's long work: a checkpoint that does not fit is told at once */
     t->held_host = NAN;
@@ -173,18 +184,25 @@ static cmc_status train_run(train *t, cmc_error *err)
     return train_finish(t, err);
 }
 
-static void train_result(const train *t, double seconds, bool finished, cmc_train_result *out)
-{
+static void train_result(const train *t, double seconds, bool finished, cmc_train_result *out) {
     *out = (cmc_train_result){
-        .steps = t->s.step, .params = t->p.n, .tokens = t->s.tokens, .records = t->data.n_train,
-        .records_held_out = t->data.n_held, .records_left_out = t->data.too_long + t->data.no_response,
-        .held_out_host = t->held_host, .held_out_steered = t->s.best,
-        .alpha = t->n_alphas ? t->alphas[0].alpha : t->o.alpha, .seconds = seconds, .resumed = t->resumed, .finished = finished,
+        .steps = t->s.step,
+        .params = t->p.n,
+        .tokens = t->s.tokens,
+        .records = t->data.n_train,
+        .records_held_out = t->data.n_held,
+        .records_left_out = t->data.too_long + t->data.no_response,
+        .held_out_host = t->held_host,
+        .held_out_steered = t->s.best,
+        .alpha = t->n_alphas ? t->alphas[0].alpha : t->o.alpha,
+        .seconds = seconds,
+        .resumed = t->resumed,
+        .finished = finished,
     };
 }
 
-cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user, cmc_train_result *out, cmc_error *err)
-{
+cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
+                     cmc_train_result *out, cmc_error *err) {
     train t = {.rt = rt, .o = *opts, .cb = cb, .user = user, .held_host = NAN, .s = {.best = NAN}};
     double began = cmc_now();
     cmc_status st = train_run(&t, err);

@@ -6,8 +6,7 @@
 #include "tinylm/train.h"
 
 /* The examples of a step: *n of them from t->order on. */
-static const size_t *step_examples(train *t, int64_t step, size_t *n)
-{
+static const size_t *step_examples(train *t, int64_t step, size_t *n) {
     int64_t epoch = step / t->steps_per_epoch, in_epoch = step % t->steps_per_epoch;
     size_t first = (size_t)in_epoch * (size_t)t->o.batch;
     if (epoch != t->order_epoch) {
@@ -19,26 +18,25 @@ static const size_t *step_examples(train *t, int64_t step, size_t *n)
 }
 
 /* "3, 17, 4": where the examples stand in the data. */
-static void step_lines(const train *t, const size_t *index, size_t n, char *out, size_t size)
-{
+static void step_lines(const train *t, const size_t *index, size_t n, char *out, size_t size) {
     size_t at = 0;
     out[0] = '\0';
     for (size_t i = 0; i < n && at + 24 < size; i++)
         at += (size_t)snprintf(out + at, size - at, "%s%ld", i ? ", " : "", t->data.v[index[i]].line);
 }
 
-static cmc_status step_diverged(const train *t, const char *what, const size_t *index, size_t n, cmc_error *err)
-{
+static cmc_status step_diverged(const train *t, const char *what, const size_t *index, size_t n, cmc_error *err) {
     char lines[200];
     step_lines(t, index, n, lines, sizeof lines);
-    return cmc_fail(err, CMC_E_DIVERGED, "step %lld: the %s is no finite number (records of lines %s); use a lower lr than %g, or "
-                    "a stronger clip than %g; the weights are as after step %lld", (long long)t->s.step + 1, what, lines, t->o.lr,
-                    t->o.clip, (long long)t->s.step);
+    return cmc_fail(err, CMC_E_DIVERGED,
+                    "step %lld: the %s is no finite number (records of lines %s); use a lower lr than %g, or "
+                    "a stronger clip than %g; the weights are as after step %lld",
+                    (long long)t->s.step + 1, what, lines, t->o.lr, t->o.clip, (long long)t->s.step);
 }
 
 /* Forward and backward through all pieces of the batch; gradients are left in the net. */
-static cmc_status step_gradient(train *t, const size_t *index, size_t n, double *mean, uint64_t *targets, cmc_error *err)
-{
+static cmc_status step_gradient(train *t, const size_t *index, size_t n, double *mean, uint64_t *targets,
+                                cmc_error *err) {
     double nll = 0.0;
     *targets = 0;
     for (size_t i = 0; i < n; i++)
@@ -54,8 +52,7 @@ static cmc_status step_gradient(train *t, const size_t *index, size_t n, double 
     return CMC_OK;
 }
 
-cmc_status train_step(train *t, train_step_result *r, cmc_error *err)
-{
+cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
     size_t n;
     const size_t *index = step_examples(t, t->s.step, &n);
     CMC_TRY(step_gradient(t, index, n, &r->loss, &r->tokens, err));
@@ -73,8 +70,7 @@ cmc_status train_step(train *t, train_step_result *r, cmc_error *err)
     return CMC_OK;
 }
 
-cmc_status train_held_out(train *t, const double *alphas, size_t n, double *nll, cmc_error *err)
-{
+cmc_status train_held_out(train *t, const double *alphas, size_t n, double *nll, cmc_error *err) {
     size_t targets = 0;
     memset(nll, 0, n * sizeof *nll);
     for (size_t done = 0; done < t->data.n_held;) {

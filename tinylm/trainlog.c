@@ -12,8 +12,7 @@
 #include "base/mem.h"
 
 /* Reads a line's event and step; false where it is none of ours. */
-static bool trainlog_parse(const char *line, size_t n, bool *is_start, int64_t *step)
-{
+static bool trainlog_parse(const char *line, size_t n, bool *is_start, int64_t *step) {
     json_t *j = json_loadb(line, n, 0, NULL);
     const char *event = json_string_value(json_object_get(j, "event"));
     const json_t *s = json_object_get(j, "step");
@@ -27,15 +26,14 @@ static bool trainlog_parse(const char *line, size_t n, bool *is_start, int64_t *
 }
 
 /* Length of the line at p, its newline included. */
-static size_t trainlog_line(const char *p, const char *end)
-{
+static size_t trainlog_line(const char *p, const char *end) {
     const char *nl = memchr(p, '\n', (size_t)(end - p));
     return nl ? (size_t)(nl - p) + 1 : (size_t)(end - p);
 }
 
-/* Writes the file again without the last run's lines of steps after `step`, and without a line that a kill cut short. */
-static cmc_status trainlog_trim(const char *path, int64_t step, cmc_error *err)
-{
+/* Writes the file again without the last run's lines of steps after `step`, and without a line that a kill cut short.
+ */
+static cmc_status trainlog_trim(const char *path, int64_t step, cmc_error *err) {
     cmc_file f;
     cmc_writer *w = NULL;
     CMC_TRY(cmc_file_map(path, &f, err));
@@ -61,8 +59,7 @@ static cmc_status trainlog_trim(const char *path, int64_t step, cmc_error *err)
     return st;
 }
 
-cmc_status trainlog_open(const char *path, int64_t resume_step, trainlog *out, cmc_error *err)
-{
+cmc_status trainlog_open(const char *path, int64_t resume_step, trainlog *out, cmc_error *err) {
     struct stat st;
     memset(out, 0, sizeof *out);
     if (!path)
@@ -81,16 +78,15 @@ cmc_status trainlog_open(const char *path, int64_t resume_step, trainlog *out, c
     return CMC_OK;
 }
 
-void trainlog_close(trainlog *l)
-{
+void trainlog_close(trainlog *l) {
     if (l->f)
         fclose(l->f);
     free(l->path);
     memset(l, 0, sizeof *l);
 }
 
-cmc_status trainlog_put(trainlog *l, const char *event, int64_t step, const trainlog_field *fields, size_t n, cmc_error *err)
-{
+cmc_status trainlog_put(trainlog *l, const char *event, int64_t step, const trainlog_field *fields, size_t n,
+                        cmc_error *err) {
     if (!l->f)
         return CMC_OK;
     json_t *j = json_object();
