@@ -117,6 +117,10 @@ static cmc_status writer_create(cmc_writer *w, cmc_error *err) {
 
 cmc_status cmc_writer_open(const char *path, cmc_writer **out, cmc_error *err) {
     *out = NULL;
+    size_t n = strlen(path);
+    if (n == 0 || path[n - 1] == '/') {
+        return cmc_fail(err, CMC_E_IO, "%s: cannot be written: it names no file", path);
+    }
     struct stat st;
     bool exists = stat(path, &st) == 0;
     if (exists && !S_ISREG(st.st_mode)) {
@@ -135,7 +139,7 @@ cmc_status cmc_writer_open(const char *path, cmc_writer **out, cmc_error *err) {
     w->offset = 0;
     w->used = 0;
     w->temp = NULL;
-    w->path = exists ? realpath(path, NULL) : cmc_strndup(path, strlen(path));
+    w->path = exists ? realpath(path, NULL) : cmc_strndup(path, n);
     cmc_status status = w->path != NULL ? writer_create(w, err) : cmc_fail_nomem(err, "a path", PATH_MAX);
     if (status != CMC_OK) {
         writer_free(w);
