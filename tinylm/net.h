@@ -58,7 +58,7 @@ void net_free(net *n);
 
 /* Fills n->hidden[0 .. n_targets). The batch must fit max_tokens and max_seq. */
 void net_forward(net *n, const net_batch *b);
-/* Right after net_forward: adds to n->grad the gradient of everything but the output matrix, given that of n->hidden. */
+/* Right after net_forward: adds the gradients of all but the output matrix to n->grad, given those of n->hidden. */
 void net_backward(net *n, const net_batch *b, const float *dhidden);
 
 /* net_attention.c: causal attention of the whole batch, a (sequence, key-value head) at a time. */
