@@ -1,0 +1,198 @@
+/* Attention: blocks of queries against panels of keys and values with a running softmax; and the exact form. */
+#include "runtime/attention.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define ATTN_ROWS 48  /* rows (query, head) that share one pass over keys and values, a multiple of VEC_TILE_ROWS */
+
+static size_t attn_up(size_t n, size_t to) {
+    return (n + to - 1) / to * to;
+}
+
+/* A thread's scratch: queries, scores, outputs, running maximum and sum of a block; the exact form needs the scores of
+ * one row at all positions. */
+typedef struct attn_block {
+    float *q, *score, *out, *max, *sum;
+} attn_block;
+
+static size_t attn_block_floats(const attn_job *j) {
+    if (j->exact)
+        return attn_up(j->max_pos, 4096) + attn_up(j->head_v, VEC_PANEL);
+    return ATTN_ROWS * (attn_up(j->head_k, VEC_PANEL) + KV_CHUNK + attn_up(j->head_v, VEC_PANEL) + 2);
+}
+
+cmc_status attn_prepare(attn_work *w, const attn_job *j, cmc_error *err) {
+    const size_t per_thread = attn_up(attn_block_floats(j), 16), n = per_thread * (size_t)j->threads;
+    if (n > w->floats) {
+        free(w->buf);
+        w->floats = 0;
+        w->buf = cmc_alloc_aligned(n, sizeof(float));
+        if (!w->buf)
+            return cmc_fail_nomem(err, "attention's scratch", n * sizeof(float));
+        w->floats = n;
+    }
+    w->per_thread = per_thread;
+    return CMC_OK;
+}
+
+void attn_work_free(attn_work *w) {
+    free(w->buf);
+    *w = (attn_work){0};
+}
+
+/* First position that a query at `pos` sees. */
+static size_t attn_first(const attn_job *j, size_t pos) {
+    return j->window && pos + 1 > j->window ? pos + 1 - j->window : 0;
+}
+
+/* One query of one head, all its positions: scores, softmax and weighted sum, each in the order of positions. */
+static void attn_exact_row(const attn_job *j, const attn_seq *s, size_t row, size_t head, float *score, float *acc) {
+    const size_t pos = s->pos0 + (row - s->row0), lo = attn_first(j, pos), kv_head = head / (j->n_head / j->n_head_kv);
+    const float *q = j->q + (row * j->n_head + head) * j->head_k;
+    for (size_t p = lo / VEC_PANEL * VEC_PANEL; p <= pos; p += VEC_PANEL) {
+        const float *keys = kv_keys(s->kv, j->layer, kv_head, p) + p % KV_CHUNK * j->head_k;
+        j->vec->panel(score + p, VEC_PANEL, q, j->head_k, keys, 1, j->head_k, false);
+    }
+    const float max = j->vec->max(score + lo, pos - lo + 1);
+    const float sum = j->vec->exp_sum(score + lo, pos - lo + 1, max);
+    memset(acc, 0, attn_up(j->head_v, VEC_PANEL) * sizeof *acc);
+    for (size_t p = lo; p <= pos;) {
+        const size_t end = (p / KV_CHUNK + 1) * KV_CHUNK, n = (end <= pos ? end : pos + 1) - p;
+        for (size_t d = 0; d < j->head_v; d += VEC_PANEL) {
+            const float *values = kv_values(s->kv, j->layer, kv_head, p) + d * KV_CHUNK + p % KV_CHUNK * VEC_PANEL;
+            j->vec->panel(acc + d, VEC_PANEL, score + p, n, values, 1, n, true);
+        }
+        p += n;
+    }
+    float *out = j->out + (row * j->n_head + head) * j->head_v;
+    for (size_t d = 0; d < j->head_v; d++)
+        out[d] = acc[d] / sum;
+}
+
+static void attn_run_exact(const attn_job *j, float *buf, int t, int nt) {
+    float *acc = buf + attn_up(j->max_pos, 4096);
+    size_t item = 0;
+    for (size_t i = 0; i < j->n_seqs; i++) {
+        const attn_seq *s = &j->seqs[i];
+        for (size_t row = s->row0; row < s->row0 + s->n; row++)
+            for (size_t head = 0; head < j->n_head; head++)
+                if (item++ % (size_t)nt == (size_t)t)
+                    attn_exact_row(j, s, row, head, buf, acc);
+    }
+}
+
+/* Rows [r0, r1) of a sequence's (query, head of the group) rows for one K/V head; row r is query r / group. */
+typedef struct attn_range {
+    const attn_seq *seq;
+    size_t kv_head, group, r0, r1;
+} attn_range;
+
+static size_t attn_row_pos(const attn_range *a, size_t r) {
+    return a->seq->pos0 + r / a->group;
+}
+
+static size_t attn_row_index(const attn_job *j, const attn_range *a, size_t r) {
+    return (a->seq->row0 + r / a->group) * j->n_head + a->kv_head * a->group + r % a->group;
+}
+
+/* Softmax of a block's scores in the chunk [base, end) with the running maximum: afterwards the scores are weights, 0
+ * where a row does not see the position, and out and sum are brought to the new maximum. */
+static void attn_softmax(const attn_job *j, const attn_range *a, attn_block *b, size_t base, size_t end) {
+    const size_t wide = attn_up(j->head_v, VEC_PANEL);
+    for (size_t r = a->r0; r < a->r1; r++) {
+        const size_t i = r - a->r0, pos = attn_row_pos(a, r), first = attn_first(j, pos);
+        const size_t lo = first > base ? first : base, hi = pos + 1 < end ? pos + 1 : end;
+        float *score = b->score + i * KV_CHUNK;
+        if (lo >= hi) {
+            memset(score, 0, (end - base) * sizeof *score);
+            continue;
+        }
+        memset(score, 0, (lo - base) * sizeof *score);
+        memset(score + (hi - base), 0, (end - hi) * sizeof *score);
+        const float m = j->vec->max(score + (lo - base), hi - lo);
+        if (m > b->max[i]) {
+            const float by = expf(b->max[i] - m);
+            j->vec->scale(b->out + i * wide, by, wide);
+            b->sum[i] *= by;
+            b->max[i] = m;
+        }
+        b->sum[i] += j->vec->exp_sum(score + (lo - base), hi - lo, b->max[i]);
+    }
+}
+
+/* One chunk of positions [base, end) for a block of rows. */
+static void attn_chunk(const attn_job *j, const attn_range *a, attn_block *b, size_t base, size_t end) {
+    const size_t rows = a->r1 - a->r0, wide = attn_up(j->head_v, VEC_PANEL), ldq = attn_up(j->head_k, VEC_PANEL);
+    const float *keys = kv_keys(a->seq->kv, j->layer, a->kv_head, base);
+    const float *values = kv_values(a->seq->kv, j->layer, a->kv_head, base);
+    size_t lowest = attn_first(j, attn_row_pos(a, a->r0));
+    lowest = (lowest > base ? lowest - base : 0) / VEC_PANEL * VEC_PANEL;
+    for (size_t p = lowest; p < end - base; p += VEC_PANEL)
+        for (size_t r = 0; r < rows; r += VEC_TILE_ROWS) {
+            const size_t n = rows - r < VEC_TILE_ROWS ? rows - r : VEC_TILE_ROWS;
+            j->vec->panel(b->score + r * KV_CHUNK + p, KV_CHUNK, b->q + r * ldq, ldq, keys + p * j->head_k, n, j->head_k,
+                          false);
+        }
+    attn_softmax(j, a, b, base, end);
+    for (size_t d = 0; d < wide; d += VEC_PANEL)
+        for (size_t r = 0; r < rows; r += VEC_TILE_ROWS) {
+            const size_t n = rows - r < VEC_TILE_ROWS ? rows - r : VEC_TILE_ROWS;
+            j->vec->panel(b->out + r * wide + d, wide, b->score + r * KV_CHUNK + lowest, KV_CHUNK,
+                          values + d * KV_CHUNK + lowest * VEC_PANEL, n, end - base - lowest, true);
+        }
+}
+
+static void attn_block_run(const attn_job *j, const attn_range *a, attn_block *b) {
+    const size_t rows = a->r1 - a->r0, wide = attn_up(j->head_v, VEC_PANEL), ldq = attn_up(j->head_k, VEC_PANEL);
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(b->q + i * ldq, j->q + attn_row_index(j, a, a->r0 + i) * j->head_k, j->head_k * sizeof(float));
+        b->max[i] = -INFINITY;
+        b->sum[i] = 0.0f;
+    }
+    memset(b->out, 0, rows * wide * sizeof(float));
+    const size_t first = attn_first(j, attn_row_pos(a, a->r0)), last = attn_row_pos(a, a->r1 - 1);
+    for (size_t base = first / KV_CHUNK * KV_CHUNK; base <= last; base += KV_CHUNK)
+        attn_chunk(j, a, b, base, last + 1 < base + KV_CHUNK ? last + 1 : base + KV_CHUNK);
+    for (size_t i = 0; i < rows; i++) {
+        float *out = j->out + attn_row_index(j, a, a->r0 + i) * j->head_v;
+        const float by = 1.0f / b->sum[i];
+        for (size_t d = 0; d < j->head_v; d++)
+            out[d] = b->out[i * wide + d] * by;
+    }
+}
+
+static void attn_run_fast(const attn_job *j, float *buf, int t, int nt) {
+    attn_block b;
+    b.q = buf;
+    b.score = b.q + ATTN_ROWS * attn_up(j->head_k, VEC_PANEL);
+    b.out = b.score + ATTN_ROWS * KV_CHUNK;
+    b.max = b.out + ATTN_ROWS * attn_up(j->head_v, VEC_PANEL);
+    b.sum = b.max + ATTN_ROWS;
+    const size_t group = j->n_head / j->n_head_kv;
+    size_t item = 0;
+    for (size_t i = 0; i < j->n_seqs; i++) {
+        const size_t rows = j->seqs[i].n * group;
+        /* few rows (decoding one sequence): enough blocks that each thread has one */
+        size_t step = ATTN_ROWS;
+        if (j->n_seqs * j->n_head_kv * ((rows + step - 1) / step) < (size_t)nt)
+            step = (rows + (size_t)nt - 1) / (size_t)nt;
+        for (size_t h = 0; h < j->n_head_kv; h++)
+            for (size_t r = 0; r < rows; r += step)
+                if (item++ % (size_t)nt == (size_t)t) {
+                    const attn_range a = {&j->seqs[i], h, group, r, r + step < rows ? r + step : rows};
+                    attn_block_run(j, &a, &b);
+                }
+    }
+}
+
+void attn_run(const attn_job *j, const attn_work *w, int t, int nt) {
+    float *buf = w->buf + (size_t)t * w->per_thread;
+    if (j->exact)
+        attn_run_exact(j, buf, t, nt);
+    else
+        attn_run_fast(j, buf, t, nt);
+}

@@ -1,0 +1,86 @@
+/* The plain kernels: the definition of each operation, in one fixed order of summation. */
+#include "runtime/vec.h"
+
+#include <math.h>
+
+static void vec_plain_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    const float scale = (float)(1.0 / sqrt(sum / (double)n + (double)eps));
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * scale * w[i];
+}
+
+static void vec_plain_add(float *x, const float *y, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+static void vec_plain_silu_mul(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static void vec_plain_gelu_mul(float *gate, const float *up, size_t n) {
+    const float c = 0.7978845608028654f; /* sqrt(2 / pi) */
+    for (size_t i = 0; i < n; i++) {
+        const float x = gate[i];
+        gate[i] = 0.5f * x * (1.0f + tanhf(c * (x + 0.044715f * x * x * x))) * up[i];
+    }
+}
+
+static float vec_plain_max(const float *x, size_t n) {
+    float m = x[0];
+    for (size_t i = 1; i < n; i++)
+        m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+static float vec_plain_exp_sum(float *x, size_t n, float shift) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = expf(x[i] - shift);
+        sum += x[i];
+    }
+    return sum;
+}
+
+static void vec_plain_scale(float *x, float by, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        x[i] *= by;
+}
+
+static void vec_plain_panel(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows, size_t k,
+                            bool add) {
+    for (size_t r = 0; r < rows; r++) {
+        float acc[VEC_PANEL];
+        float *out = c + r * ldc;
+        for (size_t j = 0; j < VEC_PANEL; j++)
+            acc[j] = add ? out[j] : 0.0f;
+        for (size_t i = 0; i < k; i++) {
+            const float x = a[r * lda + i];
+            const float *row = b + i * VEC_PANEL;
+            for (size_t j = 0; j < VEC_PANEL; j++)
+                acc[j] += x * row[j];
+        }
+        for (size_t j = 0; j < VEC_PANEL; j++)
+            out[j] = acc[j];
+    }
+}
+
+const vec_ops vec_plain = {
+    .rms_norm = vec_plain_rms_norm,
+    .add = vec_plain_add,
+    .silu_mul = vec_plain_silu_mul,
+    .gelu_mul = vec_plain_gelu_mul,
+    .max = vec_plain_max,
+    .exp_sum = vec_plain_exp_sum,
+    .scale = vec_plain_scale,
+    .panel = vec_plain_panel,
+};
+
+const vec_ops *vec_fast(void) {
+    const vec_ops *v = vec_avx2();
+    return v ? v : &vec_plain;
+}

@@ -1,0 +1,32 @@
+/* Elementwise and small dense kernels of the forward pass, one table of functions for each way of doing arithmetic. */
+#ifndef CMC_RUNTIME_VEC_H
+#define CMC_RUNTIME_VEC_H
+#include <stdbool.h>
+#include <stddef.h>
+
+#define VEC_PANEL 16      /* columns of a panel: 16 floats, one cache line */
+#define VEC_TILE_ROWS 6   /* rows of A that vec_ops.panel takes at most: 12 accumulators, 2 of B, 1 of A on AVX2 */
+
+typedef struct vec_ops {
+    /* y = x / sqrt(mean(x^2) + eps) * w; y may be x */
+    void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* x += y */
+    void (*add)(float *x, const float *y, size_t n);
+    /* gate = silu(gate) * up, gate = gelu(gate) * up (the tanh form) */
+    void (*silu_mul)(float *gate, const float *up, size_t n);
+    void (*gelu_mul)(float *gate, const float *up, size_t n);
+    float (*max)(const float *x, size_t n);                    /* n > 0 */
+    /* x[i] = exp(x[i] - shift); their sum */
+    float (*exp_sum)(float *x, size_t n, float shift);
+    void (*scale)(float *x, float by, size_t n);
+    /* C[r][0..16) = sum_k A[r][k] B[k][0..16) (added to C where `add`), r < rows <= VEC_TILE_ROWS, B contiguous */
+    void (*panel)(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows, size_t k, bool add);
+} vec_ops;
+
+/* Plain loops, each sum in one order that depends on n alone: the exact mode, and machines without vector code. */
+extern const vec_ops vec_plain;
+/* The fastest that this machine has (vec_plain where there is no other). */
+const vec_ops *vec_fast(void);
+/* AVX2 and FMA, or NULL where not compiled in or not available. */
+const vec_ops *vec_avx2(void);
+#endif

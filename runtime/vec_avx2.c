@@ -1,0 +1,211 @@
+/* The same kernels in AVX2 with FMA: equal to the plain ones up to rounding. */
+#include "runtime/vec.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#include <math.h>
+
+#define VEC_AVX2 __attribute__((target("avx2,fma")))
+
+VEC_AVX2 static inline float hsum(__m256 v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+/* e^x to about 1 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, a degree-6 polynomial for e^r (Cephes' coefficients). The
+ * argument is clamped so that the result stays a normal number. */
+VEC_AVX2 static inline __m256 exp8(__m256 x) {
+    x = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(_mm256_set1_ps(-87.3f), x));
+    const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504088896341f)),
+                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+    __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.3981999507e-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.3334519073e-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.1665795894e-2f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666665459e-1f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.0000001201e-1f));
+    p = _mm256_fmadd_ps(p, _mm256_mul_ps(r, r), _mm256_add_ps(r, _mm256_set1_ps(1.0f)));
+    const __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_mul_ps(p, _mm256_castsi256_ps(e));
+}
+
+VEC_AVX2 static void avx2_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + i + 8);
+        s0 = _mm256_fmadd_ps(a, a, s0);
+        s1 = _mm256_fmadd_ps(b, b, s1);
+    }
+    float sum = hsum(_mm256_add_ps(s0, s1));
+    for (; i < n; i++)
+        sum += x[i] * x[i];
+    const float scale = 1.0f / sqrtf(sum / (float)n + eps);
+    const __m256 vs = _mm256_set1_ps(scale);
+    for (i = 0; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), vs), _mm256_loadu_ps(w + i)));
+    for (; i < n; i++)
+        y[i] = x[i] * scale * w[i];
+}
+
+VEC_AVX2 static void avx2_add(float *x, const float *y, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(x + i, _mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
+    for (; i < n; i++)
+        x[i] += y[i];
+}
+
+/* g * u / (1 + e^-z): silu for z = g, gelu's tanh form for z = 2 sqrt(2/pi) (g + 0.044715 g^3) */
+VEC_AVX2 static inline __m256 gated(__m256 g, __m256 z, __m256 u) {
+    const __m256 d = _mm256_add_ps(_mm256_set1_ps(1.0f), exp8(_mm256_sub_ps(_mm256_setzero_ps(), z)));
+    return _mm256_mul_ps(_mm256_div_ps(g, d), u);
+}
+
+VEC_AVX2 static void avx2_silu_mul(float *gate, const float *up, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 g = _mm256_loadu_ps(gate + i);
+        _mm256_storeu_ps(gate + i, gated(g, g, _mm256_loadu_ps(up + i)));
+    }
+    if (i < n)
+        vec_plain.silu_mul(gate + i, up + i, n - i);
+}
+
+VEC_AVX2 static void avx2_gelu_mul(float *gate, const float *up, size_t n) {
+    const __m256 c1 = _mm256_set1_ps(2.0f * 0.7978845608028654f);
+    const __m256 c3 = _mm256_set1_ps(2.0f * 0.7978845608028654f * 0.044715f);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 g = _mm256_loadu_ps(gate + i);
+        const __m256 z = _mm256_mul_ps(g, _mm256_fmadd_ps(_mm256_mul_ps(g, g), c3, c1));
+        _mm256_storeu_ps(gate + i, gated(g, z, _mm256_loadu_ps(up + i)));
+    }
+    if (i < n)
+        vec_plain.gelu_mul(gate + i, up + i, n - i);
+}
+
+VEC_AVX2 static float avx2_max(const float *x, size_t n) {
+    if (n < 8)
+        return vec_plain.max(x, n);
+    __m256 m = _mm256_loadu_ps(x);
+    size_t i = 8;
+    for (; i + 8 <= n; i += 8)
+        m = _mm256_max_ps(m, _mm256_loadu_ps(x + i));
+    m = _mm256_max_ps(m, _mm256_loadu_ps(x + n - 8));
+    __m128 h = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+    h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
+}
+
+VEC_AVX2 static float avx2_exp_sum(float *x, size_t n, float shift) {
+    const __m256 vs = _mm256_set1_ps(shift);
+    __m256 sum = _mm256_setzero_ps();
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 e = exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i), vs));
+        _mm256_storeu_ps(x + i, e);
+        sum = _mm256_add_ps(sum, e);
+    }
+    float s = hsum(sum);
+    if (i < n)
+        s += vec_plain.exp_sum(x + i, n - i, shift);
+    return s;
+}
+
+VEC_AVX2 static void avx2_scale(float *x, float by, size_t n) {
+    const __m256 v = _mm256_set1_ps(by);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), v));
+    for (; i < n; i++)
+        x[i] *= by;
+}
+
+/* A fixed number of rows, so that the accumulators stay in registers. */
+#define PANEL_ROWS(R)                                                                                                 \
+    VEC_AVX2 static inline void panel_##R(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t k, \
+                                          bool add) {                                                                 \
+        __m256 s[R][2];                                                                                               \
+        for (int r = 0; r < (R); r++) {                                                                               \
+            s[r][0] = add ? _mm256_loadu_ps(c + (size_t)r * ldc) : _mm256_setzero_ps();                               \
+            s[r][1] = add ? _mm256_loadu_ps(c + (size_t)r * ldc + 8) : _mm256_setzero_ps();                           \
+        }                                                                                                             \
+        for (size_t i = 0; i < k; i++) {                                                                              \
+            const __m256 b0 = _mm256_loadu_ps(b + i * VEC_PANEL), b1 = _mm256_loadu_ps(b + i * VEC_PANEL + 8);        \
+            _Pragma("GCC unroll 6") for (int r = 0; r < (R); r++) {                                                   \
+                const __m256 x = _mm256_broadcast_ss(a + (size_t)r * lda + i);                                        \
+                s[r][0] = _mm256_fmadd_ps(x, b0, s[r][0]);                                                            \
+                s[r][1] = _mm256_fmadd_ps(x, b1, s[r][1]);                                                            \
+            }                                                                                                         \
+        }                                                                                                             \
+        for (int r = 0; r < (R); r++) {                                                                               \
+            _mm256_storeu_ps(c + (size_t)r * ldc, s[r][0]);                                                           \
+            _mm256_storeu_ps(c + (size_t)r * ldc + 8, s[r][1]);                                                       \
+        }                                                                                                             \
+    }
+PANEL_ROWS(2)
+PANEL_ROWS(3)
+PANEL_ROWS(4)
+PANEL_ROWS(5)
+PANEL_ROWS(6)
+
+/* One row alone would wait for each FMA: four values of k at a time, each with its own accumulators. */
+VEC_AVX2 static inline void panel_1(float *c, const float *a, const float *b, size_t k, bool add) {
+    __m256 s[4][2];
+    for (int u = 0; u < 4; u++)
+        s[u][0] = s[u][1] = _mm256_setzero_ps();
+    size_t i = 0;
+    for (; i + 4 <= k; i += 4) {
+        _Pragma("GCC unroll 4") for (size_t u = 0; u < 4; u++) {
+            const __m256 x = _mm256_broadcast_ss(a + i + u);
+            s[u][0] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + (i + u) * VEC_PANEL), s[u][0]);
+            s[u][1] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + (i + u) * VEC_PANEL + 8), s[u][1]);
+        }
+    }
+    for (; i < k; i++) {
+        const __m256 x = _mm256_broadcast_ss(a + i);
+        s[0][0] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + i * VEC_PANEL), s[0][0]);
+        s[0][1] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + i * VEC_PANEL + 8), s[0][1]);
+    }
+    for (int h = 0; h < 2; h++) {
+        __m256 v = _mm256_add_ps(_mm256_add_ps(s[0][h], s[1][h]), _mm256_add_ps(s[2][h], s[3][h]));
+        if (add)
+            v = _mm256_add_ps(v, _mm256_loadu_ps(c + h * 8));
+        _mm256_storeu_ps(c + h * 8, v);
+    }
+}
+
+VEC_AVX2 static void avx2_panel(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows,
+                                size_t k, bool add) {
+    switch (rows) {
+    case 1: panel_1(c, a, b, k, add); break;
+    case 2: panel_2(c, ldc, a, lda, b, k, add); break;
+    case 3: panel_3(c, ldc, a, lda, b, k, add); break;
+    case 4: panel_4(c, ldc, a, lda, b, k, add); break;
+    case 5: panel_5(c, ldc, a, lda, b, k, add); break;
+    default: panel_6(c, ldc, a, lda, b, k, add); break;
+    }
+}
+
+const vec_ops *vec_avx2(void) {
+    static const vec_ops ops = {
+        .rms_norm = avx2_rms_norm,
+        .add = avx2_add,
+        .silu_mul = avx2_silu_mul,
+        .gelu_mul = avx2_gelu_mul,
+        .max = avx2_max,
+        .exp_sum = avx2_exp_sum,
+        .scale = avx2_scale,
+        .panel = avx2_panel,
+    };
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &ops : NULL;
+}
+#else
+const vec_ops *vec_avx2(void) {
+    return NULL;
+}
+#endif
