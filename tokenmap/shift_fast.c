@@ -2,7 +2,8 @@
  * machine has it. The same results as shift.c up to rounding.
  *
  * A sum is kept online: each block is taken relative to the greatest logit seen so far, and what was summed before is
- * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. */
+ * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. In a row of
+ * shifts, -inf says that the token is not mapped: no map entry has to be looked at twice. */
 #include <math.h>
 #include <string.h>
 
@@ -18,11 +19,7 @@
 #define TARGET __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-enum { BLOCK = 512 };   /* host tokens; 2 KiB a row */
-
-/* Terms this far below the greatest are left out: all of 2^24 of them are less than 1e-6 of it, and for the 262,144 of
- * the largest vocabularies, less than 1e-8. */
-#define NEGLIGIBLE (-30.0f)
+enum { BLOCK = 512, LANES = 8 };   /* host tokens: a block's rows (2 KiB each) stay in the first-level cache */
 
 /* Running log-sum-exps over the tokens seen: of the host's logits h, and of h + s. */
 typedef struct sums {
@@ -30,6 +27,8 @@ typedef struct sums {
     double top_y;         /* greatest h - top_h + s */
     double sum_h, sum_y;  /* of e^(h - top_h) and e^(h - top_h + s - top_y) */
 } sums;
+
+static const sums NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
 
 INLINE float max_lanes(__m256 v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -44,41 +43,51 @@ INLINE double sum_lanes(__m256 v) {
     return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
 }
 
-/* e^x for x <= 0 to about 1 ulp; at most 1.3e-38 where the true value is less. x = n ln 2 + r, |r| <= ln 2 / 2, and
- * e^r by its Taylor polynomial of degree 7 (remainder under 6e-9). */
+/* e^x for x <= 0, relative error under 2e-7 (1 + |x|); never less than 2^-126. With x log2(e) = n + r, |r| <= 1/2: 2^r by
+ * the polynomial of Cephes' exp2f, 2^n into the exponent. */
 INLINE __m256 exp_lanes(__m256 x) {
-    x = _mm256_max_ps(x, _mm256_set1_ps(-87.0f));
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-    __m256 p = _mm256_set1_ps(1.0f / 5040);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    x = _mm256_max_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _mm256_set1_ps(-126.0f));
+    __m256 n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_sub_ps(x, n);
+    __m256 p = _mm256_set1_ps(1.535336188319500e-4f);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.339887440266574e-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(9.618437357674640e-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.550332471162809e-2f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(2.402264791363012e-1f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(6.931472028550421e-1f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
 
-/* The first `left` lanes, sign bits set: for masked loads and stores. */
+/* Runs STEP(i, left) over [0, n) in steps of LANES: `left` is the constant LANES in all but a last, partial step. */
+#define FOR_LANES(n, STEP)                                   \
+    do {                                                     \
+        int32_t lane_i_ = 0;                                 \
+        for (; lane_i_ + LANES <= (n); lane_i_ += LANES) {   \
+            STEP(lane_i_, LANES);                            \
+        }                                                    \
+        if (lane_i_ < (n)) {                                 \
+            STEP(lane_i_, (n) - lane_i_);                    \
+        }                                                    \
+    } while (0)
+
+/* The first `left` lanes have their sign bit set: for masked loads and stores. */
 INLINE __m256i lanes_below(int32_t left) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* Eight floats at v, `pad` in the lanes from `left` on. */
-INLINE __m256 load_lanes(const float *v, int32_t left, float pad) {
-    if (left >= 8) {
+/* Floats at v, -inf in the lanes from `left` on. */
+INLINE __m256 load_lanes(const float *v, int32_t left) {
+    if (left >= LANES) {
         return _mm256_loadu_ps(v);
     }
     __m256i mask = lanes_below(left);
-    return _mm256_blendv_ps(_mm256_set1_ps(pad), _mm256_maskload_ps(v, mask), _mm256_castsi256_ps(mask));
+    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), _mm256_maskload_ps(v, mask), _mm256_castsi256_ps(mask));
 }
 
-/* Eight map entries, -1 (unmapped) in the lanes from `left` on. */
+/* Map entries, -1 (unmapped) in the lanes from `left` on. */
 INLINE __m256i load_ids(const int32_t *v, int32_t left) {
-    if (left >= 8) {
+    if (left >= LANES) {
         return _mm256_loadu_si256((const __m256i *)(const void *)v);
     }
     __m256i mask = lanes_below(left);
@@ -86,74 +95,87 @@ INLINE __m256i load_ids(const int32_t *v, int32_t left) {
 }
 
 INLINE void store_lanes(float *v, int32_t left, __m256 x) {
-    if (left >= 8) {
+    if (left >= LANES) {
         _mm256_storeu_ps(v, x);
     } else {
         _mm256_maskstore_ps(v, lanes_below(left), x);
     }
 }
 
-/* h where the map's entry is not -1, else -inf: an unmapped token weighs nothing in a sum. */
-INLINE __m256 load_mapped(const float *h, const int32_t *to, int32_t left) {
-    __m256 v = load_lanes(h, left, -INFINITY);
-    return to ? _mm256_blendv_ps(v, _mm256_set1_ps(-INFINITY), _mm256_castsi256_ps(load_ids(to, left))) : v;
+INLINE __m256 is_unmapped(__m256 s) {
+    return _mm256_cmp_ps(s, _mm256_set1_ps(-INFINITY), _CMP_EQ_OQ);
 }
 
-/* x = alpha d[to[i]] for a block of n <= BLOCK host tokens from `at` on, 0 where unmapped. */
+/* x = alpha d[to[i]] for n host tokens from `at` on, -inf where unmapped. */
 INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
-    __m256 alpha = _mm256_set1_ps(in->alpha);
+    const __m256 alpha = _mm256_set1_ps(in->alpha), unmapped = _mm256_set1_ps(-INFINITY);
+    const float *d = in->logits;
     if (in->map->identity) {
-        for (int32_t i = 0; i < n; i += 8) {
-            store_lanes(x + i, n - i, _mm256_mul_ps(alpha, load_lanes(in->logits + at + i, n - i, 0)));
-        }
+#define STEP(i, left) store_lanes(x + (i), left, _mm256_mul_ps(alpha, load_lanes(d + at + (i), left)))
+        FOR_LANES(n, STEP);
+#undef STEP
         return;
     }
     const int32_t *to = in->map->to + at;
-    for (int32_t i = 0; i < n; i += 8) {
-        __m256i id = load_ids(to + i, n - i);
-        __m256 mapped = _mm256_castsi256_ps(_mm256_xor_si256(id, _mm256_set1_epi32(-1)));
-        __m256 d = _mm256_mask_i32gather_ps(_mm256_setzero_ps(), in->logits, id, mapped, 4);
-        store_lanes(x + i, n - i, _mm256_mul_ps(alpha, d));
-    }
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        __m256i id = load_ids(to + (i), left);                                                                   \
+        __m256 none = _mm256_castsi256_ps(id);                                                                   \
+        __m256 all = _mm256_castsi256_ps(_mm256_set1_epi32(-1));                                                 \
+        __m256 v = _mm256_mask_i32gather_ps(_mm256_setzero_ps(), d, id, _mm256_xor_ps(none, all), 4);            \
+        store_lanes(x + (i), left, _mm256_blendv_ps(_mm256_mul_ps(alpha, v), unmapped, none));                   \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
 }
 
-/* Adds a block of n <= BLOCK tokens to the sums. `to`: its map entries, NULL where every token is mapped. */
-INLINE void sum_block(sums *sum, const float *h, const float *s, const int32_t *to, int32_t n) {
-    __m256 top = _mm256_set1_ps(-INFINITY);
-    for (int32_t i = 0; i < n; i += 8) {
-        top = _mm256_max_ps(top, load_mapped(h + i, to ? to + i : NULL, n - i));
-    }
-    float top_h = max_lanes(top);
+/* Takes the references of the sums up to a block's greatest h. */
+INLINE void raise_top_h(sums *sum, float top_h) {
     if (top_h > sum->top_h) {
         double grown = sum->top_h == -INFINITY ? 0 : (double)top_h - (double)sum->top_h;
         sum->sum_h *= exp(-grown);
         sum->top_y -= grown;
         sum->top_h = top_h;
     }
+}
+
+/* Adds a block of n <= BLOCK tokens with shifts s (-inf: not mapped) to the sums. */
+INLINE void sum_block(sums *sum, const float *h, const float *s, int32_t n) {
+    float u[BLOCK], y[BLOCK];                    /* h, and h - top_h + s; -inf where unmapped, and up to whole lanes */
+    const __m256 nothing = _mm256_set1_ps(-INFINITY);
+    __m256 top = nothing;
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        __m256 v = _mm256_blendv_ps(load_lanes(h + (i), left), nothing, is_unmapped(load_lanes(s + (i), left))); \
+        _mm256_storeu_ps(u + (i), v);                                                                            \
+        top = _mm256_max_ps(top, v);                                                                             \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
+    raise_top_h(sum, max_lanes(top));
     if (sum->top_h == -INFINITY) {
         return;
     }
     const __m256 ref_h = _mm256_set1_ps(sum->top_h);
-    top = _mm256_set1_ps(-INFINITY);
-    for (int32_t i = 0; i < n; i += 8) {
-        __m256 u = _mm256_sub_ps(load_mapped(h + i, to ? to + i : NULL, n - i), ref_h);
-        top = _mm256_max_ps(top, _mm256_add_ps(u, load_lanes(s + i, n - i, 0)));
-    }
+    top = nothing;
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        __m256 v = _mm256_add_ps(_mm256_sub_ps(_mm256_loadu_ps(u + (i)), ref_h), load_lanes(s + (i), left));     \
+        _mm256_storeu_ps(y + (i), v);                                                                            \
+        top = _mm256_max_ps(top, v);                                                                             \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
     double top_y = (double)max_lanes(top);
     if (top_y > sum->top_y) {
         sum->sum_y *= exp(sum->top_y - top_y);
         sum->top_y = top_y;
     }
-    const __m256 ref_y = _mm256_set1_ps((float)sum->top_y), negligible = _mm256_set1_ps(NEGLIGIBLE);
+    const __m256 ref_y = _mm256_set1_ps((float)sum->top_y);
     __m256 acc_h = _mm256_setzero_ps(), acc_y = _mm256_setzero_ps();
-    for (int32_t i = 0; i < n; i += 8) {
-        __m256 u = _mm256_sub_ps(load_mapped(h + i, to ? to + i : NULL, n - i), ref_h);
-        __m256 y = _mm256_sub_ps(_mm256_add_ps(u, load_lanes(s + i, n - i, 0)), ref_y);
-        __m256 any = _mm256_cmp_ps(_mm256_max_ps(u, y), negligible, _CMP_GT_OQ);
-        if (_mm256_movemask_ps(any)) {
-            acc_h = _mm256_add_ps(acc_h, exp_lanes(u));
-            acc_y = _mm256_add_ps(acc_y, exp_lanes(y));
-        }
+    for (int32_t i = 0; i < n; i += LANES) {
+        acc_h = _mm256_add_ps(acc_h, exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(u + i), ref_h)));
+        acc_y = _mm256_add_ps(acc_y, exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(y + i), ref_y)));
     }
     sum->sum_h += sum_lanes(acc_h);
     sum->sum_y += sum_lanes(acc_y);
@@ -163,122 +185,139 @@ static double sums_centre(const sums *sum) {
     return sum->sum_h > 0 ? sum->top_y + log(sum->sum_y) - log(sum->sum_h) : 0;
 }
 
-static const sums NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
+static int32_t block_at(int32_t at, int32_t n) {
+    return n - at < BLOCK ? n - at : BLOCK;
+}
 
-/* x = one delta's alpha d[map[i]]; gives its centre. */
+/* x = one delta's alpha d[map[i]], -inf where unmapped; gives its centre. */
 static TARGET double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x) {
     sums sum = NO_SUMS;
     for (int32_t at = 0; at < n_host; at += BLOCK) {
-        int32_t n = n_host - at < BLOCK ? n_host - at : BLOCK;
+        int32_t n = block_at(at, n_host);
         gather_block(in, at, n, x + at);
         if (!raw) {
-            sum_block(&sum, h + at, x + at, in->map->complete ? NULL : in->map->to + at, n);
+            sum_block(&sum, h + at, x + at, n);
         }
     }
     return sums_centre(&sum);
 }
 
-/* out += x - c where mapped. */
-static TARGET void add_mapped(float *out, const float *x, double c, const cmc_map *m) {
-    __m256 centre = _mm256_set1_ps((float)c);
-    for (int32_t i = 0; i < m->n_host; i += 8) {
-        int32_t left = m->n_host - i;
-        __m256 old = load_lanes(out + i, left, 0);
-        __m256 new = _mm256_add_ps(old, _mm256_sub_ps(load_lanes(x + i, left, 0), centre));
-        if (!m->complete) {
-            new = _mm256_blendv_ps(new, old, _mm256_castsi256_ps(load_ids(m->to + i, left)));
-        }
-        store_lanes(out + i, left, new);
-    }
+/* h += s - c where mapped. */
+static TARGET void add_shift(float *h, int32_t n_host, const float *s, double c) {
+    const __m256 centre = _mm256_set1_ps((float)c);
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        __m256 old = load_lanes(h + (i), left), x = load_lanes(s + (i), left);                                   \
+        __m256 sum = _mm256_add_ps(old, _mm256_sub_ps(x, centre));                                               \
+        store_lanes(h + (i), left, _mm256_blendv_ps(sum, old, is_unmapped(x)));                                  \
+    } while (0)
+    FOR_LANES(n_host, STEP);
+#undef STEP
 }
 
-/* The union of the maps over a block, as ids whose sign bit says "mapped by none". */
-static TARGET void unite_block(const shift_in *in, size_t n_in, int32_t at, int32_t n, int32_t *none) {
-    memcpy(none, in[0].map->to + at, (size_t)n * sizeof *none);
-    for (size_t k = 1; k < n_in; k++) {
-        const int32_t *to = in[k].map->to + at;
-        for (int32_t i = 0; i < n; i++) {
-            none[i] &= to[i];
-        }
-    }
+/* s += x - c where x is mapped, both with -inf for unmapped. */
+static TARGET void unite_shift(float *s, int32_t n_host, const float *x, double c) {
+    const __m256 centre = _mm256_set1_ps((float)c);
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        __m256 old = load_lanes(s + (i), left), v = load_lanes(x + (i), left);                                   \
+        __m256 before = _mm256_andnot_ps(is_unmapped(old), old);                                                 \
+        __m256 sum = _mm256_add_ps(before, _mm256_sub_ps(v, centre));                                            \
+        store_lanes(s + (i), left, _mm256_blendv_ps(sum, old, is_unmapped(v)));                                  \
+    } while (0)
+    FOR_LANES(n_host, STEP);
+#undef STEP
 }
 
 /* Several deltas: the sum of their centred shifts is centred once more, over the union of their tokens. */
 static TARGET void apply_several(float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
     float *s = work, *x = work + n_host;
-    memset(s, 0, (size_t)n_host * sizeof *s);
+    for (int32_t i = 0; i < n_host; i++) {
+        s[i] = -INFINITY;
+    }
     for (size_t k = 0; k < n_in; k++) {
         double c = sweep_delta(h, n_host, &in[k], raw, x);
-        add_mapped(s, x, c, in[k].map);
+        unite_shift(s, n_host, x, c);
     }
-    int32_t none[BLOCK];
     sums sum = NO_SUMS;
     for (int32_t at = 0; !raw && at < n_host; at += BLOCK) {
-        int32_t n = n_host - at < BLOCK ? n_host - at : BLOCK;
-        unite_block(in, n_in, at, n, none);
-        sum_block(&sum, h + at, s + at, none, n);
+        sum_block(&sum, h + at, s + at, block_at(at, n_host));
     }
-    __m256 centre = _mm256_set1_ps((float)sums_centre(&sum));
-    for (int32_t at = 0; at < n_host; at += BLOCK) {
-        int32_t n = n_host - at < BLOCK ? n_host - at : BLOCK;
-        unite_block(in, n_in, at, n, none);
-        for (int32_t i = 0; i < n; i += 8) {
-            __m256 old = load_lanes(h + at + i, n - i, 0);
-            __m256 new = _mm256_add_ps(old, _mm256_sub_ps(load_lanes(s + at + i, n - i, 0), centre));
-            store_lanes(h + at + i, n - i, _mm256_blendv_ps(new, old, _mm256_castsi256_ps(load_ids(none + i, n - i))));
-        }
-    }
+    add_shift(h, n_host, s, sums_centre(&sum));
 }
 
-/* One delta: its own centring leaves sum_M unchanged already, so C = 0. */
-static TARGET void apply_avx2(float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
+/* One delta: its own centring leaves the sum over M unchanged already, so C = 0. */
+static void apply_avx2(float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
     if (n_in == 1) {
         double c = sweep_delta(h, n_host, in, raw, work);
-        add_mapped(h, work, c, in->map);
+        add_shift(h, n_host, work, c);
     } else {
         apply_several(h, n_host, in, n_in, raw, work);
     }
 }
 
-/* sum over M (to NULL: over everything) of e^(o - *top). */
+/* o where the map's entry is not -1 (to NULL: everywhere), else -inf. */
+INLINE __m256 load_mapped(const float *o, const int32_t *to, int32_t left) {
+    __m256 v = load_lanes(o, left);
+    return to ? _mm256_blendv_ps(v, _mm256_set1_ps(-INFINITY), _mm256_castsi256_ps(load_ids(to, left))) : v;
+}
+
+/* sum over M (to NULL: over everything) of e^(o - *top); 0 where all of M is banned. */
 static TARGET double sum_softmax(const float *o, const int32_t *to, int32_t n, float *top) {
     __m256 v = _mm256_set1_ps(-INFINITY);
-    for (int32_t i = 0; i < n; i += 8) {
-        v = _mm256_max_ps(v, load_mapped(o + i, to ? to + i : NULL, n - i));
-    }
+#define STEP(i, left) v = _mm256_max_ps(v, load_mapped(o + (i), to ? to + (i) : NULL, left))
+    FOR_LANES(n, STEP);
+#undef STEP
     *top = max_lanes(v);
-    if (*top == -INFINITY) {
-        return 0;
-    }
+    const __m256 ref = _mm256_set1_ps(*top);
     double sum = 0;
-    for (int32_t at = 0; at < n; at += BLOCK) {
+    for (int32_t at = 0; *top > -INFINITY && at < n; at += BLOCK) {
         __m256 acc = _mm256_setzero_ps();
-        for (int32_t i = at; i < n && i < at + BLOCK; i += 8) {
-            __m256 u = _mm256_sub_ps(load_mapped(o + i, to ? to + i : NULL, n - i), _mm256_set1_ps(*top));
-            acc = _mm256_add_ps(acc, exp_lanes(u));
-        }
+#define STEP(i, left) \
+    acc = _mm256_add_ps(acc, exp_lanes(_mm256_sub_ps(load_mapped(o + at + (i), to ? to + at + (i) : NULL, left), ref)))
+        FOR_LANES(block_at(at, n), STEP);
+#undef STEP
         sum += sum_lanes(acc);
     }
     return sum;
 }
 
+/* cell[i] and p[i] say what a block of the gradient adds where. An unmapped token adds 0 to one of the first cells: which
+ * tokens are mapped follows no pattern, and a branch on it costs more than all the rest. */
+INLINE void transpose_block(const float *o, const int32_t *to, int32_t n, __m256 ref, __m256 scale, __m256i spare,
+                            int32_t *cell, float *p) {
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        __m256i id = load_ids(to + (i), left);                                                                   \
+        __m256 none = _mm256_castsi256_ps(id), u = _mm256_sub_ps(load_mapped(o + (i), to + (i), left), ref);     \
+        __m256 at = _mm256_blendv_ps(none, _mm256_castsi256_ps(spare), none);                                    \
+        __m256 v = _mm256_blendv_ps(_mm256_mul_ps(scale, exp_lanes(u)), _mm256_setzero_ps(), none);              \
+        _mm256_storeu_si256((__m256i *)(void *)(cell + (i)), _mm256_castps_si256(at));                           \
+        _mm256_storeu_ps(p + (i), v);                                                                            \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
+}
+
 static TARGET void transpose_avx2(const cmc_map *m, float alpha, bool raw, const float *o, int32_t target, float *ddelta) {
     float top, p[BLOCK];
+    int32_t cell[BLOCK];
     double sum = sum_softmax(o, raw || m->complete ? NULL : m->to, m->n_host, &top);
     if (sum == 0) {
         return;
     }
-    __m256 scale = _mm256_set1_ps((float)((double)alpha / sum));
+    const __m256 scale = _mm256_set1_ps((float)((double)alpha / sum)), ref = _mm256_set1_ps(top);
+    const __m256i spare = _mm256_min_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(m->n_delta - 1));
     for (int32_t at = 0; at < m->n_host; at += BLOCK) {
-        int32_t n = m->n_host - at < BLOCK ? m->n_host - at : BLOCK;
-        for (int32_t i = 0; i < n; i += 8) {
-            __m256 u = _mm256_sub_ps(load_mapped(o + at + i, m->to + at + i, n - i), _mm256_set1_ps(top));
-            store_lanes(p + i, n - i, _mm256_mul_ps(scale, exp_lanes(u)));
-        }
-        for (int32_t i = 0; i < n; i++) {
-            int32_t to = m->to[at + i];
-            if (to >= 0) {
-                ddelta[to] += p[i];
+        int32_t n = block_at(at, m->n_host);
+        transpose_block(o + at, m->to + at, n, ref, scale, spare, cell, p);
+        if (m->identity) {
+            for (int32_t i = 0; i < n; i++) {
+                ddelta[at + i] += p[i];
+            }
+        } else {
+            for (int32_t i = 0; i < n; i++) {
+                ddelta[cell[i]] += p[i];
             }
         }
     }
