@@ -7,11 +7,12 @@
 #include "base/mem.h"
 
 /* Where s would stand in the sorted list, everything that s is a prefix of follows at once, as one run, and every prefix
- * of s is the string just before it or one of that string's `parent` ancestors. So the longest prefix is a short climb,
+ * of s is the string just before it or one of that string's ancestors. So the longest prefix is a short climb,
  * and the nearest extension a range minimum over the run, which the tree answers. */
 struct prefix_index {
     prefix_item *items;          /* sorted by bytes, all different */
     size_t n;
+    int32_t *parent;             /* the longest other item that is a prefix of this one, -1: none */
     uint32_t *bucket;            /* [65537]: first item whose first two bytes are at least the index */
     uint64_t *tree;              /* [2n] bottom-up minima; leaf n+i is item i's measure and id */
 };
@@ -87,13 +88,13 @@ static size_t drop_repeats(prefix_item *items, size_t n) {
     return kept;
 }
 
-static void link_parents(prefix_item *items, size_t n) {
-    for (size_t i = 0; i < n; i++) {
+static void link_parents(prefix_index *ix) {
+    for (size_t i = 0; i < ix->n; i++) {
         int32_t p = (int32_t)i - 1;
-        while (p >= 0 && !is_prefix(&items[p], items[i].s, items[i].len)) {
-            p = items[p].parent;
+        while (p >= 0 && !is_prefix(&ix->items[p], ix->items[i].s, ix->items[i].len)) {
+            p = ix->parent[p];
         }
-        items[i].parent = p;
+        ix->parent[i] = p;
     }
 }
 
@@ -129,13 +130,14 @@ cmc_status prefix_index_new(prefix_item *items, size_t n, prefix_index **out, cm
         qsort(items, n, sizeof *items, compare_items);
     }
     ix->n = drop_repeats(items, n);
+    ix->parent = cmc_alloc(ix->n, sizeof *ix->parent);
     ix->bucket = cmc_alloc(BUCKETS + 1, sizeof *ix->bucket);
     ix->tree = cmc_alloc(2 * ix->n, sizeof *ix->tree);
-    if (!ix->bucket || !ix->tree) {
+    if (!ix->parent || !ix->bucket || !ix->tree) {
         prefix_index_free(ix);
         return cmc_fail_nomem(err, "an index of tokens", 2 * n * sizeof(uint64_t));
     }
-    link_parents(items, ix->n);
+    link_parents(ix);
     fill_tables(ix);
     *out = ix;
     return CMC_OK;
@@ -146,6 +148,7 @@ void prefix_index_free(prefix_index *ix) {
         return;
     }
     free(ix->items);
+    free(ix->parent);
     free(ix->bucket);
     free(ix->tree);
     free(ix);
@@ -212,7 +215,7 @@ static uint64_t nearest_extension(const prefix_index *ix, size_t at, const uint8
 /* Longest string that is a shorter prefix of s, or NULL. */
 static const prefix_item *longest_prefix(const prefix_index *ix, size_t at, const uint8_t *s, size_t len,
                                          bool admit_barred) {
-    for (int32_t p = (int32_t)at - 1; p >= 0; p = ix->items[p].parent) {
+    for (int32_t p = (int32_t)at - 1; p >= 0; p = ix->parent[p]) {
         const prefix_item *it = &ix->items[p];
         if (is_prefix(it, s, len) && !is_continuation(s[it->len]) && (admit_barred || !it->barred)) {
             return it;

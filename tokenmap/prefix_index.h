@@ -10,7 +10,6 @@ typedef struct prefix_item {
     uint32_t len;        /* in bytes */
     uint32_t measure;    /* length in the unit of the distance: bytes, or characters */
     int32_t id;
-    int32_t parent;      /* the longest other string that is a prefix of this one, -1: none (set by prefix_index_new) */
     uint8_t rank;
     bool barred;         /* as a shorter prefix it stands only for queries that admit barred strings */
 } prefix_item;
