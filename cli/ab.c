@@ -14,8 +14,12 @@ typedef struct ab_args {
     gen_args gen;
 } ab_args;
 
-enum { AB_NARROW = 60, AB_PIPED = 100 };   /* columns: below AB_NARROW one text above the other; AB_PIPED: no terminal */
-static const char ab_bar[] = " \xE2\x94\x82 ", ab_cross[] = "\xE2\x94\x80\xE2\x94\xBC\xE2\x94\x80", ab_dash[] = "\xE2\x94\x80";
+enum {
+    AB_NARROW = 60,    /* columns: on less, one text stands above the other */
+    AB_PIPED = 100     /* columns where there is no terminal */
+};
+static const char ab_bar[] = " \xE2\x94\x82 ";                                      /* " | ", box drawing */
+static const char ab_cross[] = "\xE2\x94\x80\xE2\x94\xBC\xE2\x94\x80", ab_dash[] = "\xE2\x94\x80";   /* "-+-", "-" */
 
 typedef struct ab_state {
     const ab_args *args;
@@ -239,8 +243,8 @@ const arg_verb verb_ab = {
     .usage = "-m HOST -d DELTA[=ALPHA] [PROMPT | -f FILE] [options]",
     .summary = "both sides of a prompt: unsteered and steered, next to each other",
     .text = "Answers each prompt twice, without and with the deltas, from one evaluation of the prompt; both sides are "
-            "decoded as a batch. The columns are as wide as the terminal (COLUMNS; 100 when there is none); on a narrow "
-            "one the texts stand one above the other.",
+            "decoded as a batch. The columns are as wide as the terminal (COLUMNS; 100 when there is none); on a "
+            "narrow one the texts stand one above the other.",
     .example = "cmc ab -m host.gguf -d delta.gguf -f prompts.jsonl",
     .groups = ab_groups,
     .n_groups = sizeof ab_groups / sizeof *ab_groups,

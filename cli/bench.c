@@ -1,5 +1,5 @@
-/* cmc bench: prompt and decoding speed, measured as llama-bench does: random tokens, the prompt's last row of logits only,
- * decoding from an empty cache, sampling excluded. */
+/* cmc bench: prompt and decoding speed, measured as llama-bench does: random tokens, the prompt's last row of logits
+ * only, decoding from an empty cache, sampling excluded. */
 #include "cli/progress.h"
 #include "cli/steer.h"
 
@@ -227,9 +227,9 @@ const arg_verb verb_bench = {
     .name = "bench",
     .usage = "-m HOST [-d DELTA[=ALPHA]]... [-p N] [-n N] [-r N] [options]",
     .summary = "tokens a second",
-    .text = "Measures the host's speed as llama-bench does: random tokens, a prompt of which only the last row of logits "
-            "is wanted, decoding from an empty cache, sampling excluded; after a warm-up, the median of the repeats. With "
-            "deltas also the speed of steered decoding, all of its work included.",
+    .text = "Measures the host's speed as llama-bench does: random tokens, a prompt of which only the last row of "
+            "logits is wanted, decoding from an empty cache, sampling excluded; after a warm-up, the median of the "
+            "repeats. With deltas also the speed of steered decoding, all of its work included.",
     .example = "cmc bench -m host.gguf -d delta.gguf -p 512 -n 128",
     .groups = bench_groups,
     .n_groups = sizeof bench_groups / sizeof *bench_groups,

@@ -7,7 +7,8 @@
 
 const arg_opt gen_opts[] = {
     {.name = "file", .letter = 'f', .kind = ARG_STR, .at = offsetof(gen_args, file), .value = "FILE",
-     .help = "the prompt, from a text file (- is standard input); or many prompts, from a .jsonl or .json file of records"},
+     .help = "the prompt, from a text file (- is standard input); or many prompts, from a .jsonl or .json file of "
+             "records"},
     {.name = "max-tokens", .letter = 'n', .kind = ARG_INT, .at = offsetof(gen_args, max_tokens), .value = "N",
      .help = "at most so many new tokens; -1: as many as fit", .lo = -1, .hi = INT32_MAX, .show_default = true},
     {.name = "batch", .kind = ARG_INT, .at = offsetof(gen_args, batch), .value = "N",

@@ -196,8 +196,8 @@ const arg_verb verb_inspect = {
     .name = "inspect",
     .usage = "FILE [--json]",
     .summary = "what a GGUF file holds",
-    .text = "Shows a file's architecture, size, tensor types and vocabulary and, for a delta, how it was trained and at "
-            "which strengths it works best. Only the header is read.",
+    .text = "Shows a file's architecture, size, tensor types and vocabulary and, for a delta, how it was trained and "
+            "at which strengths it works best. Only the header is read.",
     .example = "cmc inspect delta.gguf",
     .groups = inspect_groups,
     .n_groups = 1,

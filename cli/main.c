@@ -60,9 +60,9 @@ static void main_man(void)
            "trained one\n.SH SYNOPSIS\n.B cmc\n.I VERB\n[options]\n.SH DESCRIPTION\n", CMC_VERSION);
     fputs("Cross\\-model Control (arXiv 2410.17599): a small model, the delta, runs beside a frozen host. At each step "
           "the delta's logits are carried through a token map into the host's vocabulary and added to the host's.\n"
-          ".PP\nModels and deltas are GGUF files. Text goes to standard output, figures and messages to standard error. "
-          "Records are JSON lines (or a JSON list) of {\"instruction\",\"input\",\"output\"}, {\"question\",\"answer\"}, "
-          "{\"prompt\",\"response\"}, {\"messages\":[...]} or {\"text\"}.\n", stdout);
+          ".PP\nModels and deltas are GGUF files. Text goes to standard output, figures and messages to standard "
+          "error. Records are JSON lines (or a JSON list) of {\"instruction\",\"input\",\"output\"}, "
+          "{\"question\",\"answer\"}, {\"prompt\",\"response\"}, {\"messages\":[...]} or {\"text\"}.\n", stdout);
     for (size_t i = 0; i < MAIN_N_VERBS; i++)
         arg_man(main_verbs[i], stdout);
     fputs(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 130 interrupted.\n"

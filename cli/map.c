@@ -116,8 +116,9 @@ static int map_show_json(const char *const path[2], const cmc_map_counts *c, jbu
 static int map_show(const char *const path[2], const cmc_map_counts *c)
 {
     double all = c->n_host > 0 ? c->n_host : 1;
-    int rc = out_printf("host    %s, %" PRId32 " tokens\ndelta   %s, %" PRId32 " tokens\n%s", path[0], c->n_host, path[1],
-                        c->n_delta, c->identity ? "        the vocabularies are the same: every token maps to itself\n" : "");
+    const char *same = c->identity ? "        the vocabularies are the same: every token maps to itself\n" : "";
+    int rc = out_printf("host    %s, %" PRId32 " tokens\ndelta   %s, %" PRId32 " tokens\n%s", path[0], c->n_host,
+                        path[1], c->n_delta, same);
     const struct { const char *what; int32_t n; } rows[] = {
         {"role", c->role}, {"byte", c->byte}, {"exact", c->exact}, {"prefix", c->prefix}, {"none", c->none}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows && rc == CLI_OK; i++)
@@ -185,9 +186,9 @@ const arg_verb verb_map = {
     .name = "map",
     .usage = "HOST DELTA [--rule RULE] [--ids FILE] [--explain TEXT] [options]",
     .summary = "the token map from a host to a delta",
-    .text = "Builds the map from each of the host's tokens to one of the delta's and counts how they were found: by role "
-            "(end of text), as a byte, with the same bytes, by the nearest prefix, or not at all. HOST and DELTA are GGUF "
-            "files or SentencePiece .model files.",
+    .text = "Builds the map from each of the host's tokens to one of the delta's and counts how they were found: by "
+            "role (end of text), as a byte, with the same bytes, by the nearest prefix, or not at all. HOST and DELTA "
+            "are GGUF files or SentencePiece .model files.",
     .example = "cmc map host.gguf delta.gguf --explain \"Hello, world\"",
     .groups = map_groups,
     .n_groups = sizeof map_groups / sizeof *map_groups,

@@ -117,8 +117,12 @@ void cli_catch_interrupt(void)
     sa.sa_handler = out_on_interrupt;
     sa.sa_flags = (int)(SA_RESTART | SA_RESETHAND);
     sigemptyset(&sa.sa_mask);
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
+    static const int signals[] = {SIGINT, SIGTERM};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction was;
+        if (sigaction(signals[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)   /* nohup's wish stands */
+            sigaction(signals[i], &sa, NULL);
+    }
 }
 
 bool cli_interrupted(void)

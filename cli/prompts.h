@@ -15,8 +15,8 @@ typedef struct prompts {
 /* `file` NULL: the operand is the prompt. Gives an exit status; on failure everything is reported and freed. */
 int prompts_open(const char *file, const char *system, const arg_list *operands, prompts *out);
 void prompts_close(prompts *p);
-/* Prompt i as a record that ends with the user's turn (a response it has is left out). The messages are borrowed but for
- * the list itself: free(view->messages). */
+/* Prompt i as a record that ends with the user's turn (a response it has is left out). All is borrowed but the list of
+ * messages itself: free(view->messages) where there is no view->text. */
 int prompts_view(const prompts *p, size_t i, cmc_record *view);
 /* What the user said last in prompt i, for a heading. */
 const char *prompts_heading(const prompts *p, size_t i, size_t *len);

@@ -18,7 +18,8 @@ static const arg_opt score_opts[] = {
     {.name = "file", .letter = 'f', .kind = ARG_STR, .at = offsetof(score_args, file), .value = "DATA",
      .help = "the records, .jsonl or .json"},
     {.name = "tokens", .kind = ARG_FLAG, .at = offsetof(score_args, tokens),
-     .help = "with --json: every record's ids and the log-probability of each but the first, null where it is not scored"},
+     .help = "with --json: every record's ids and the log-probability of each but the first, null where it is not "
+             "scored"},
     {.name = "alphas", .kind = ARG_STR, .at = offsetof(score_args, alphas), .value = "A,B,...",
      .help = "totals at these strengths as well, from one evaluation (one delta)"},
     {.name = NULL},
@@ -116,7 +117,8 @@ static int score_table_row(const score_state *st, size_t what, size_t tokens, si
         snprintf(name, sizeof name, "%zu", what);
     else
         snprintf(name, sizeof name, "total");
-    int rc = out_printf("%8s %8zu %9zu %10.4f %10.4f", name, tokens, bytes, score_per(nll, tokens), score_per(nll, bytes));
+    int rc = out_printf("%8s %8zu %9zu %10.4f %10.4f", name, tokens, bytes, score_per(nll, tokens),
+                        score_per(nll, bytes));
     if (rc == CLI_OK && st->s.n)
         rc = out_printf(" %10.4f %10.4f", score_per(host_nll, tokens), score_per(host_nll, bytes));
     return rc ? rc : out_bytes("\n", 1);
@@ -267,9 +269,9 @@ const arg_verb verb_score = {
     .name = "score",
     .usage = "-m HOST [-d DELTA[=ALPHA]]... -f DATA [options]",
     .summary = "how likely a model finds given answers",
-    .text = "Scores the responses of every record (or the whole of a {\"text\"} record): the negative log-likelihood in "
-            "nats, each token given what really stood before it. With deltas the host's own figures stand beside the "
-            "steered ones.",
+    .text = "Scores the responses of every record (or the whole of a {\"text\"} record): the negative log-likelihood "
+            "in nats, each token given what really stood before it. With deltas the host's own figures stand beside "
+            "the steered ones.",
     .example = "cmc score -m host.gguf -d delta.gguf -f held-out.jsonl --alphas 0,0.5,1",
     .groups = score_groups,
     .n_groups = sizeof score_groups / sizeof *score_groups,

@@ -90,7 +90,8 @@ static int steer_open_parts(const steer_args *a, const common_args *common, stee
     s->paths = calloc(a->deltas.n + 1, sizeof *s->paths);
     if (!s->deltas || !s->paths)
         return cli_no_memory();
-    if (cmc_runtime_open(&rt_opts, &s->rt, &err) != CMC_OK || cmc_model_open(s->rt, a->host, &s->host, &err) != CMC_OK ||
+    if (cmc_runtime_open(&rt_opts, &s->rt, &err) != CMC_OK ||
+        cmc_model_open(s->rt, a->host, &s->host, &err) != CMC_OK ||
         cmc_steering_new(s->host, &opts, &s->st, &err) != CMC_OK)
         return cli_error(NULL, &err);
     for (size_t k = 0; k < a->deltas.n && rc == CLI_OK; k++)

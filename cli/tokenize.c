@@ -116,8 +116,8 @@ const arg_verb verb_tokenize = {
     .name = "tokenize",
     .usage = "-m FILE [--ids] [-f FILE | TEXT] [options]",
     .summary = "text to tokens",
-    .text = "Shows the tokens of a text, one a line: the id and the bytes it stands for. BOS comes first where the model "
-            "asks for it.",
+    .text = "Shows the tokens of a text, one a line: the id and the bytes it stands for. BOS comes first where the "
+            "model asks for it.",
     .example = "cmc tokenize -m host.gguf \"Hello, world\"",
     .groups = tokenize_groups,
     .n_groups = sizeof tokenize_groups / sizeof *tokenize_groups,

@@ -32,7 +32,8 @@ static const arg_opt train_files[] = {
      .help = "where the state of the training is kept; DELTA.ckpt otherwise"},
     {.name = "cache", .kind = ARG_STR, .at = TRAIN_AT(cache_dir), .value = "DIR",
      .help = "where the host's states are kept; beside the checkpoint otherwise"},
-    {.name = "log", .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE", .help = "write a log, a JSON object a line"},
+    {.name = "log", .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE",
+     .help = "write a log, a JSON object a line"},
     {.name = "resume", .kind = ARG_FLAG, .at = TRAIN_AT(resume), .help = "go on from the checkpoint"},
     {.name = "fresh", .kind = ARG_FLAG, .at = TRAIN_AT(fresh), .help = "ignore and replace a checkpoint that is there"},
     {.name = NULL},
@@ -43,16 +44,16 @@ static const arg_opt train_delta[] = {
      .help = "the host's prompt template (see cmc run --help)", .show_default = true},
     {.name = "delta-template", .kind = ARG_STR, .at = offsetof(train_args, delta_template), .value = "NAME",
      .help = "the delta's prompt template", .show_default = true},
-    {.name = "embd", .kind = ARG_INT, .at = TRAIN_AT(n_embd), .value = "N", .help = "width", .lo = 0, .hi = 65536,
-     .show_default = true},
-    {.name = "layers", .kind = ARG_INT, .at = TRAIN_AT(n_layer), .value = "N", .help = "layers", .lo = 0, .hi = 1024,
-     .show_default = true},
-    {.name = "heads", .kind = ARG_INT, .at = TRAIN_AT(n_head), .value = "N", .help = "attention heads", .lo = 0,
-     .hi = 4096, .show_default = true},
-    {.name = "kv-heads", .kind = ARG_INT, .at = TRAIN_AT(n_head_kv), .value = "N", .help = "key and value heads",
-     .lo = 0, .hi = 4096, .show_default = true},
-    {.name = "ff", .kind = ARG_INT, .at = TRAIN_AT(n_ff), .value = "N", .help = "width of the feed-forward layers",
-     .lo = 0, .hi = 1 << 20, .show_default = true},
+    {.name = "embd", .kind = ARG_INT, .at = TRAIN_AT(n_embd), .value = "N", .help = "width; 0: 192", .lo = 0,
+     .hi = 65536},
+    {.name = "layers", .kind = ARG_INT, .at = TRAIN_AT(n_layer), .value = "N", .help = "layers; 0: 4", .lo = 0,
+     .hi = 1024},
+    {.name = "heads", .kind = ARG_INT, .at = TRAIN_AT(n_head), .value = "N", 
+     .help = "attention heads; 0: one for every 32 of the width", .lo = 0, .hi = 4096},
+    {.name = "kv-heads", .kind = ARG_INT, .at = TRAIN_AT(n_head_kv), .value = "N", 
+     .help = "key and value heads; 0: as many as heads", .lo = 0, .hi = 4096},
+    {.name = "ff", .kind = ARG_INT, .at = TRAIN_AT(n_ff), .value = "N", 
+     .help = "width of the feed-forward layers; 0: 8/3 of the width", .lo = 0, .hi = 1 << 20},
     {.name = "save-type", .kind = ARG_STR, .at = TRAIN_AT(save_type), .value = "f32|f16|q8_0",
      .help = "how the delta's weights are stored", .choices = "f32|f16|q8_0", .show_default = true},
     {.name = NULL},
@@ -70,9 +71,9 @@ static const arg_opt train_how[] = {
     {.name = "max-len", .kind = ARG_INT, .at = TRAIN_AT(max_len), .value = "N",
      .help = "tokens in a record; longer ones are left out and counted", .lo = 2, .hi = 1 << 24, .show_default = true},
     {.name = "alpha", .kind = ARG_REAL, .at = TRAIN_AT(alpha), .value = "X", .help = "strength while training",
-     .lo = -100, .hi = 100, .show_default = true},
-    {.name = "lr", .kind = ARG_REAL, .at = TRAIN_AT(lr), .value = "X", .help = "learning rate at its highest", .lo = 0,
-     .hi = 10, .show_default = true},
+     .lo = 0.001, .hi = 100, .show_default = true},
+    {.name = "lr", .kind = ARG_REAL, .at = TRAIN_AT(lr), .value = "X", .help = "learning rate at its highest",
+     .lo = 1e-12, .hi = 10, .show_default = true},
     {.name = "warmup", .kind = ARG_REAL, .at = TRAIN_AT(warmup), .value = "X",
      .help = "share of the steps in which the rate rises", .lo = 0, .hi = 1, .show_default = true},
     {.name = "min-lr", .kind = ARG_REAL, .at = TRAIN_AT(min_lr), .value = "X",
@@ -169,9 +170,12 @@ static int train_summary(const train_args *a, const cmc_train_result *r)
 static int train_interrupted(const train_args *a, const train_state *st)
 {
     const char *ckpt = a->t.checkpoint_path;
-    fprintf(stderr, "cmc: stopped at step %" PRId64 " of %" PRId64 "; the checkpoint is %s%s; the same command with "
-            "--resume goes on from there\n", st->last.step, st->last.steps, ckpt ? ckpt : a->t.out_path,
-            ckpt ? "" : ".ckpt");
+    if (strcmp(st->last.phase, "host states") == 0) {    /* no step was made: there is no checkpoint of this run */
+        cli_failed("stopped before the first step; what is evaluated of the host is kept; the same command goes on");
+    } else {
+        cli_failed("stopped at step %" PRId64 " of %" PRId64 "; the checkpoint is %s%s; the same command with --resume "
+                   "goes on", st->last.step, st->last.steps, ckpt ? ckpt : a->t.out_path, ckpt ? "" : ".ckpt");
+    }
     return CLI_INTERRUPTED;
 }
 
@@ -185,8 +189,8 @@ static int train_check(train_args *a, const arg_list *operands)
     if (strcmp(a->objective, "sft") != 0)
         return cli_usage("--objective: \"%s\" is not available in this version; it knows sft", a->objective);
     if (a->hosts.n != 1)
-        return cli_usage(a->hosts.n ? "-m: given %zu times; this version trains against one host (--alpha-host names more)"
-                                    : "-m: a host is needed: cmc train -m HOST (given: %zu)", a->hosts.n);
+        return a->hosts.n ? cli_usage("-m: given %zu times; this version trains against one host", a->hosts.n)
+                          : cli_usage("-m: a host is needed: cmc train -m HOST");
     if (!a->data.n)
         return cli_usage("--data: a file of records is needed: --data FILE");
     if (!a->t.out_path)
@@ -253,8 +257,8 @@ const arg_verb verb_train = {
     .usage = "-m HOST --data FILE... -o DELTA [options]",
     .summary = "train a delta",
     .text = "Trains a delta so that host and delta together give the data's responses; the host is not changed. Ctrl-C "
-            "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was held "
-            "out, and stored in the delta.",
+            "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was "
+            "held out, and stored in the delta.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
     .groups = train_groups,
     .n_groups = sizeof train_groups / sizeof *train_groups,
