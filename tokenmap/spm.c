@@ -11,6 +11,8 @@
 #include "tokenmap/spm_wire.h"
 #include "tokenmap/tok.h"
 
+enum { CHUNK = 4096 };
+
 /* libsentencepiece takes longer to load a large vocabulary than everything else about opening it, and maps and listings
  * do not need it: it is loaded by the first call that tokenises, whichever thread makes it. The same for the pairs. */
 struct tok_spm {
@@ -102,14 +104,30 @@ static bool spm_emit(void *user, int id, size_t begin, size_t end) {
     return cmc_ids_push(k->out, id) == CMC_OK;
 }
 
+/* Where to stop for now: all of a short text; of a long one some thousand bytes, up to a cut. */
+static cmc_status spm_chunk(const cmc_vocab *v, const char *s, size_t n, size_t *out, cmc_error *err) {
+    const uint8_t *u = (const uint8_t *)s;
+    *out = 0;
+    for (size_t size = CHUNK; *out == 0 && size < n; size *= 2) {
+        CMC_TRY(spm_stable(v, u, cmc_utf8_whole(u, size), out, err));
+    }
+    *out = *out == 0 ? n : *out;
+    return CMC_OK;
+}
+
+/* libsentencepiece keeps the whole text's candidates in one heap, which a megabyte makes larger than any cache: a long
+ * text goes through it in parts, cut where it makes no difference (spm_pairs.h). */
 cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out, cmc_error *err) {
     spm_shim *shim;
     char msg[256];
     CMC_TRY(spm_ready(v, &shim, err));
-    spm_sink sink = {v, s, out};
-    if (!spm_shim_encode(shim, s, n, !v->spm->byte_fallback, spm_emit, &sink, msg, sizeof msg)) {
-        return msg[0] == '\0' ? cmc_fail_nomem(err, "ids of a text", n)
-                              : cmc_fail(err, CMC_E_FORMAT, "%s: libsentencepiece cannot encode a text: %s", v->path, msg);
+    for (size_t i = 0, size; i < n; i += size) {
+        CMC_TRY(spm_chunk(v, s + i, n - i, &size, err));
+        spm_sink sink = {v, s + i, out};
+        if (!spm_shim_encode(shim, s + i, size, !v->spm->byte_fallback, spm_emit, &sink, msg, sizeof msg)) {
+            return msg[0] == '\0' ? cmc_fail_nomem(err, "ids of a text", n)
+                                  : cmc_fail(err, CMC_E_FORMAT, "%s: libsentencepiece cannot encode a text: %s", v->path, msg);
+        }
     }
     return CMC_OK;
 }

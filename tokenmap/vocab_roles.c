@@ -49,8 +49,14 @@ void vocab_roles_assign(cmc_vocab *v, int32_t eom) {
     roles_by_name(v, &v->eos, (const char *const[]){"</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", NULL});
     roles_by_name(v, &v->pad, (const char *const[]){"<pad>", "<|pad|>", "<PAD>", "[PAD]", NULL});
     roles_by_name(v, &v->unk, (const char *const[]){"<unk>", "[UNK]", NULL});
-    for (size_t k = 0; v->eot < 0 && k < N_EOT_NAMES; k++) {
-        v->eot = roles_control(v, END_NAMES[k].name);
+    /* In the harmony format "<|end|>" ends a message, and the turn goes on. */
+    bool harmony = roles_control(v, "<|return|>") >= 0 && roles_control(v, "<|call|>") >= 0;
+    for (size_t k = 0; k < N_END_NAMES; k++) {
+        int32_t id = harmony && strcmp(END_NAMES[k].name, "<|end|>") == 0 ? -1 : roles_control(v, END_NAMES[k].name);
+        if (id >= 0) {
+            v->is_end[id] = 1;
+            v->eot = v->eot < 0 && k < N_EOT_NAMES ? id : v->eot;
+        }
     }
     const struct { int32_t id; uint8_t role; } roles[] = {
         {v->bos, CMC_ROLE_BOS}, {v->eos, CMC_ROLE_EOS}, {v->eot, CMC_ROLE_EOT}, {v->pad, CMC_ROLE_PAD}, {v->unk, CMC_ROLE_UNK},
@@ -59,17 +65,6 @@ void vocab_roles_assign(cmc_vocab *v, int32_t eom) {
         if (roles[k].id >= 0) {
             v->roles[roles[k].id] |= roles[k].role;
         }
-    }
-    for (size_t k = 0; k < N_END_NAMES; k++) {
-        int32_t id = roles_control(v, END_NAMES[k].name);
-        if (id >= 0) {
-            v->is_end[id] = 1;
-        }
-    }
-    /* In the harmony format "<|end|>" ends a message, and the turn goes on. */
-    int32_t end = roles_control(v, "<|end|>");
-    if (end >= 0 && roles_control(v, "<|return|>") >= 0 && roles_control(v, "<|call|>") >= 0) {
-        v->is_end[end] = 0;
     }
     const int32_t keyed[] = {v->eos, v->eot, eom};
     for (size_t k = 0; k < 3; k++) {
