@@ -9,7 +9,7 @@
 #define CMC_PRINTF(a, b)
 #endif
 
-/* Fills err (which may be NULL) and returns status, so that one can `return cmc_fail(err, CMC_E_FORMAT, "%s: ...", path)`. */
+/* Fills err (which may be NULL) and returns status: one can `return cmc_fail(err, CMC_E_FORMAT, "%s: ...", path)`. */
 cmc_status cmc_fail(cmc_error *err, cmc_status status, const char *fmt, ...) CMC_PRINTF(3, 4);
 /* CMC_E_NOMEM with a message that names what was wanted. */
 cmc_status cmc_fail_nomem(cmc_error *err, const char *what, size_t bytes);

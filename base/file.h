@@ -8,7 +8,7 @@ typedef struct cmc_file {
     bool borrowed;   /* data is the caller's memory, not a map */
 } cmc_file;
 
-/* Maps a regular file read-only (an empty one gives size 0). Directories, pipes and missing files are refused by name. */
+/* Maps a regular file read-only (an empty one gives size 0). Directories, pipes, missing files are refused by name. */
 cmc_status cmc_file_map(const char *path, cmc_file *out, cmc_error *err);
 void cmc_file_unmap(cmc_file *f);
 
@@ -17,8 +17,8 @@ typedef struct cmc_writer cmc_writer;
 cmc_status cmc_writer_open(const char *path, cmc_writer **out, cmc_error *err);
 cmc_status cmc_writer_put(cmc_writer *w, const void *data, size_t n, cmc_error *err);
 uint64_t cmc_writer_offset(const cmc_writer *w);
-cmc_status cmc_writer_commit(cmc_writer *w, cmc_error *err);  /* frees w, whatever happens; on failure nothing is left */
-void cmc_writer_abort(cmc_writer *w);                          /* frees w, removes the part-written file; NULL is fine */
+cmc_status cmc_writer_commit(cmc_writer *w, cmc_error *err); /* frees w, whatever happens; on failure nothing is left */
+void cmc_writer_abort(cmc_writer *w);                        /* frees w, removes the part-written file; NULL is fine */
 
 /* 128-bit content hash (XXH3) as 32 hex digits + NUL. */
 void cmc_hash_hex(const void *data, size_t n, char out[40]);

@@ -23,8 +23,8 @@ struct gguf_index { const gguf_kv **kv; const gguf_tensor **tensors; };
 typedef struct reader { gguf *g; cmc_error *err; const char *path; const uint8_t *data; size_t size, pos; } reader;
 
 static cmc_status read_fail_short(const reader *r, const char *what) {
-    return cmc_fail(r->err, CMC_E_FORMAT, "%s: cut short: %s at byte %zu runs past the end of the file, at %zu", r->path, what, r->pos,
-                    r->size);
+    return cmc_fail(r->err, CMC_E_FORMAT, "%s: cut short: %s at byte %zu runs past the end of the file, at %zu",
+                    r->path, what, r->pos, r->size);
 }
 
 static bool read_has(const reader *r, uint64_t n) { return n <= r->size - r->pos; }
@@ -52,8 +52,8 @@ static cmc_status read_string(reader *r, const char *what, gguf_str *out) {
     uint64_t n;
     CMC_TRY(read_number64(r, what, &n));
     if (!read_has(r, n)) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s at byte %zu claims %" PRIu64 " bytes, %zu are left", r->path, what, at, n,
-                        r->size - r->pos);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s at byte %zu claims %" PRIu64 " bytes, %zu are left", r->path,
+                        what, at, n, r->size - r->pos);
     }
     *out = (gguf_str){(const char *)r->data + r->pos, (size_t)n};
     r->pos += (size_t)n;
@@ -64,8 +64,8 @@ static cmc_status read_name(reader *r, const char *what, gguf_str *out) {
     size_t at = r->pos;
     CMC_TRY(read_string(r, what, out));
     if (out->n == 0 || out->n > MAX_NAME) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s at byte %zu is %zu bytes long, 1 to %d would be right", r->path, what, at,
-                        out->n, MAX_NAME);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s at byte %zu is %zu bytes long, 1 to %d would be right", r->path,
+                        what, at, out->n, MAX_NAME);
     }
     if (!cmc_utf8_valid((const uint8_t *)out->s, out->n) || memchr(out->s, '\0', out->n) != NULL) {
         return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s at byte %zu is not UTF-8 text", r->path, what, at);
@@ -82,22 +82,24 @@ static cmc_status read_head(reader *r, uint64_t *n_tensors, uint64_t *n_kv) {
     uint32_t version;
     CMC_TRY(read_number32(r, "the version", &version));
     if ((version & 0xffff) == 0 && version != 0) {
-        return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: is a big-endian GGUF file, only little-endian ones are read", r->path);
+        return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: is a big-endian GGUF file, only little-endian ones are read",
+                        r->path);
     }
     if (version != 2 && version != 3) {
-        return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: is of GGUF version %" PRIu32 " (byte 4), versions 2 and 3 are read", r->path,
-                        version);
+        return cmc_fail(r->err, CMC_E_UNSUPPORTED,
+                        "%s: is of GGUF version %" PRIu32 " (byte 4), versions 2 and 3 are read", r->path, version);
     }
     r->g->version = version;
     CMC_TRY(read_number64(r, "the tensor count", n_tensors));
     CMC_TRY(read_number64(r, "the key count", n_kv));
     size_t left = r->size - r->pos;
     if (*n_tensors > left / MIN_TENSOR_BYTES) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: claims %" PRIu64 " tensors (byte 8), %zu bytes cannot hold them", r->path, *n_tensors,
-                        left);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: claims %" PRIu64 " tensors (byte 8), %zu bytes cannot hold them",
+                        r->path, *n_tensors, left);
     }
     if (*n_kv > left / MIN_KV_BYTES) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: claims %" PRIu64 " keys (byte 16), %zu bytes cannot hold them", r->path, *n_kv, left);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: claims %" PRIu64 " keys (byte 16), %zu bytes cannot hold them",
+                        r->path, *n_kv, left);
     }
     return CMC_OK;
 }
@@ -107,15 +109,17 @@ static cmc_status skip_values(reader *r, const gguf_kv *kv, uint32_t type, uint6
     char key[64];
     size_t at = r->pos, bytes = gguf_value_bytes(type), each = type == GGUF_STRING ? 8 : bytes;
     if (n > (r->size - r->pos) / each) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: key '%s' claims %" PRIu64 " values of type %s at byte %zu, %zu bytes are left",
-                        r->path, gguf_show(kv->key, key), n, gguf_vtype_name(type), at, r->size - at);
+        return cmc_fail(r->err, CMC_E_FORMAT,
+                        "%s: key '%s' claims %" PRIu64 " values of type %s at byte %zu, %zu bytes are left", r->path,
+                        gguf_show(kv->key, key), n, gguf_vtype_name(type), at, r->size - at);
     }
     if (type != GGUF_STRING) {
         r->pos += (size_t)n * bytes;
         for (size_t i = at; type == GGUF_BOOL && i < r->pos; i++) {
             if (r->data[i] > 1) {
-                return cmc_fail(r->err, CMC_E_FORMAT, "%s: key '%s' has a truth value of %d at byte %zu, 0 or 1 would be right",
-                                r->path, gguf_show(kv->key, key), r->data[i], i);
+                return cmc_fail(r->err, CMC_E_FORMAT,
+                                "%s: key '%s' has a truth value of %d at byte %zu, 0 or 1 would be right", r->path,
+                                gguf_show(kv->key, key), r->data[i], i);
             }
         }
         return CMC_OK;
@@ -125,7 +129,8 @@ static cmc_status skip_values(reader *r, const gguf_kv *kv, uint32_t type, uint6
     for (uint64_t i = 0; i < n; i++) {
         uint64_t len = size - pos >= 8 ? read_u64(data + pos) : UINT64_MAX;
         if (size - pos < 8 || len > size - pos - 8) {
-            return cmc_fail(r->err, CMC_E_FORMAT, "%s: key '%s': string %" PRIu64 " at byte %zu runs past the end of the file, at %zu",
+            return cmc_fail(r->err, CMC_E_FORMAT,
+                            "%s: key '%s': string %" PRIu64 " at byte %zu runs past the end of the file, at %zu",
                             r->path, gguf_show(kv->key, key), i, pos, size);
         }
         pos += 8 + (size_t)len;
@@ -147,13 +152,14 @@ static cmc_status read_kv(reader *r, gguf_kv *kv) {
         CMC_TRY(read_number32(r, "an array's type", &elem));
         CMC_TRY(read_number64(r, "an array's length", &kv->n));
         if (elem == GGUF_ARRAY) {
-            return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: key '%s' holds an array of arrays (byte %zu), which is not read", r->path,
+            return cmc_fail(r->err, CMC_E_UNSUPPORTED,
+                            "%s: key '%s' holds an array of arrays (byte %zu), which is not read", r->path,
                             gguf_show(kv->key, key), at);
         }
     }
     if (elem != GGUF_STRING && gguf_value_bytes(elem) == 0) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: key '%s' is of type %" PRIu32 " (byte %zu), 0 to 12 would be right", r->path,
-                        gguf_show(kv->key, key), elem, at);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: key '%s' is of type %" PRIu32 " (byte %zu), 0 to 12 would be right",
+                        r->path, gguf_show(kv->key, key), elem, at);
     }
     kv->type = (gguf_vtype)type;
     kv->elem = (gguf_vtype)elem;
@@ -181,7 +187,9 @@ static cmc_status check_shape(const reader *r, gguf_tensor *t, size_t at) {
     uint64_t total = 1;
     for (uint32_t i = 0; i < 4; i++) {
         if (t->ne[i] == 0 || t->ne[i] > INT64_MAX / total) {
-            return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' at byte %zu has a size of %" PRIu64 " in dimension %" PRIu32 ", which is %s",
+            return cmc_fail(r->err, CMC_E_FORMAT,
+                            "%s: tensor '%s' at byte %zu has a size of %" PRIu64 " in dimension %" PRIu32
+                            ", which is %s",
                             r->path, gguf_show(t->name, name), at, t->ne[i], i, t->ne[i] == 0 ? "nothing" : "too much");
         }
         total *= t->ne[i];
@@ -191,10 +199,13 @@ static cmc_status check_shape(const reader *r, gguf_tensor *t, size_t at) {
     }
     uint64_t block = cmc_type_block(t->type);
     if (t->ne[0] % block != 0) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' at byte %zu has rows of %" PRIu64 " elements, no multiple of %s's block of %" PRIu64,
+        return cmc_fail(r->err, CMC_E_FORMAT,
+                        "%s: tensor '%s' at byte %zu has rows of %" PRIu64
+                        " elements, no multiple of %s's block of %" PRIu64,
                         r->path, gguf_show(t->name, name), at, t->ne[0], cmc_type_name(t->type), block);
     }
-    if (__builtin_mul_overflow(total / block, (uint64_t)cmc_type_block_bytes(t->type), &t->bytes) || t->bytes > INT64_MAX) {
+    if (__builtin_mul_overflow(total / block, (uint64_t)cmc_type_block_bytes(t->type), &t->bytes) ||
+        t->bytes > INT64_MAX) {
         return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' at byte %zu is too large: %" PRIu64 " elements", r->path,
                         gguf_show(t->name, name), at, total);
     }
@@ -209,7 +220,8 @@ static cmc_status read_tensor(reader *r, gguf_tensor *t) {
     CMC_TRY(read_name(r, "a tensor's name", &t->name));
     CMC_TRY(read_number32(r, "a tensor's number of dimensions", &t->n_dims));
     if (t->n_dims < 1 || t->n_dims > 4) {
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' at byte %zu has %" PRIu32 " dimensions, 1 to 4 would be right", r->path,
+        return cmc_fail(r->err, CMC_E_FORMAT,
+                        "%s: tensor '%s' at byte %zu has %" PRIu32 " dimensions, 1 to 4 would be right", r->path,
                         gguf_show(t->name, name), at, t->n_dims);
     }
     for (uint32_t i = 0; i < t->n_dims; i++) {
@@ -241,7 +253,9 @@ static cmc_status place_tensors(reader *r) {
     if (gguf_find(g, "general.alignment") != NULL) {
         CMC_TRY(gguf_need_u64(g, "general.alignment", 8, UINT64_C(1) << 30, &align, r->err));
         if ((align & (align - 1)) != 0) {
-            return cmc_fail(r->err, CMC_E_FORMAT, "%s: key 'general.alignment' is %" PRIu64 ", a power of two would be right", r->path, align);
+            return cmc_fail(r->err, CMC_E_FORMAT,
+                            "%s: key 'general.alignment' is %" PRIu64 ", a power of two would be right", r->path,
+                            align);
         }
     }
     uint64_t start = (r->pos + align - 1) / align * align;
@@ -249,15 +263,17 @@ static cmc_status place_tensors(reader *r) {
         char name[64];
         gguf_tensor *t = &g->tensors[i];
         if (t->offset % align != 0) {
-            return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' is at offset %" PRIu64 ", no multiple of the alignment, %" PRIu64,
-                            r->path, gguf_show(t->name, name), t->offset, align);
+            return cmc_fail(r->err, CMC_E_FORMAT,
+                            "%s: tensor '%s' is at offset %" PRIu64 ", no multiple of the alignment, %" PRIu64, r->path,
+                            gguf_show(t->name, name), t->offset, align);
         }
         /* a type that is not known has at least one byte */
         uint64_t bytes = t->bytes > 0 ? t->bytes : 1, room = start < r->size ? r->size - start : 0;
         if (t->offset > room || bytes > room - t->offset) {
-            return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' (%" PRIu64 " bytes at offset %" PRIu64 " of the data, which begins at byte %"
-                            PRIu64 ") runs past the end of the file, at %zu", r->path, gguf_show(t->name, name), t->bytes, t->offset,
-                            start, r->size);
+            return cmc_fail(r->err, CMC_E_FORMAT,
+                            "%s: tensor '%s' (%" PRIu64 " bytes at offset %" PRIu64
+                            " of the data, which begins at byte %" PRIu64 ") runs past the end of the file, at %zu",
+                            r->path, gguf_show(t->name, name), t->bytes, t->offset, start, r->size);
         }
         t->offset += start;
         t->data = t->bytes > 0 ? r->data + t->offset : NULL;
@@ -315,7 +331,8 @@ static cmc_status index_tensors(reader *r) {
     for (size_t i = 1; i < g->n_tensors; i++) {
         if (compare_str(v[i - 1]->name, v[i]->name) == 0) {
             char name[64];
-            return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' is there twice", r->path, gguf_show(v[i]->name, name));
+            return cmc_fail(r->err, CMC_E_FORMAT, "%s: tensor '%s' is there twice", r->path,
+                            gguf_show(v[i]->name, name));
         }
     }
     return CMC_OK;

@@ -87,6 +87,7 @@ bool gguf_put_str(gguf_writer *w, const char *key, const char *s, size_t n);
 bool gguf_put_array(gguf_writer *w, const char *key, gguf_vtype elem, const void *data, uint64_t n);   /* numeric */
 bool gguf_put_str_array(gguf_writer *w, const char *key, const gguf_str *v, uint64_t n);
 bool gguf_put_kv(gguf_writer *w, const gguf_kv *kv);                   /* copied from another file as it is */
-bool gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, const uint64_t *ne, uint32_t n_dims, const void *data);
+bool gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, const uint64_t *ne, uint32_t n_dims,
+                     const void *data);
 cmc_status gguf_writer_save(gguf_writer *w, const char *path, cmc_error *err);
 #endif

@@ -9,8 +9,8 @@
 #include <string.h>
 
 const char *gguf_vtype_name(uint32_t type) {
-    static const char *const names[] = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array",
-                                        "uint64", "int64", "float64"};
+    static const char *const names[] = {"uint8", "int8",   "uint16", "int16",  "uint32", "int32",  "float32",
+                                        "bool",  "string", "array",  "uint64", "int64",  "float64"};
     return type < sizeof names / sizeof names[0] ? names[type] : "unknown";
 }
 
@@ -117,8 +117,8 @@ cmc_status gguf_need_u64(const gguf *g, const char *key, uint64_t lo, uint64_t h
                         gguf_vtype_name(kv->type));
     }
     if (negative || magnitude < lo || magnitude > hi) {
-        return cmc_fail(err, CMC_E_FORMAT, "%s: key '%s' is %s%" PRIu64 ", %" PRIu64 " to %" PRIu64 " would be right", g->file.path, key,
-                        negative ? "-" : "", magnitude, lo, hi);
+        return cmc_fail(err, CMC_E_FORMAT, "%s: key '%s' is %s%" PRIu64 ", %" PRIu64 " to %" PRIu64 " would be right",
+                        g->file.path, key, negative ? "-" : "", magnitude, lo, hi);
     }
     *out = magnitude;
     return CMC_OK;

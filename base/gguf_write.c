@@ -124,7 +124,8 @@ static void note_alignment(gguf_writer *w, gguf_str key, uint64_t v) {
     }
     if (v < 8 || v > MAX_ALIGNMENT || (v & (v - 1)) != 0) {
         if (w->error.status == CMC_OK) {
-            cmc_fail(&w->error, CMC_E_ARG, "general.alignment is %" PRIu64 ", a power of two from 8 to %d would be right", v, MAX_ALIGNMENT);
+            cmc_fail(&w->error, CMC_E_ARG,
+                     "general.alignment is %" PRIu64 ", a power of two from 8 to %d would be right", v, MAX_ALIGNMENT);
         }
         return;
     }
@@ -242,7 +243,8 @@ static bool tensor_bytes(uint32_t type, const uint64_t *ne, uint32_t n_dims, uin
     return *bytes <= INT64_MAX;
 }
 
-bool gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, const uint64_t *ne, uint32_t n_dims, const void *data) {
+bool gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, const uint64_t *ne, uint32_t n_dims,
+                     const void *data) {
     out_tensor t = {.type = type, .n_dims = n_dims, .ne = {1, 1, 1, 1}, .data = data};
     if (!tensor_bytes(type, ne, n_dims, &t.bytes)) {
         return put_refused(w, "tensor", name);
@@ -261,7 +263,9 @@ bool gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, const uint
 
 /* ------------------------------------------------------------------------------------------------------ saving */
 
-static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 /* A name that is there twice would make a file that no reader takes. `names` is sorted on the way. */
 static cmc_status check_twice(const char **names, size_t n, const char *what, const char *path, cmc_error *err) {

@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 /* How long to wait before giving way, and then before sleeping. A decode step hands out work every few microseconds, so
- * sleeping between two pieces would cost more than the pieces; a pause is some 40 cycles, a yield about half a microsecond. */
+ * sleeping between two pieces would cost more than the pieces; a pause is some 40 cycles, a yield about half a
+ * microsecond. */
 enum { SPIN_PAUSES = 2000, SPIN_YIELDS = 200, MAX_THREADS = 1024 };
 
 typedef struct pool_worker { struct cmc_pool *pool; int t; pthread_t thread; } pool_worker;
@@ -21,7 +22,7 @@ typedef struct pool_worker { struct cmc_pool *pool; int t; pthread_t thread; } p
 struct cmc_pool {
     int n;                           /* the caller's thread included */
     int n_started;                   /* workers[1 .. n_started) run */
-    int pauses;                      /* 0 where there are more threads than cores: whoever spins keeps another from working */
+    int pauses; /* 0 where there are more threads than cores: whoever spins keeps another from working */
     pool_worker *workers;
 
     cmc_pool_fn fn;                  /* written before `round`, read after it */
@@ -33,8 +34,8 @@ struct cmc_pool {
     _Alignas(64) atomic_int arrived; /* at the barrier */
     _Alignas(64) atomic_uint phase;  /* counts barriers passed; a change lets the waiting ones go */
 
-    /* Sleeping. Who is about to sleep counts itself and then looks again at what it waits for; who changes that looks at
-     * the count afterwards (both sequentially consistent): one of the two sees the other. */
+    /* Sleeping. Who is about to sleep counts itself and then looks again at what it waits for; who changes that looks
+     * at the count afterwards (both sequentially consistent): one of the two sees the other. */
     pthread_mutex_t lock;
     pthread_cond_t begin, done;
     atomic_int sleeping_workers, sleeping_caller;
@@ -150,7 +151,8 @@ cmc_status cmc_pool_new(int threads, cmc_pool **out, cmc_error *err) {
     *out = NULL;
     int cores = cores_online();
     if (threads < 0 || threads > MAX_THREADS) {
-        return cmc_fail(err, CMC_E_ARG, "%d threads asked for, 1 to %d (or 0: all cores) would be right", threads, MAX_THREADS);
+        return cmc_fail(err, CMC_E_ARG, "%d threads asked for, 1 to %d (or 0: all cores) would be right", threads,
+                        MAX_THREADS);
     }
     cmc_pool *p = cmc_alloc_aligned(1, sizeof *p);
     pool_worker *workers = cmc_calloc((size_t)(threads > 0 ? threads : cores), sizeof *workers);
@@ -169,7 +171,8 @@ cmc_status cmc_pool_new(int threads, cmc_pool **out, cmc_error *err) {
     pthread_cond_init(&p->done, NULL);
     int failed = start_workers(p);
     if (failed != 0) {
-        cmc_status status = cmc_fail(err, CMC_E_NOMEM, "cannot start thread %d of %d: %s", p->n_started + 1, p->n, strerror(failed));
+        cmc_status status =
+            cmc_fail(err, CMC_E_NOMEM, "cannot start thread %d of %d: %s", p->n_started + 1, p->n, strerror(failed));
         cmc_pool_free(p);
         return status;
     }

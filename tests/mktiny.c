@@ -34,24 +34,57 @@ static const char usage[] =
     "  --help\n";
 
 enum opt {
-    O_ARCH = 1, O_VOCAB, O_PRE, O_LEARNT, O_CONTROL_FIRST, O_ADD_BOS, O_EMBD, O_LAYERS, O_HEADS, O_HEADS_KV, O_FF, O_CTX, O_HEAD_K,
-    O_HEAD_V, O_TYPE, O_TIED, O_ROPE_BASE, O_ROPE_BASE_SWA, O_ROPE_SCALE, O_ROPE_FREQS, O_SWA_WINDOW, O_SWA_PERIOD, O_TEMPLATE,
-    O_NAME, O_SEED, O_VOCAB_ONLY, O_SPLIT, O_SPM_MODEL, O_TEXT, O_DAMAGE, O_CUT, O_FLIP, O_HELP
+    O_ARCH = 1, O_VOCAB, O_PRE, O_LEARNT, O_CONTROL_FIRST, O_ADD_BOS, O_EMBD, O_LAYERS, O_HEADS, O_HEADS_KV, O_FF,
+    O_CTX, O_HEAD_K, O_HEAD_V, O_TYPE, O_TIED, O_ROPE_BASE, O_ROPE_BASE_SWA, O_ROPE_SCALE, O_ROPE_FREQS,
+    O_SWA_WINDOW, O_SWA_PERIOD, O_TEMPLATE, O_NAME, O_SEED, O_VOCAB_ONLY, O_SPLIT, O_SPM_MODEL, O_TEXT, O_DAMAGE,
+    O_CUT, O_FLIP, O_HELP
 };
 
 static const struct option options[] = {
-    {"arch", 1, NULL, O_ARCH}, {"vocab", 1, NULL, O_VOCAB}, {"pre", 1, NULL, O_PRE}, {"learnt", 1, NULL, O_LEARNT},
-    {"control-first", 0, NULL, O_CONTROL_FIRST}, {"add-bos", 0, NULL, O_ADD_BOS}, {"embd", 1, NULL, O_EMBD},
-    {"layers", 1, NULL, O_LAYERS}, {"heads", 1, NULL, O_HEADS}, {"heads-kv", 1, NULL, O_HEADS_KV}, {"ff", 1, NULL, O_FF},
-    {"ctx", 1, NULL, O_CTX}, {"head-k", 1, NULL, O_HEAD_K}, {"head-v", 1, NULL, O_HEAD_V}, {"type", 1, NULL, O_TYPE},
-    {"tied", 0, NULL, O_TIED}, {"rope-base", 1, NULL, O_ROPE_BASE}, {"rope-base-swa", 1, NULL, O_ROPE_BASE_SWA},
-    {"rope-scale", 1, NULL, O_ROPE_SCALE}, {"rope-freqs", 0, NULL, O_ROPE_FREQS}, {"swa-window", 1, NULL, O_SWA_WINDOW},
-    {"swa-period", 1, NULL, O_SWA_PERIOD}, {"chat-template", 1, NULL, O_TEMPLATE}, {"name", 1, NULL, O_NAME},
-    {"seed", 1, NULL, O_SEED}, {"vocab-only", 0, NULL, O_VOCAB_ONLY}, {"split", 1, NULL, O_SPLIT},
-    {"spm-model", 0, NULL, O_SPM_MODEL}, {"text", 0, NULL, O_TEXT}, {"damage", 1, NULL, O_DAMAGE}, {"cut", 1, NULL, O_CUT},
-    {"flip", 1, NULL, O_FLIP}, {"help", 0, NULL, O_HELP}, {NULL, 0, NULL, 0}};
+    {"arch", 1, NULL, O_ARCH},
+    {"vocab", 1, NULL, O_VOCAB},
+    {"pre", 1, NULL, O_PRE},
+    {"learnt", 1, NULL, O_LEARNT},
+    {"control-first", 0, NULL, O_CONTROL_FIRST},
+    {"add-bos", 0, NULL, O_ADD_BOS},
+    {"embd", 1, NULL, O_EMBD},
+    {"layers", 1, NULL, O_LAYERS},
+    {"heads", 1, NULL, O_HEADS},
+    {"heads-kv", 1, NULL, O_HEADS_KV},
+    {"ff", 1, NULL, O_FF},
+    {"ctx", 1, NULL, O_CTX},
+    {"head-k", 1, NULL, O_HEAD_K},
+    {"head-v", 1, NULL, O_HEAD_V},
+    {"type", 1, NULL, O_TYPE},
+    {"tied", 0, NULL, O_TIED},
+    {"rope-base", 1, NULL, O_ROPE_BASE},
+    {"rope-base-swa", 1, NULL, O_ROPE_BASE_SWA},
+    {"rope-scale", 1, NULL, O_ROPE_SCALE},
+    {"rope-freqs", 0, NULL, O_ROPE_FREQS},
+    {"swa-window", 1, NULL, O_SWA_WINDOW},
+    {"swa-period", 1, NULL, O_SWA_PERIOD},
+    {"chat-template", 1, NULL, O_TEMPLATE},
+    {"name", 1, NULL, O_NAME},
+    {"seed", 1, NULL, O_SEED},
+    {"vocab-only", 0, NULL, O_VOCAB_ONLY},
+    {"split", 1, NULL, O_SPLIT},
+    {"spm-model", 0, NULL, O_SPM_MODEL},
+    {"text", 0, NULL, O_TEXT},
+    {"damage", 1, NULL, O_DAMAGE},
+    {"cut", 1, NULL, O_CUT},
+    {"flip", 1, NULL, O_FLIP},
+    {"help", 0, NULL, O_HELP},
+    {NULL, 0, NULL, 0},
+};
 
-typedef struct job { tiny_spec spec; int n_split; bool spm_model; const char *damage; int64_t cut, flip; bool failed; } job;
+typedef struct job {
+    tiny_spec spec;
+    int n_split;
+    bool spm_model;
+    const char *damage;
+    int64_t cut, flip;
+    bool failed;
+} job;
 
 static int64_t whole(job *j, const char *s, int64_t hi) {
     char *end;

@@ -204,8 +204,9 @@ static void test_utf8_characters(void **state) {
             continue;
         }
         size_t want_n = encode_by_definition((uint32_t)cp, want);
-        if (n != want_n || memcmp(s, want, n) != 0 || cmc_utf8_decode(s, n, &len) != cp || len != n || !cmc_utf8_valid(s, n) ||
-            cmc_utf8_count(s, n) != 1 || cmc_utf8_whole(s, n) != n || (n > 1 && cmc_utf8_whole(s, n - 1) != 0)) {
+        if (n != want_n || memcmp(s, want, n) != 0 || cmc_utf8_decode(s, n, &len) != cp || len != n ||
+            !cmc_utf8_valid(s, n) || cmc_utf8_count(s, n) != 1 || cmc_utf8_whole(s, n) != n ||
+            (n > 1 && cmc_utf8_whole(s, n - 1) != 0)) {
             fail_msg("U+%04X is not what it should be", (unsigned)cp);
         }
     }
@@ -224,8 +225,9 @@ static void test_utf8_characters(void **state) {
 /* Random texts of whole, cut and broken characters: counting and cutting agree with decoding one after the other. */
 static void test_utf8_texts(void **state) {
     (void)state;
-    static const char *const parts[] = {"a", "\303\251", "\342\202\254", "\360\237\230\200", "\303", "\342\202", "\360\237\230",
-                                        "\200", "\377", "\355\240\200", "\300\200"};
+    static const char *const parts[] = {"a",    "\303\251",     "\342\202\254", "\360\237\230\200",
+                                        "\303", "\342\202",     "\360\237\230", "\200",
+                                        "\377", "\355\240\200", "\300\200"};
     uint32_t seed = 1;
     for (int round = 0; round < 20000; round++) {
         uint8_t s[40];

@@ -94,8 +94,9 @@ static void test_sums(void **state) {
 
 typedef struct barrier_job { cmc_pool *p; int rounds; int slot[MAX_T]; atomic_int wrong; } barrier_job;
 
-/* In each round every worker writes its slot and, past the barrier, must see everyone's; a second barrier keeps the next
- * round's writes away from this round's reads. Without either, the plain ints race (and ThreadSanitizer says so). */
+/* In each round every worker writes its slot and, past the barrier, must see everyone's; a second barrier keeps the
+ * next round's writes away from this round's reads. Without either, the plain ints race (and ThreadSanitizer says so).
+ */
 static void barrier_rounds(void *arg, int t, int nt) {
     barrier_job *j = arg;
     for (int round = 1; round <= j->rounds; round++) {

@@ -79,10 +79,11 @@ static bool put_rope_keys(const maker *m) {
 
 static bool put_model_keys(const maker *m) {
     const tiny_spec *s = &m->s;
-    bool ok = put_text(m->parts[0], "general.architecture", s->arch) && put_text(m->parts[0], "general.type", "model") &&
-              put_text(m->parts[0], "general.name", s->name) && put_arch_u32(m, "block_count", s->n_layer) &&
-              put_arch_u32(m, "context_length", s->n_ctx) && put_arch_u32(m, "embedding_length", s->n_embd) &&
-              put_arch_u32(m, "feed_forward_length", s->n_ff) && put_arch_u32(m, "attention.head_count", s->n_head) &&
+    bool ok = put_text(m->parts[0], "general.architecture", s->arch) &&
+              put_text(m->parts[0], "general.type", "model") && put_text(m->parts[0], "general.name", s->name) &&
+              put_arch_u32(m, "block_count", s->n_layer) && put_arch_u32(m, "context_length", s->n_ctx) &&
+              put_arch_u32(m, "embedding_length", s->n_embd) && put_arch_u32(m, "feed_forward_length", s->n_ff) &&
+              put_arch_u32(m, "attention.head_count", s->n_head) &&
               put_arch_u32(m, "attention.head_count_kv", s->n_head_kv) &&
               put_arch_f32(m, "attention.layer_norm_rms_epsilon", 1e-5) && put_rope_keys(m);
     if (strcmp(s->arch, "llama") == 0) {
@@ -90,7 +91,8 @@ static bool put_model_keys(const maker *m) {
     }
     bool gemma = strcmp(s->arch, "gemma3") == 0;
     if (gemma || s->head_k != s->n_embd / s->n_head || s->head_v != s->n_embd / s->n_head) {
-        ok = ok && put_arch_u32(m, "attention.key_length", s->head_k) && put_arch_u32(m, "attention.value_length", s->head_v);
+        ok = ok && put_arch_u32(m, "attention.key_length", s->head_k) &&
+             put_arch_u32(m, "attention.value_length", s->head_v);
     }
     if (s->swa_window > 0) {
         ok = ok && put_arch_u32(m, "attention.sliding_window", s->swa_window);
@@ -119,7 +121,8 @@ static bool put_vocab_keys(const maker *m) {
     gguf_writer *w = m->parts[0];
     bool spm = tiny_spec_is_spm(s), gemma = strcmp(s->arch, "gemma3") == 0;
     bool ok = put_text(w, "tokenizer.ggml.model", spm ? "llama" : "gpt2") &&
-              put_text(w, "tokenizer.ggml.pre", spm ? "default" : s->pre) && put_str_array(w, "tokenizer.ggml.tokens", v->tokens, v->n);
+              put_text(w, "tokenizer.ggml.pre", spm ? "default" : s->pre) &&
+              put_str_array(w, "tokenizer.ggml.tokens", v->tokens, v->n);
     if (spm) {
         ok = ok && gguf_put_array(w, "tokenizer.ggml.scores", GGUF_F32, v->scores, v->n);
     }
@@ -150,7 +153,8 @@ static uint64_t splitmix64(uint64_t *state) {
 /* Mean 0, variance 1, near enough to normal: four uniforms, by arithmetic that is the same everywhere. */
 static float random_normal(uint64_t *state) {
     uint64_t z = splitmix64(state);
-    int32_t sum = (int32_t)(z & 0xffff) + (int32_t)(z >> 16 & 0xffff) + (int32_t)(z >> 32 & 0xffff) + (int32_t)(z >> 48);
+    int32_t sum =
+        (int32_t)(z & 0xffff) + (int32_t)(z >> 16 & 0xffff) + (int32_t)(z >> 32 & 0xffff) + (int32_t)(z >> 48);
     return (float)(sum - 2 * 65535) * (1.7320508F / 65536.0F);
 }
 
@@ -187,7 +191,8 @@ static cmc_status encode(uint32_t type, const float *values, size_t n, size_t n_
 }
 
 /* [n_rows][n] numbers of mean `mean` and standard deviation `sd`; n_rows 0 makes a one-dimensional tensor. */
-static cmc_status add_tensor(maker *m, const char *name, uint32_t type, int32_t n, int32_t n_rows, float mean, float sd) {
+static cmc_status add_tensor(maker *m, const char *name, uint32_t type, int32_t n, int32_t n_rows, float mean,
+                             float sd) {
     size_t row = (size_t)n, rows = n_rows > 0 ? (size_t)n_rows : 1;
     float *values = cmc_alloc(row * rows, sizeof *values);
     void *buffers = m->buffers, *data = NULL;
@@ -232,7 +237,8 @@ static cmc_status add_bias(maker *m, int32_t layer, const char *part, int32_t n)
 
 static cmc_status add_layer(maker *m, int32_t i) {
     const tiny_spec *s = &m->s;
-    bool gemma = strcmp(s->arch, "gemma3") == 0, qwen2 = strcmp(s->arch, "qwen2") == 0, qwen3 = strcmp(s->arch, "qwen3") == 0;
+    bool gemma = strcmp(s->arch, "gemma3") == 0, qwen2 = strcmp(s->arch, "qwen2") == 0,
+         qwen3 = strcmp(s->arch, "qwen3") == 0;
     CMC_TRY(add_norm(m, i, "attn_norm", s->n_embd));
     CMC_TRY(add_matrix(m, i, "attn_q", s->n_embd, s->n_head * s->head_k));
     CMC_TRY(add_matrix(m, i, "attn_k", s->n_embd, s->n_head_kv * s->head_k));
@@ -297,8 +303,9 @@ static cmc_status check_spec(const tiny_spec *s, int n_parts, cmc_error *err) {
     if (!known) {
         return cmc_fail(err, CMC_E_ARG, "tiny models are of llama, qwen2, qwen3 or gemma3, not '%s'", s->arch);
     }
-    if (s->n_embd < 1 || s->n_layer < 1 || s->n_head < 1 || s->n_head_kv < 1 || s->n_ff < 1 || s->n_ctx < 1 || s->head_k < 1 ||
-        s->head_v < 1 || s->n_learnt < 0 || n_parts < 1 || n_parts > MAX_PARTS || s->n_layer > 1000 || s->n_embd > 1 << 16) {
+    if (s->n_embd < 1 || s->n_layer < 1 || s->n_head < 1 || s->n_head_kv < 1 || s->n_ff < 1 || s->n_ctx < 1 ||
+        s->head_k < 1 || s->head_v < 1 || s->n_learnt < 0 || n_parts < 1 || n_parts > MAX_PARTS || s->n_layer > 1000 ||
+        s->n_embd > 1 << 16) {
         return cmc_fail(err, CMC_E_ARG, "a tiny model's sizes are out of range");
     }
     return CMC_OK;
@@ -344,7 +351,8 @@ static bool put_i32(gguf_writer *w, const char *key, int32_t v) {
     return gguf_put_kv(w, &kv);
 }
 
-cmc_status tiny_write_split(const tiny_spec *spec, const char *prefix, int n, char *first, size_t size, cmc_error *err) {
+cmc_status tiny_write_split(const tiny_spec *spec, const char *prefix, int n, char *first, size_t size,
+                            cmc_error *err) {
     maker m;
     cmc_status status = make(&m, spec, n, err);
     for (int i = n - 1; status == CMC_OK && i >= 0; i--) { /* the first one last: its path is what stays in `first` */

@@ -180,8 +180,8 @@ static enum char_class class_of(char c) {
     return isspace(u) ? CLASS_SPACE : isalpha(u) || u >= 0x80 ? CLASS_LETTER : isdigit(u) ? CLASS_DIGIT : CLASS_OTHER;
 }
 
-/* Length of the first word, roughly as the pre-tokenizers split: a run of one class, a space going with what it precedes,
- * digits one by one. A merge that a finer splitter never lets happen does no harm. */
+/* Length of the first word, roughly as the pre-tokenizers split: a run of one class, a space going with what it
+ * precedes, digits one by one. A merge that a finer splitter never lets happen does no harm. */
 static size_t word_length(const char *s) {
     size_t i = *s == ' ' && s[1] != '\0' && class_of(s[1]) != CLASS_SPACE;
     enum char_class class = class_of(s[i++]);
@@ -230,7 +230,8 @@ static bool make_bpe(const tiny_spec *spec, learner *l, int n_learnt, tiny_vocab
         for (int b = 0; b < 256; b++) {
             byte_spelling(b, spelling);
             bool now = byte_prints(b) == (pass == 0);
-            if (now && (learner_symbol(l, spelling, strlen(spelling), &is_new) < 0 || !add_token(v, spelling, TINY_NORMAL, 0))) {
+            if (now && (learner_symbol(l, spelling, strlen(spelling), &is_new) < 0 ||
+                        !add_token(v, spelling, TINY_NORMAL, 0))) {
                 return false;
             }
         }
