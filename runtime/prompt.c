@@ -37,7 +37,8 @@ static void put_message(prompt_builder *b, const cmc_message *m) {
     put_text(b, m->text, m->len);
 }
 
-/* Tokenises the run that has gathered. */
+/* Tokenises the run that has gathered. Like llama.cpp, and as cmc_tokenize does in a text with special tokens, a run after
+ * a control token begins as a text does: with the dummy space, where the vocabulary has one. */
 static void flush(prompt_builder *b) {
     if (b->status != CMC_OK || b->run_n == 0) return;
     unsigned flags = (b->continues ? CMC_TOK_CONTINUE : 0u) | (b->special ? CMC_TOK_SPECIAL : 0u);
@@ -50,7 +51,7 @@ static void put_id(prompt_builder *b, int32_t id) {
     flush(b);
     if (b->status != CMC_OK) return;
     if (cmc_ids_push(b->ids, id) != CMC_OK) b->status = cmc_fail_nomem(b->err, "a prompt", b->ids->n);
-    b->continues = true;
+    b->continues = false;
     b->begun = true;
 }
 
@@ -74,14 +75,13 @@ static void put_end(prompt_builder *b) {
     }
 }
 
-/* BOS is not text's predecessor: a run after it has its dummy space. */
+/* BOS counts as nothing that stands before: no separator is due after it. */
 static void put_bos(prompt_builder *b) {
     int32_t bos = cmc_vocab_role_token(b->v, CMC_ROLE_BOS);
     if (bos < 0 || !cmc_vocab_adds_bos(b->v)) return;
     bool begun = b->begun;
     put_id(b, bos);
     b->begun = begun;
-    b->continues = false;
 }
 
 /* ----------------------------------------------------------------------------------------------- templates */
@@ -95,7 +95,7 @@ static bool folds_system(const prompt_builder *b) {
 /* The content of a user's turn under a family that folds: the system messages right before it, then its own text. */
 static void put_folded(prompt_builder *b, const cmc_message *messages, size_t i) {
     size_t first = i;
-    while (first > 0 && messages[first - 1].role == CMC_SYSTEM) first--;
+    while (folds_system(b) && first > 0 && messages[first - 1].role == CMC_SYSTEM) first--;
     for (size_t k = first; k < i; k++) {
         if (b->t == CMC_TMPL_LLAMA2) put(b, "<<SYS>>\n");
         if (b->t == CMC_TMPL_MISTRAL) put_message(b, &messages[k]);
@@ -116,10 +116,12 @@ static void turn_inst(prompt_builder *b, const cmc_message *messages, size_t i) 
     if (b->t == CMC_TMPL_LLAMA2 || !template_mistral_has_control(b->v)) {
         bool exchange = i > 0 && messages[i - 1].role == CMC_ASSISTANT;
         if (b->t == CMC_TMPL_LLAMA2 && exchange) put_bos(b);
-        if (b->t == CMC_TMPL_MISTRAL && b->begun) put(b, " ");
-        put(b, "[INST] ");
+        if (b->continues) put(b, " ");
+        put_control(b, "[INST]");
+        put(b, " ");
         put_folded(b, messages, i);
-        put(b, " [/INST]");
+        put(b, " ");
+        put_control(b, "[/INST]");
         return;
     }
     const char *space = template_lead(b->t, b->v);

@@ -22,7 +22,7 @@ typedef struct prompt_builder {
     bool special;
     cmc_ids *ids;            /* where to; borrowed */
     char *run; size_t run_n, run_cap;   /* text not yet tokenised */
-    bool continues;          /* the run follows a token other than BOS: no dummy space before it */
+    bool continues;          /* the run follows text, not a control token: no dummy space before it */
     bool begun;              /* something stands before: separators are due */
     cmc_status status;       /* sticky */
     cmc_error *err;
