@@ -67,16 +67,18 @@ const char *arg_suggest(const char *word, const char *const *names, size_t n)
     const char *found = NULL;
     if (len == 0)
         return NULL;
+    for (size_t i = 0; len >= 2 && i < n && !found; i++) {    /* the beginning of a name comes first */
+        if (strncmp(word, names[i], len) == 0)
+            found = names[i];
+    }
+    if (found)
+        return found;
     for (size_t i = 0; i < n; i++) {
         size_t d = args_distance(word, names[i]);
         if (d < len && d <= near && (!found || d < near)) {
             near = d;
             found = names[i];
         }
-    }
-    for (size_t i = 0; !found && len >= 2 && i < n; i++) {
-        if (strncmp(word, names[i], len) == 0)
-            found = names[i];
     }
     return found;
 }

@@ -102,12 +102,21 @@ int out_flush(void)
 
 /* -------------------------------------------------------------------------------------------------- interrupts */
 
-static volatile sig_atomic_t out_interrupts;   /* a signal handler can reach nothing else */
+static volatile sig_atomic_t out_interrupted;   /* a signal handler can reach nothing else */
+static double out_interrupted_at;               /* only the handler uses it */
 
+/* The first signal is a wish. A second one ends the program, but not where it comes at once: timeout(1) and other
+ * wrappers send one to the process and one to its group. */
 static void out_on_interrupt(int sig)
 {
-    (void)sig;
-    out_interrupts = 1;
+    double now = cli_now();
+    if (!out_interrupted) {
+        out_interrupted_at = now;
+        out_interrupted = 1;
+    } else if (now - out_interrupted_at > 0.3) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+    }
 }
 
 void cli_catch_interrupt(void)
@@ -115,8 +124,10 @@ void cli_catch_interrupt(void)
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = out_on_interrupt;
-    sa.sa_flags = (int)(SA_RESTART | SA_RESETHAND);
+    sa.sa_flags = SA_RESTART;
     sigemptyset(&sa.sa_mask);
+    sigaddset(&sa.sa_mask, SIGINT);
+    sigaddset(&sa.sa_mask, SIGTERM);
     static const int signals[] = {SIGINT, SIGTERM};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction was;
@@ -127,7 +138,7 @@ void cli_catch_interrupt(void)
 
 bool cli_interrupted(void)
 {
-    return out_interrupts != 0;
+    return out_interrupted != 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------ system */

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs the program's cases: cases/*.case, each block a command and what must come of it.
 #
-#   CMC=./cmc MKTINY=tests/mktiny JSONCHECK=tests/jsoncheck tests/cli/run.sh [NAME...]     (or: run.sh CMC MKTINY JSONCHECK)
+#   CMC=./cmc MKTINY=tests/mktiny JSONCHECK=tests/jsoncheck tests/cli/run.sh [NAME...]
+#   tests/cli/run.sh ./cmc tests/mktiny tests/jsoncheck [NAME...]            NAME: one of cases/*.case, without .case
 #
 # A block begins with `: what it shows`, and holds:
 #   $ COMMAND          run by the shell in a fresh directory of models (see models below); `cmc` is the program
@@ -17,7 +18,7 @@
 # The last line printed is "N passed, N failed, N skipped".
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-case $# in 3) CMC=$1 MKTINY=$2 JSONCHECK=$3; shift 3 ;; esac
+case ${1:-} in */*) CMC=$1 MKTINY=$2 JSONCHECK=$3; shift 3 ;; esac
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 CMC=$(absolute "${CMC:-./cmc}") MKTINY=$(absolute "${MKTINY:-tests/mktiny}")
 JSONCHECK=$(absolute "${JSONCHECK:-tests/jsoncheck}")
@@ -92,8 +93,8 @@ finish() {
     [ "$got" -eq "$status" ] || wrong="exit status $got, not $status"
     if [ -z "$wrong" ] && [ -s ../want ]; then cmp -s out ../want || wrong="standard output is not as it should be"; fi
     if [ -z "$wrong" ]; then
-        while IFS= read -r line; do
-            word=${line%% *} rest=${line#"$word"}
+        while IFS= read -r expected; do
+            word=${expected%% *} rest=${expected#"$word"}
             wrong=$(expect "$word" "${rest# }")
             [ -z "$wrong" ] || break
         done <../expected
@@ -103,7 +104,7 @@ finish() {
         echo "ok   $file: $name"
     else
         say_failed "$file: $name" "$wrong" out err
-        echo "    command: $command"
+        printf '    command: %s\n' "$command"
     fi
     name=
 }
