@@ -244,11 +244,13 @@ static void bpe_merge(const struct tok_bpe *b, bpe_scratch *sc, int32_t n) {
     }
 }
 
+/* Bytes without a token give nothing, as in llama.cpp and Hugging Face's tokenizers: SmolLM2 has none for U+0004, say, and
+ * its "unknown" token is <|endoftext|>, which no text should turn into. */
 bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, cmc_ids *out) {
     const struct tok_bpe *b = v->bpe;
     int32_t whole = b->whole.slot != NULL ? idmap_find(&b->whole, s, n) : -1;
     if (whole >= 0 || n == 1) {
-        whole = whole >= 0 ? whole : b->byte_id[s[0]] >= 0 ? b->byte_id[s[0]] : v->unk;
+        whole = whole >= 0 ? whole : b->byte_id[s[0]];
         return whole < 0 || cmc_ids_push(out, whole) == CMC_OK;
     }
     void *sym = sc->sym, *heap = sc->heap;
@@ -264,8 +266,7 @@ bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, c
     }
     bpe_merge(b, sc, (int32_t)n);
     for (int32_t i = 0; i >= 0; i = sc->sym[i].next) {
-        int32_t id = sc->sym[i].id >= 0 ? sc->sym[i].id : v->unk;
-        if (id >= 0 && cmc_ids_push(out, id) != CMC_OK) {
+        if (sc->sym[i].id >= 0 && cmc_ids_push(out, sc->sym[i].id) != CMC_OK) {
             return false;
         }
     }
