@@ -20,11 +20,11 @@ static bool index_text(const cmc_vocab *v, idmap *ix) {
     return true;
 }
 
-/* The longest token that begins s[0..n) without cutting a character, -1 where there is none. */
+/* The longest token that is or begins s[0..n), no shorter one cutting a character; -1 where there is none. */
 static int32_t longest_prefix(const idmap *ix, const uint8_t *s, size_t n) {
-    for (; n > 0; n--) {
-        int32_t id = idmap_find(ix, s, n);
-        if (id >= 0 && cmc_utf8_whole(s, n) == n) return id;
+    for (size_t k = n; k > 0; k--) {
+        int32_t id = idmap_find(ix, s, k);
+        if (id >= 0 && (k == n || cmc_utf8_whole(s, k) == k)) return id;
     }
     return -1;
 }
