@@ -59,6 +59,17 @@ static cmc_status trainlog_trim(const char *path, int64_t step, cmc_error *err) 
     return st;
 }
 
+/* True where the file ends inside a line that a kill cut short. */
+static bool trainlog_is_cut(const char *path)
+{
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    bool cut = fseek(f, -1, SEEK_END) == 0 && fgetc(f) != '\n';
+    fclose(f);
+    return cut;
+}
+
 cmc_status trainlog_open(const char *path, int64_t resume_step, trainlog *out, cmc_error *err) {
     struct stat st;
     memset(out, 0, sizeof *out);
@@ -69,12 +80,15 @@ cmc_status trainlog_open(const char *path, int64_t resume_step, trainlog *out, c
     out->path = cmc_strndup(path, strlen(path));
     if (!out->path)
         return cmc_fail_nomem(err, "a path", strlen(path));
+    bool cut = trainlog_is_cut(path);
     out->f = fopen(path, "ae");
     if (!out->f) {
         cmc_status rc = cmc_fail(err, CMC_E_IO, "%s: cannot open the log: %s", path, strerror(errno));
         trainlog_close(out);
         return rc;
     }
+    if (cut)
+        fputc('\n', out->f);
     return CMC_OK;
 }
 
