@@ -1,0 +1,277 @@
+/* From logits to a token. The order is llama.cpp's: repetition penalty, top-k, top-p, min-p, temperature. So the filters
+ * judge by the model's own probabilities, and a higher temperature spreads the choice among the tokens that they keep but
+ * admits no others.
+ *
+ * The same token everywhere: the generator, the exponential and every sum are written out here in IEEE double arithmetic,
+ * in one order, and nothing is left to a mathematical library or to vector code. */
+#include "runtime/sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "runtime/sampler_cut.h"
+
+struct sampler {
+    cmc_sampling opts;
+    size_t n_vocab;
+    uint64_t random;
+    uint8_t *seen;             /* [n_vocab] tokens penalised in this step, all 0 between steps; NULL: no penalty */
+    double *weights;           /* [n_vocab], or NULL where top-k comes first */
+    candidate *candidates;     /* NULL where nothing filters */
+};
+
+cmc_sampling cmc_sampling_defaults(void) {
+    return (cmc_sampling){.temperature = 0, .top_k = 0, .top_p = 1, .min_p = 0, .repeat_penalty = 1, .repeat_last_n = 64,
+                          .seed = 0};
+}
+
+static cmc_status check_options(const cmc_sampling *o, int32_t n_vocab, cmc_error *err) {
+    if (n_vocab < 1) {
+        return cmc_fail(err, CMC_E_ARG, "sampling: a vocabulary of %d tokens, at least 1 is needed", n_vocab);
+    }
+    if (!(o->temperature >= 0 && o->temperature < INFINITY)) {
+        return cmc_fail(err, CMC_E_ARG, "sampling: temperature is %g, should be 0 (greedy) or more", o->temperature);
+    }
+    if (o->top_k < 0) {
+        return cmc_fail(err, CMC_E_ARG, "sampling: top_k is %d, should be 0 (off) or more", o->top_k);
+    }
+    if (!(o->top_p >= 0 && o->top_p <= 1)) {
+        return cmc_fail(err, CMC_E_ARG, "sampling: top_p is %g, should be from 0 to 1 (off)", o->top_p);
+    }
+    if (!(o->min_p >= 0 && o->min_p <= 1)) {
+        return cmc_fail(err, CMC_E_ARG, "sampling: min_p is %g, should be from 0 (off) to 1", o->min_p);
+    }
+    if (!(o->repeat_penalty > 0 && o->repeat_penalty < INFINITY)) {
+        return cmc_fail(err, CMC_E_ARG, "sampling: repeat_penalty is %g, should be more than 0 (1: off)", o->repeat_penalty);
+    }
+    return CMC_OK;
+}
+
+static bool has_top_k(const sampler *s) {
+    return s->opts.top_k > 0 && (size_t)s->opts.top_k < s->n_vocab;
+}
+
+static bool allocate(sampler *s) {
+    bool random = s->opts.temperature > 0, filters = has_top_k(s) || s->opts.top_p < 1 || s->opts.min_p > 0;
+    if (s->opts.repeat_penalty != 1) {
+        s->seen = cmc_calloc(s->n_vocab, 1);
+        if (!s->seen) {
+            return false;
+        }
+    }
+    if (random && !has_top_k(s)) {
+        s->weights = cmc_alloc(s->n_vocab, sizeof *s->weights);
+        if (!s->weights) {
+            return false;
+        }
+    }
+    if (random && filters) {
+        size_t room = has_top_k(s) ? cut_top_k_room(s->n_vocab, (size_t)s->opts.top_k) : s->n_vocab;
+        s->candidates = cmc_alloc(room, sizeof *s->candidates);
+        if (!s->candidates) {
+            return false;
+        }
+    }
+    return true;
+}
+
+cmc_status sampler_new(const cmc_sampling *opts, int32_t n_vocab, sampler **out, cmc_error *err) {
+    *out = NULL;
+    CMC_TRY(check_options(opts, n_vocab, err));
+    sampler *s = cmc_calloc(1, sizeof *s);
+    if (s) {
+        s->opts = *opts;
+        s->n_vocab = (size_t)n_vocab;
+        s->random = opts->seed;
+    }
+    if (!s || !allocate(s)) {
+        sampler_free(s);
+        return cmc_fail_nomem(err, "a sampler", (size_t)n_vocab * sizeof(candidate));
+    }
+    *out = s;
+    return CMC_OK;
+}
+
+void sampler_free(sampler *s) {
+    if (!s) {
+        return;
+    }
+    free(s->seen);
+    free(s->weights);
+    free(s->candidates);
+    free(s);
+}
+
+/* SplitMix64 (Steele, Lea, Flood 2014), as a number in [0, 1) of 53 bits. */
+static double draw(sampler *s) {
+    uint64_t z = s->random += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return (double)(z >> 11) * 0x1p-53;
+}
+
+/* e^x for x <= 0. Below -60 it is 0: all tokens of any vocabulary together would stay under the generator's resolution.
+ * x = k ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 13. */
+static double exp_fixed(double x) {
+    if (x < -60) {
+        return 0;
+    }
+    const double ln2_hi = 0x1.62e42feep-1, ln2_lo = 0x1.a39ef35793c76p-33;
+    int k = (int)(x * 0x1.71547652b82fep+0 - 0.5);
+    double r = (x - k * ln2_hi) - k * ln2_lo;
+    double p = 1.0 / 6227020800;
+    static const double factor[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+                                    1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0};
+    for (size_t i = 0; i < sizeof factor / sizeof *factor; i++) {
+        p = p * r + factor[i];
+    }
+    uint64_t bits = (uint64_t)(1023 + k) << 52;
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return p * scale;
+}
+
+/* As HF and llama.cpp have it: each token of the recent text once, towards less probable whatever its sign. */
+static void penalise(sampler *s, float *logits, const int32_t *recent, size_t n) {
+    if (!s->seen) {
+        return;
+    }
+    size_t last = s->opts.repeat_last_n < 0 ? n : (size_t)s->opts.repeat_last_n;
+    size_t from = last < n ? n - last : 0;
+    double penalty = s->opts.repeat_penalty;
+    for (size_t i = from; i < n; i++) {
+        int32_t id = recent[i];
+        if (id < 0 || (size_t)id >= s->n_vocab || s->seen[id]) {
+            continue;
+        }
+        s->seen[id] = 1;
+        double l = (double)logits[id];
+        logits[id] = (float)(l > 0 ? l / penalty : l * penalty);
+    }
+    for (size_t i = from; i < n; i++) {
+        if (recent[i] >= 0 && (size_t)recent[i] < s->n_vocab) {
+            s->seen[recent[i]] = 0;
+        }
+    }
+}
+
+/* Greatest logit's lowest id; -1 where all are NaN or -inf. */
+static int32_t best_token(const float *logits, size_t n) {
+    int32_t best = -1;
+    float top = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        if (logits[i] > top) {
+            top = logits[i];
+            best = (int32_t)i;
+        }
+    }
+    return best;
+}
+
+/* How far below the greatest, as a weight that the greatest has as 1. Right for a greatest of +inf too. */
+static double weigh(float logit, float top, double temperature) {
+    return logit == top ? 1 : logit < top ? exp_fixed(((double)logit - (double)top) / temperature) : 0;
+}
+
+static double weigh_all(sampler *s, const float *logits, float top, double temperature) {
+    double sum = 0;
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        sum += s->weights[i] = weigh(logits[i], top, temperature);
+    }
+    return sum;
+}
+
+/* Candidates that top-p may keep, where nothing was filtered yet. Those that weigh less than (1 - p) / n_vocab of all weigh
+ * less than 1 - p together, so the others hold enough. With top-p off, every token that weighs anything. */
+static size_t collect(sampler *s, const float *logits, double total) {
+    double least = 0.5 * (1 - s->opts.top_p) * total / (double)s->n_vocab;   /* half: room for rounding */
+    size_t m = 0;
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        if (s->weights[i] > 0 && s->weights[i] >= least && s->weights[i] >= s->opts.min_p * 0.5) {
+            s->candidates[m++] = (candidate){.weight = s->weights[i], .logit = logits[i], .id = (int32_t)i};
+        }
+    }
+    return m;
+}
+
+/* The last candidate, in the order of greater logit, then lower id, that top-k and top-p keep. */
+static candidate last_kept(sampler *s, const float *logits, float top) {
+    candidate *c = s->candidates;
+    size_t m;
+    double total = 0;
+    if (has_top_k(s)) {
+        m = cut_top_k(logits, s->n_vocab, (size_t)s->opts.top_k, c);
+        for (size_t i = 0; i < m; i++) {
+            total += c[i].weight = weigh(c[i].logit, top, 1);
+        }
+    } else {
+        total = weigh_all(s, logits, top, 1);
+        m = collect(s, logits, total);
+    }
+    if (s->opts.top_p < 1) {
+        m = cut_mass(c, m, s->opts.top_p * total);
+    }
+    candidate last = c[0];
+    for (size_t i = 1; i < m; i++) {
+        if (c[i].logit < last.logit || (c[i].logit == last.logit && c[i].id > last.id)) {
+            last = c[i];
+        }
+    }
+    return last;
+}
+
+/* Leaves the kept tokens as candidates, in the order of their ids, with their final weights; gives their number. */
+static size_t filter(sampler *s, const float *logits, float top) {
+    candidate last = last_kept(s, logits, top);
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        float l = logits[i];
+        if (l > last.logit || (l == last.logit && (int32_t)i <= last.id)) {
+            if (s->opts.min_p > 0 && weigh(l, top, 1) < s->opts.min_p) {
+                continue;
+            }
+            s->candidates[kept++] = (candidate){.weight = weigh(l, top, s->opts.temperature), .logit = l, .id = (int32_t)i};
+        }
+    }
+    return kept;
+}
+
+static int32_t pick_candidate(const candidate *c, size_t n, double at) {
+    double total = 0, sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += c[i].weight;
+    }
+    int32_t last = -1;
+    for (size_t i = 0; i < n && !(last >= 0 && sum > at * total); i++) {
+        sum += c[i].weight;
+        last = c[i].weight > 0 ? c[i].id : last;
+    }
+    return last;
+}
+
+static int32_t pick_any(sampler *s, const float *logits, float top, double at) {
+    double total = weigh_all(s, logits, top, s->opts.temperature), sum = 0;
+    int32_t last = -1;
+    for (size_t i = 0; i < s->n_vocab && !(last >= 0 && sum > at * total); i++) {
+        sum += s->weights[i];
+        last = s->weights[i] > 0 ? (int32_t)i : last;
+    }
+    return last;
+}
+
+int32_t sampler_pick(sampler *s, float *logits, const int32_t *recent, size_t n) {
+    penalise(s, logits, recent, n);
+    int32_t best = best_token(logits, s->n_vocab);
+    if (best < 0 || s->opts.temperature == 0) {
+        return best;
+    }
+    double at = draw(s);
+    float top = logits[best];
+    if (!s->candidates) {
+        return pick_any(s, logits, top, at);
+    }
+    return pick_candidate(s->candidates, filter(s, logits, top), at);
+}
