@@ -1,5 +1,4 @@
-/* Fuzz target: records from any bytes. Built alone, it reads the files named on its command line. */
-#include <stdio.h>
+/* Fuzz target: records from any bytes. */
 #include <stdlib.h>
 
 #include "runtime/prompt.h"
@@ -15,20 +14,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     return 0;
 }
-
-#ifndef CMC_LIBFUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) {
-            perror(argv[i]);
-            return 1;
-        }
-        static uint8_t buf[1 << 20];
-        size_t n = fread(buf, 1, sizeof buf, f);
-        fclose(f);
-        LLVMFuzzerTestOneInput(buf, n);
-    }
-    return 0;
-}
-#endif
