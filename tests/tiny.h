@@ -5,7 +5,7 @@
 #include "base/gguf.h"
 
 typedef struct tiny_spec {
-    const char *arch;            /* "llama", "qwen2" (QKV biases), "qwen3" (q/k norms), "gemma3" (q/k, sandwich norms) */
+    const char *arch;            /* "llama", "qwen2" (QKV biases), "qwen3" (q/k norms), "gemma3" (both) */
     const char *vocab;           /* "bpe", "spm"; NULL: spm for gemma3, else bpe */
     const char *pre;             /* BPE pre-tokenizer's name; NULL: "qwen2" for qwen, else "smollm" */
     int32_t n_learnt;            /* merges (bpe) or learnt pieces (spm), as far as the text goes (some 280);
