@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 enum {
-    GEMM_TILE_BYTES = 256 * 1024,   /* decoded rows, half of a core's L2 */
+    GEMM_TILE_BYTES = 512 * 1024,   /* of decoded rows: BLAS packs X anew for each tile, so not less; threads share tiles out, so
+                                       not more */
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
     DOT_UNIT_BYTES = 8 * 1024,      /* of weights that a thread takes at a time */
