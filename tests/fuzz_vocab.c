@@ -1,0 +1,72 @@
+/* Fuzz target: the vocabulary of a GGUF file of any bytes; a text tokenised with it, at once and as it grows. Built alone, it
+ * reads the files named on its command line. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "tokenmap/retok.h"
+
+/* A growing text has the ids of the whole text, whatever the vocabulary. */
+static void grow(const cmc_vocab *v, const char *text, size_t n) {
+    retok *r;
+    cmc_ids ids = {0};
+    const int32_t *got;
+    size_t n_got, kept;
+    if (retok_new(v, &r, NULL) != CMC_OK) return;
+    for (size_t i = 0; i < n; i += 3) {
+        if (retok_append(r, (const uint8_t *)text + i, n - i < 3 ? n - i : 3, NULL) != CMC_OK ||
+            retok_ids(r, &got, &n_got, &kept, NULL) != CMC_OK) {
+            retok_free(r);
+            return;
+        }
+    }
+    if (cmc_tokenize(v, text, n, CMC_TOK_CONTINUE, &ids, NULL) == CMC_OK && retok_whole(r) &&
+        (ids.n != n_got || (ids.n > 0 && memcmp(ids.v, got, ids.n * sizeof *got) != 0))) {
+        abort();
+    }
+    cmc_ids_free(&ids);
+    retok_free(r);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const char text[] = "a tiny \xe2\x96\x81 text's  12345 \n<s>\xff\xe4\xb8\xad\0<|im_end|> end";
+    gguf *g;
+    cmc_vocab *v;
+    cmc_error err = {0};
+    if (gguf_open_memory(data, size, "fuzz", &g, &err) != CMC_OK) return 0;
+    cmc_status s = vocab_from_gguf(g, &v, &err);
+    gguf_free(g); /* the vocabulary keeps nothing of it */
+    if ((s == CMC_OK) != (v != NULL) || (s != CMC_OK && !err.message[0])) abort();
+    if (s != CMC_OK) return 0;
+    for (unsigned flags = 0; flags < 8; flags++) {
+        cmc_ids ids = {0};
+        if (cmc_tokenize(v, text, sizeof text - 1, flags, &ids, &err) == CMC_OK) {
+            for (size_t i = 0; i < ids.n; i++) {
+                if (ids.v[i] < 0 || ids.v[i] >= cmc_vocab_size(v)) abort();
+            }
+        }
+        cmc_ids_free(&ids);
+    }
+    grow(v, text, sizeof text - 1);
+    cmc_vocab_free(v);
+    return 0;
+}
+
+#ifndef CMC_LIBFUZZER
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        FILE *f = fopen(argv[i], "rb");
+        if (!f) {
+            perror(argv[i]);
+            return 1;
+        }
+        static uint8_t buf[1 << 22];
+        size_t n = fread(buf, 1, sizeof buf, f);
+        fclose(f);
+        LLVMFuzzerTestOneInput(buf, n);
+    }
+    return 0;
+}
+#endif
