@@ -1,5 +1,5 @@
-/* What the map and the shift cost: prints one JSON object. Vocabularies are made here (words of a small syllabary, as long
- * as real tokens are); with two arguments, HOST and DELTA, those files' vocabularies are measured as well. */
+/* What the map and the shift cost: prints one JSON object. Vocabularies are made here (words of a small syllabary, as
+ * long as real tokens are); with two arguments, HOST and DELTA, those files' vocabularies are measured as well. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +19,9 @@ static uint32_t rnd(void) {
 
 /* One to six syllables, half of the words after a space. */
 static size_t make_word(uint8_t *out) {
-    static const char *const syllable[] = {"a", "in", "ter", "ion", "er", "st", "re", "on", "th", "e", "ing", "lo", "que",
-                                           "\xC3\xA9", "\xD0\xB0", "\xE4\xB8\xAD", "1", "_", "(", "s", "ma", "x", "U"};
+    static const char *const syllable[] = {"a", "in", "ter", "ion", "er", "st", "re", "on", "th", "e", "ing", "lo",
+                                           "que", "\xC3\xA9", "\xD0\xB0", "\xE4\xB8\xAD",
+                                           "1", "_", "(", "s", "ma", "x", "U"};
     size_t n = 0;
     if (rnd() % 2) {
         out[n++] = ' ';

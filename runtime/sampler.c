@@ -1,11 +1,12 @@
-/* From logits to a token. The order is llama.cpp's: repetition penalty, top-k, top-p, min-p, temperature. So the filters
- * judge by the model's own probabilities, and a higher temperature spreads the choice among the tokens that they keep but
- * admits no others.
+/* From logits to a token. The order is llama.cpp's: repetition penalty, top-k, top-p, min-p, temperature. So the
+ * filters judge by the model's own probabilities, and a higher temperature spreads the choice among the tokens that
+ * they keep but admits no others.
  *
- * The same token everywhere: the generator, the exponential and every sum are written out here in IEEE double arithmetic,
- * in one order, and nothing is left to a mathematical library or to vector code. */
+ * The same token everywhere: the generator, the exponential and every sum are written out here in IEEE double
+ * arithmetic, in one order, and nothing is left to a mathematical library or to vector code. */
 #include "runtime/sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +24,8 @@ struct sampler {
 };
 
 cmc_sampling cmc_sampling_defaults(void) {
-    return (cmc_sampling){.temperature = 0, .top_k = 0, .top_p = 1, .min_p = 0, .repeat_penalty = 1, .repeat_last_n = 64,
-                          .seed = 0};
+    return (cmc_sampling){.temperature = 0, .top_k = 0, .top_p = 1, .min_p = 0, .repeat_penalty = 1,
+                          .repeat_last_n = 64, .seed = 0};
 }
 
 static cmc_status check_options(const cmc_sampling *o, int32_t n_vocab, cmc_error *err) {
@@ -44,7 +45,8 @@ static cmc_status check_options(const cmc_sampling *o, int32_t n_vocab, cmc_erro
         return cmc_fail(err, CMC_E_ARG, "sampling: min_p is %g, should be from 0 (off) to 1", o->min_p);
     }
     if (!(o->repeat_penalty > 0 && o->repeat_penalty < INFINITY)) {
-        return cmc_fail(err, CMC_E_ARG, "sampling: repeat_penalty is %g, should be more than 0 (1: off)", o->repeat_penalty);
+        return cmc_fail(err, CMC_E_ARG, "sampling: repeat_penalty is %g, should be more than 0 (1: off)",
+                        o->repeat_penalty);
     }
     return CMC_OK;
 }
@@ -113,25 +115,32 @@ static double draw(sampler *s) {
     return (double)(z >> 11) * 0x1p-53;
 }
 
-/* e^x for x <= 0. Below -60 it is 0: all tokens of any vocabulary together would stay under the generator's resolution.
- * x = k ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 13. */
+/* e^x for x <= 0, to about an ulp. Below -60 it is 0: all tokens of any vocabulary together would stay under the
+ * generator's resolution. x = (32 e + j) ln 2 / 32 + r: 2^e by the exponent, 2^(j/32) by the table, e^r, |r| < 0.011,
+ * by its Taylor polynomial. */
 static double exp_fixed(double x) {
+    static const double root[32] = {
+        1.0, 0x1.059b0d3158574p+0, 0x1.0b5586cf9890fp+0, 0x1.11301d0125b51p+0,
+        0x1.172b83c7d517bp+0, 0x1.1d4873168b9aap+0, 0x1.2387a6e756238p+0, 0x1.29e9df51fdee1p+0,
+        0x1.306fe0a31b715p+0, 0x1.371a7373aa9cbp+0, 0x1.3dea64c123422p+0, 0x1.44e086061892dp+0,
+        0x1.4bfdad5362a27p+0, 0x1.5342b569d4f82p+0, 0x1.5ab07dd485429p+0, 0x1.6247eb03a5585p+0,
+        0x1.6a09e667f3bcdp+0, 0x1.71f75e8ec5f74p+0, 0x1.7a11473eb0187p+0, 0x1.82589994cce13p+0,
+        0x1.8ace5422aa0dbp+0, 0x1.93737b0cdc5e5p+0, 0x1.9c49182a3f090p+0, 0x1.a5503b23e255dp+0,
+        0x1.ae89f995ad3adp+0, 0x1.b7f76f2fb5e47p+0, 0x1.c199bdd85529cp+0, 0x1.cb720dcef9069p+0,
+        0x1.d5818dcfba487p+0, 0x1.dfc97337b9b5fp+0, 0x1.ea4afa2a490dap+0, 0x1.f50765b6e4540p+0,
+    };
     if (x < -60) {
         return 0;
     }
-    const double ln2_hi = 0x1.62e42feep-1, ln2_lo = 0x1.a39ef35793c76p-33;
-    int k = (int)(x * 0x1.71547652b82fep+0 - 0.5);
-    double r = (x - k * ln2_hi) - k * ln2_lo;
-    double p = 1.0 / 6227020800;
-    static const double factor[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
-                                    1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0};
-    for (size_t i = 0; i < sizeof factor / sizeof *factor; i++) {
-        p = p * r + factor[i];
-    }
-    uint64_t bits = (uint64_t)(1023 + k) << 52;
+    const double step_hi = 0x1.62e42feep-6, step_lo = 0x1.a39ef35793c76p-38;   /* ln 2 / 32; hi times k is exact */
+    int k = (int)(x * 0x1.71547652b82fep+5 - 0.5);
+    double r = (x - k * step_hi) - k * step_lo;
+    double p = r * (1 + r * (1.0 / 2 + r * (1.0 / 6 + r * (1.0 / 24 + r * (1.0 / 120 + r * (1.0 / 720))))));
+    unsigned j = (unsigned)k & 31u;
+    uint64_t bits = (uint64_t)(1023 + (k - (int)j) / 32) << 52;
     double scale;
     memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
+    return (root[j] + root[j] * p) * scale;
 }
 
 /* As HF and llama.cpp have it: each token of the recent text once, towards less probable whatever its sign. */
@@ -172,20 +181,20 @@ static int32_t best_token(const float *logits, size_t n) {
 }
 
 /* How far below the greatest, as a weight that the greatest has as 1. Right for a greatest of +inf too. */
-static double weigh(float logit, float top, double temperature) {
-    return logit == top ? 1 : logit < top ? exp_fixed(((double)logit - (double)top) / temperature) : 0;
+static double weigh(float logit, float top, double inverse_temperature) {
+    return logit == top ? 1 : logit < top ? exp_fixed(((double)logit - (double)top) * inverse_temperature) : 0;
 }
 
-static double weigh_all(sampler *s, const float *logits, float top, double temperature) {
+static double weigh_all(sampler *s, const float *logits, float top, double inverse_temperature) {
     double sum = 0;
     for (size_t i = 0; i < s->n_vocab; i++) {
-        sum += s->weights[i] = weigh(logits[i], top, temperature);
+        sum += s->weights[i] = weigh(logits[i], top, inverse_temperature);
     }
     return sum;
 }
 
-/* Candidates that top-p may keep, where nothing was filtered yet. Those that weigh less than (1 - p) / n_vocab of all weigh
- * less than 1 - p together, so the others hold enough. With top-p off, every token that weighs anything. */
+/* Candidates that top-p may keep, where nothing was filtered yet. Those that weigh less than (1 - p) / n_vocab of all
+ * weigh less than 1 - p together, so the others hold enough. With top-p off, every token that weighs anything. */
 static size_t collect(sampler *s, const float *logits, double total) {
     double least = 0.5 * (1 - s->opts.top_p) * total / (double)s->n_vocab;   /* half: room for rounding */
     size_t m = 0;
@@ -223,9 +232,20 @@ static candidate last_kept(sampler *s, const float *logits, float top) {
     return last;
 }
 
+/* A logit under which min-p keeps none: a little low, so that it spares exponentials but decides nothing. */
+static float min_p_floor(const sampler *s, float top) {
+    if (top == INFINITY) {
+        return FLT_MAX;
+    }
+    return s->opts.min_p > 0 ? (float)((double)top + log(s->opts.min_p) - 1e-3 * (1 + fabs((double)top))) : -INFINITY;
+}
+
 /* Leaves the kept tokens as candidates, in the order of their ids, with their final weights; gives their number. */
 static size_t filter(sampler *s, const float *logits, float top) {
-    candidate last = last_kept(s, logits, top);
+    candidate last = {.logit = min_p_floor(s, top), .id = -1};
+    if (has_top_k(s) || s->opts.top_p < 1) {
+        last = last_kept(s, logits, top);
+    }
     size_t kept = 0;
     for (size_t i = 0; i < s->n_vocab; i++) {
         float l = logits[i];
@@ -233,7 +253,8 @@ static size_t filter(sampler *s, const float *logits, float top) {
             if (s->opts.min_p > 0 && weigh(l, top, 1) < s->opts.min_p) {
                 continue;
             }
-            s->candidates[kept++] = (candidate){.weight = weigh(l, top, s->opts.temperature), .logit = l, .id = (int32_t)i};
+            double weight = weigh(l, top, 1 / s->opts.temperature);
+            s->candidates[kept++] = (candidate){.weight = weight, .logit = l, .id = (int32_t)i};
         }
     }
     return kept;
@@ -253,7 +274,7 @@ static int32_t pick_candidate(const candidate *c, size_t n, double at) {
 }
 
 static int32_t pick_any(sampler *s, const float *logits, float top, double at) {
-    double total = weigh_all(s, logits, top, s->opts.temperature), sum = 0;
+    double total = weigh_all(s, logits, top, 1 / s->opts.temperature), sum = 0;
     int32_t last = -1;
     for (size_t i = 0; i < s->n_vocab && !(last >= 0 && sum > at * total); i++) {
         sum += s->weights[i];

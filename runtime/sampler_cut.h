@@ -9,12 +9,12 @@ typedef struct candidate {
     int32_t id;
 } candidate;
 
-/* Moves to the front the fewest best candidates (greater logit, then lower id) whose weights add up to at least `need`,
- * and gives their number: at least 1 where n > 0, and n where all together do not. Expected time O(n); the order within both parts is any, but the
- * same for the same input. No logit is NaN. */
+/* Moves to the front the fewest best candidates (greater logit, then lower id) whose weights add up to at least
+ * `need`, and gives their number: at least 1 where n > 0, and n where all together do not. Expected time O(n); the
+ * order within both parts is any, but the same for the same input. No logit is NaN. */
 size_t cut_mass(candidate *c, size_t n, double need);
-/* Fills c with the k best of logits[n], weights 1, in any order, and gives their number: less than k where fewer logits are
- * numbers above -inf. `c` has room for cut_top_k_room(n, k). */
+/* Fills c with the k best of logits[n], weights 1, in any order, and gives their number: less than k where fewer
+ * logits are numbers above -inf. `c` has room for cut_top_k_room(n, k). */
 size_t cut_top_k(const float *logits, size_t n, size_t k, candidate *c);
 size_t cut_top_k_room(size_t n, size_t k);
 #endif

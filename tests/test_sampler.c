@@ -373,8 +373,8 @@ static void test_a_seed_is_a_sequence(void **state) {
     free(row);
 }
 
-/* What seed 2026 gives on a fixed row, worked out apart from this code: a SplitMix64 number in [0, 1) against the running
- * sum in the order of the ids. */
+/* What seed 2026 gives on a fixed row, worked out apart from this code: a SplitMix64 number in [0, 1) against the
+ * running sum in the order of the ids. */
 static void test_known_sequence(void **state) {
     (void)state;
     static const int32_t want[2][8] = {{39, 24, 31, 16, 35, 32, 44, 35}, {39, 24, 31, 16, 35, 31, 43, 35}};

@@ -91,8 +91,8 @@ static const float *run(scene *s, apply_fn apply, bool raw) {
 
 /* ------------------------------------------------------------------------ contract 4, as it stands on the page */
 
-/* log( sum_M p_i e^{s_i} / sum_M p_i ); in_m says who is in M. p is taken up to a factor, which cancels: relative to the
- * greatest on M, since far from the greatest of all even a long double is 0. */
+/* log( sum_M p_i e^{s_i} / sum_M p_i ); in_m says who is in M. p is taken up to a factor, which cancels: relative to
+ * the greatest on M, since far from the greatest of all even a long double is 0. */
 static long double page_centre(const float *h, const long double *s, const bool *in_m, int32_t n) {
     long double top = -INFINITY, up = 0, down = 0;
     for (int32_t i = 0; i < n; i++) {

@@ -209,7 +209,8 @@ static void fill_identity(cmc_map *m, const cmc_vocab *v) {
     }
 }
 
-cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, cmc_map **out, cmc_error *err) {
+cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, cmc_map **out,
+                         cmc_error *err) {
     *out = NULL;
     double start = cmc_now();
     if (rule != CMC_RULE_DEFAULT && rule != CMC_RULE_REFERENCE) {

@@ -29,8 +29,8 @@ cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name,
  *   in[n]: a delta each: its map, of n_host entries; alpha, never 0; its logits, as many as the map's n_delta
  *   raw: C_k = C = 0
  *   work: [2 * n_host] floats of scratch
- * Host logits may be of any finite size, and -inf (a banned token, which stays -inf and weighs nothing); delta logits are
- * finite. Where the host gives all of a delta's tokens no probability, that delta's C_k is 0. */
+ * Host logits may be of any finite size, and -inf (a banned token, which stays -inf and weighs nothing); delta logits
+ * are finite. Where the host gives all of a delta's tokens no probability, that delta's C_k is 0. */
 typedef struct shift_in { const cmc_map *map; float alpha; const float *logits; } shift_in;
 void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
 void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);

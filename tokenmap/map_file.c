@@ -17,8 +17,8 @@ static cmc_status fill_from_list(cmc_map *m, const json_t *list, const char *nam
         if (!json_is_integer(v)) {
             static const char *const type_names[] = {"an object", "a list", "a string", "an integer", "a fraction",
                                                      "true", "false", "null"};
-            return cmc_fail(err, CMC_E_FORMAT, "%s: element %" PRId32 " is %s, should be a delta token id or -1", name, i,
-                            type_names[json_typeof(v)]);
+            return cmc_fail(err, CMC_E_FORMAT, "%s: element %" PRId32 " is %s, should be a delta token id or -1", name,
+                            i, type_names[json_typeof(v)]);
         }
         json_int_t id = json_integer_value(v);
         if (id < -1 || id >= m->n_delta) {
@@ -35,12 +35,13 @@ static cmc_status fill_from_list(cmc_map *m, const json_t *list, const char *nam
 static cmc_status map_from_json(const json_t *root, const char *name, int32_t host_size, int32_t delta_size,
                                 cmc_map **out, cmc_error *err) {
     if (!json_is_array(root)) {
-        return cmc_fail(err, CMC_E_FORMAT, "%s: holds a JSON object, should be a list of %" PRId32 " delta token ids", name,
-                        host_size);
+        return cmc_fail(err, CMC_E_FORMAT, "%s: holds a JSON object, should be a list of %" PRId32 " delta token ids",
+                        name, host_size);
     }
     if (json_array_size(root) != (size_t)host_size) {
-        return cmc_fail(err, CMC_E_FORMAT, "%s: the list has %zu elements, should be %" PRId32 ", one for each host token",
-                        name, json_array_size(root), host_size);
+        return cmc_fail(err, CMC_E_FORMAT,
+                        "%s: the list has %zu elements, should be %" PRId32 ", one for each host token", name,
+                        json_array_size(root), host_size);
     }
     cmc_map *m;
     CMC_TRY(map_new(host_size, delta_size, &m, err));
@@ -66,13 +67,13 @@ cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name,
                              cmc_map **out, cmc_error *err) {
     *out = NULL;
     if (host_size < 1 || delta_size < 1) {
-        return cmc_fail(err, CMC_E_ARG, "%s: a map from %" PRId32 " to %" PRId32 " tokens, both should be positive", name,
-                        host_size, delta_size);
+        return cmc_fail(err, CMC_E_ARG, "%s: a map from %" PRId32 " to %" PRId32 " tokens, both should be positive",
+                        name, host_size, delta_size);
     }
     size_t most = (size_t)host_size * MAX_BYTES_PER_ENTRY + MAX_BYTES_BESIDE;
     if (size > most) {
-        return cmc_fail(err, CMC_E_FORMAT, "%s: has %zu bytes, a list of %" PRId32 " token ids should have at most %zu", name,
-                        size, host_size, most);
+        return cmc_fail(err, CMC_E_FORMAT, "%s: has %zu bytes, a list of %" PRId32 " token ids should have at most %zu",
+                        name, size, host_size, most);
     }
     json_error_t where;
     json_t *root = json_loadb(size ? (const char *)data : "", size, 0, &where);

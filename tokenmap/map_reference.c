@@ -1,4 +1,4 @@
-/* PM-MinED as the public code of the paper has it (arXiv 2410.17599): on spellings as stored, distances in characters. */
+/* PM-MinED as the paper's public code has it (arXiv 2410.17599): on spellings as stored, distances in characters. */
 #include <string.h>
 
 #include "base/mem.h"

@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 
-/* Where s would stand in the sorted list, everything that s is a prefix of follows at once, as one run, and every prefix
- * of s is the string just before it or one of that string's ancestors. So the longest prefix is a short climb,
+/* Where s would stand in the sorted list, everything that s is a prefix of follows at once, as one run, and every
+ * prefix of s is the string just before it or one of that string's ancestors. So the longest prefix is a short climb,
  * and the nearest extension a range minimum over the run, which the tree answers. */
 struct prefix_index {
     prefix_item *items;          /* sorted by bytes, all different */
@@ -224,7 +224,8 @@ static const prefix_item *longest_prefix(const prefix_index *ix, size_t at, cons
     return NULL;
 }
 
-prefix_match prefix_index_find(const prefix_index *ix, const uint8_t *s, size_t len, uint32_t measure, bool admit_barred) {
+prefix_match prefix_index_find(const prefix_index *ix, const uint8_t *s, size_t len, uint32_t measure,
+                               bool admit_barred) {
     prefix_match m = {.id = -1};
     uint64_t key = leading_key(s, len);
     size_t at = lower_bound(ix, key, s, len);

@@ -5,7 +5,7 @@
 
 /* One string. Of strings with equal bytes the one of least rank, then of least id, stands for all of them. */
 typedef struct prefix_item {
-    uint64_t key;        /* first eight bytes, big-endian, zero-padded: settles most comparisons (set by prefix_index_new) */
+    uint64_t key;        /* first eight bytes, big-endian, zero-padded: settles most comparisons; prefix_index_new's */
     const uint8_t *s;    /* borrowed; must outlive the index */
     uint32_t len;        /* in bytes */
     uint32_t measure;    /* length in the unit of the distance: bytes, or characters */
@@ -26,7 +26,9 @@ typedef struct prefix_match {
 cmc_status prefix_index_new(prefix_item *items, size_t n, prefix_index **out, cmc_error *err);
 void prefix_index_free(prefix_index *ix);
 
-/* The string equal to s, else among those that are a prefix of s or of which s is one, the one whose measure is nearest,
- * ties to the lowest id. A prefix never cuts a UTF-8 character: the byte after it is not a continuation byte. */
-prefix_match prefix_index_find(const prefix_index *ix, const uint8_t *s, size_t len, uint32_t measure, bool admit_barred);
+/* The string equal to s, else among those that are a prefix of s or of which s is one, the one whose measure is
+ * nearest, ties to the lowest id. A prefix never cuts a UTF-8 character: the byte after it is not a continuation
+ * byte. */
+prefix_match prefix_index_find(const prefix_index *ix, const uint8_t *s, size_t len, uint32_t measure,
+                               bool admit_barred);
 #endif

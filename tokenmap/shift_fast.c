@@ -1,9 +1,9 @@
-/* The shift and its transpose, fast: one sweep over the host's vocabulary for each sum of exponentials, AVX2 where the
- * machine has it. The same results as shift.c up to rounding.
+/* The shift and its transpose, fast: one sweep over the host's vocabulary for each sum of exponentials, AVX2 where
+ * the machine has it. The same results as shift.c up to rounding.
  *
  * A sum is kept online: each block is taken relative to the greatest logit seen so far, and what was summed before is
- * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. In a row of
- * shifts, -inf says that the token is not mapped: no map entry has to be looked at twice. */
+ * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. In a row
+ * of shifts, -inf says that the token is not mapped: no map entry has to be looked at twice. */
 #include <math.h>
 #include <string.h>
 
@@ -43,8 +43,8 @@ INLINE double sum_lanes(__m256 v) {
     return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
 }
 
-/* e^x for x <= 0, relative error under 2e-7 (1 + |x|); never less than 2^-126. With x log2(e) = n + r, |r| <= 1/2: 2^r by
- * the polynomial of Cephes' exp2f, 2^n into the exponent. */
+/* e^x for x <= 0, relative error under 2e-7 (1 + |x|); never less than 2^-126. With x log2(e) = n + r, |r| <= 1/2:
+ * 2^r by the polynomial of Cephes' exp2f, 2^n into the exponent. */
 INLINE __m256 exp_lanes(__m256 x) {
     x = _mm256_max_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _mm256_set1_ps(-126.0f));
     __m256 n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -282,8 +282,8 @@ static TARGET double sum_softmax(const float *o, const int32_t *to, int32_t n, f
     return sum;
 }
 
-/* cell[i] and p[i] say what a block of the gradient adds where. An unmapped token adds 0 to one of the first cells: which
- * tokens are mapped follows no pattern, and a branch on it costs more than all the rest. */
+/* cell[i] and p[i] say what a block of the gradient adds where. An unmapped token adds 0 to one of the first cells:
+ * which tokens are mapped follows no pattern, and a branch on it costs more than all the rest. */
 INLINE void transpose_block(const float *o, const int32_t *to, int32_t n, __m256 ref, __m256 scale, __m256i spare,
                             int32_t *cell, float *p) {
 #define STEP(i, left)                                                                                            \
@@ -299,7 +299,8 @@ INLINE void transpose_block(const float *o, const int32_t *to, int32_t n, __m256
 #undef STEP
 }
 
-static TARGET void transpose_avx2(const cmc_map *m, float alpha, bool raw, const float *o, int32_t target, float *ddelta) {
+static TARGET void transpose_avx2(const cmc_map *m, float alpha, bool raw, const float *o, int32_t target,
+                                  float *ddelta) {
     float top, p[BLOCK];
     int32_t cell[BLOCK];
     double sum = sum_softmax(o, raw || m->complete ? NULL : m->to, m->n_host, &top);
@@ -307,7 +308,8 @@ static TARGET void transpose_avx2(const cmc_map *m, float alpha, bool raw, const
         return;
     }
     const __m256 scale = _mm256_set1_ps((float)((double)alpha / sum)), ref = _mm256_set1_ps(top);
-    const __m256i spare = _mm256_min_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(m->n_delta - 1));
+    const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i spare = _mm256_min_epi32(first, _mm256_set1_epi32(m->n_delta - 1));
     for (int32_t at = 0; at < m->n_host; at += BLOCK) {
         int32_t n = block_at(at, m->n_host);
         transpose_block(o + at, m->to + at, n, ref, scale, spare, cell, p);
