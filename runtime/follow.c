@@ -18,7 +18,8 @@ cmc_status follow_init(follow *f, const cmc_steering *st, const steering_delta *
         f->first_map = false;
     }
     if (start.n_prompt > f->n_ctx) {
-        return cmc_fail(err, CMC_E_RANGE, "%s: the prompt has %zu tokens in the delta's template, its context holds %zu",
+        return cmc_fail(err, CMC_E_RANGE,
+                        "%s: the prompt has %zu tokens in the delta's template, its context holds %zu",
                         cmc_model_path(d->model), start.n_prompt, f->n_ctx);
     }
     cmc_status s = CMC_OK;
@@ -37,8 +38,8 @@ void follow_free(follow *f) {
     *f = (follow){0};
 }
 
-/* Bytes of the response. The first ones settle the lead (lead.h): the host's is taken away where it is there, the delta's
- * put in its place. A host that leaves its lead out is read as it is. */
+/* Bytes of the response. The first ones settle the lead (lead.h): the host's is taken away where it is there, the
+ * delta's put in its place. A host that leaves its lead out is read as it is. */
 static cmc_status push_bytes(follow *f, const uint8_t *s, size_t n, cmc_error *err) {
     if (n == 0) return CMC_OK;
     if (!f->begun && strcmp(f->host_lead, f->delta_lead) != 0) {
@@ -54,7 +55,8 @@ cmc_status follow_push(follow *f, int32_t host_id, cmc_error *err) {
     size_t n;
     const uint8_t *s = cmc_vocab_bytes(f->host, host_id, &n);
     if (f->rt) return push_bytes(f, s, n, err);
-    if (cmc_ids_push(&f->own, host_id) != CMC_OK) return cmc_fail_nomem(err, "a delta's context", f->own.n * sizeof host_id);
+    if (cmc_ids_push(&f->own, host_id) != CMC_OK)
+        return cmc_fail_nomem(err, "a delta's context", f->own.n * sizeof host_id);
     f->begun = true;
     return CMC_OK;
 }

@@ -1,5 +1,5 @@
-/* A delta's context: its own prompt, then the response so far in its own tokens (design, contract 5). Streams and scores
- * both go through it, so that a score is what generating would have seen. */
+/* A delta's context: its own prompt, then the response so far in its own tokens (design, contract 5). Streams and
+ * scores both go through it, so that a score is what generating would have seen. */
 #ifndef CMC_RUNTIME_FOLLOW_H
 #define CMC_RUNTIME_FOLLOW_H
 #include "runtime/steering.h"

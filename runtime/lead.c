@@ -30,13 +30,14 @@ static int32_t longest_prefix(const idmap *ix, const uint8_t *s, size_t n) {
 }
 
 /* The delta token that is to be looked at in the place of `id`, whose bytes are the host's. */
-static int32_t first_token(const cmc_vocab *v, const idmap *ix, int32_t id, const char *host_lead, const char *delta_lead,
-                           uint8_t *buf) {
+static int32_t first_token(const cmc_vocab *v, const idmap *ix, int32_t id, const char *host_lead,
+                           const char *delta_lead, uint8_t *buf) {
     size_t n, lead = strlen(delta_lead), drop = strlen(host_lead);
     const uint8_t *s = cmc_vocab_bytes(v, id, &n);
     if (n == 0) return id;                                            /* a control token ends the response as ever */
     if (drop > 0) {
-        if (n <= drop || memcmp(s, host_lead, drop) != 0) return id;  /* the host leaves its lead out, or says it alone */
+        if (n <= drop || memcmp(s, host_lead, drop) != 0)
+            return id; /* the host leaves its lead out, or says it alone */
         s += drop;
         n -= drop;
     }
@@ -62,7 +63,8 @@ cmc_status lead_map_new(const cmc_map *m, const cmc_vocab *delta, const char *ho
     idmap ix = {0};
     cmc_map *map = NULL;
     uint8_t *buf = cmc_alloc(longest_token(delta) + strlen(delta_lead), 1);
-    cmc_status s = buf && index_text(delta, &ix) ? CMC_OK : cmc_fail_nomem(err, "the map of first tokens", (size_t)delta->n);
+    cmc_status s =
+        buf && index_text(delta, &ix) ? CMC_OK : cmc_fail_nomem(err, "the map of first tokens", (size_t)delta->n);
     if (s == CMC_OK) s = map_new(m->n_host, m->n_delta, &map, err);
     for (int32_t i = 0; s == CMC_OK && i < m->n_host; i++) {
         int32_t to = m->to[i];

@@ -37,8 +37,8 @@ static void put_message(prompt_builder *b, const cmc_message *m) {
     put_text(b, m->text, m->len);
 }
 
-/* Tokenises the run that has gathered. Like llama.cpp, and as cmc_tokenize does in a text with special tokens, a run after
- * a control token begins as a text does: with the dummy space, where the vocabulary has one. */
+/* Tokenises the run that has gathered. Like llama.cpp, and as cmc_tokenize does in a text with special tokens, a run
+ * after a control token begins as a text does: with the dummy space, where the vocabulary has one. */
 static void flush(prompt_builder *b) {
     if (b->status != CMC_OK || b->run_n == 0) return;
     unsigned flags = (b->continues ? CMC_TOK_CONTINUE : 0u) | (b->special ? CMC_TOK_SPECIAL : 0u);
@@ -110,8 +110,8 @@ static const char *role_name(cmc_role role) {
     return role == CMC_SYSTEM ? "system" : role == CMC_USER ? "user" : "assistant";
 }
 
-/* `[INST] q [/INST]`. Llama-2 begins every exchange with BOS. Mistral: v1 has the brackets as text, later ones as control
- * tokens, with a space after them in SentencePiece vocabularies and none in Tekken's. */
+/* `[INST] q [/INST]`. Llama-2 begins every exchange with BOS. Mistral: v1 has the brackets as text, later ones as
+ * control tokens, with a space after them in SentencePiece vocabularies and none in Tekken's. */
 static void turn_inst(prompt_builder *b, const cmc_message *messages, size_t i) {
     if (b->t == CMC_TMPL_LLAMA2 || !template_mistral_has_control(b->v)) {
         bool exchange = i > 0 && messages[i - 1].role == CMC_ASSISTANT;

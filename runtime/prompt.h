@@ -4,15 +4,17 @@
 #include "base/error.h"
 #include "tokenmap/vocab.h"
 
-/* The prompt of messages[0..n) with the opening of the assistant's answer, as ids; what a delta or a host is given before
- * the response's bytes. *lead: the bytes that the response starts with under this template (" " for plain). */
+/* The prompt of messages[0..n) with the opening of the assistant's answer, as ids; what a delta or a host is given
+ * before the response's bytes. *lead: the bytes that the response starts with under this template (" " for plain). */
 cmc_status prompt_open(const cmc_vocab *v, cmc_template t, const cmc_message *messages, size_t n, bool special,
                        cmc_ids *out, const char **lead, cmc_error *err);
-/* The id that ends a response under a template: its own end token where the vocabulary has it, else eot, else eos, else -1. */
+/* The id that ends a response under a template: its own end token where the vocabulary has it, else eot, else eos,
+ * else -1. */
 int32_t prompt_end_token(const cmc_vocab *v, cmc_template t);
 
 /* cmc_records_read from memory: `name` stands for the file in messages. */
-cmc_status records_read_memory(const char *data, size_t n, const char *name, bool need_response, cmc_records *out, cmc_error *err);
+cmc_status records_read_memory(const char *data, size_t n, const char *name, bool need_response, cmc_records *out,
+                               cmc_error *err);
 
 /* The building of a prompt, message by message. Text between control tokens is gathered into one run and tokenised as a
  * whole, so that merges across the borders of its pieces are those of the plain text. */

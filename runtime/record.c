@@ -131,7 +131,8 @@ static cmc_status read_messages(const record_place *p, const json_t *list, cmc_r
         CMC_TRY(read_message(p, json_array_get(list, i), i, r));
         response = response || r->messages[i].role == CMC_ASSISTANT;
     }
-    if (p->need_response && !response) return bad(p, "\"messages\" holds no response, expected a turn of the assistant");
+    if (p->need_response && !response)
+        return bad(p, "\"messages\" holds no response, expected a turn of the assistant");
     return CMC_OK;
 }
 
@@ -148,7 +149,8 @@ static cmc_status read_text(const record_place *p, const json_t *obj, cmc_record
 
 /* Forms are told apart by their first key; "text" last, as alpaca files carry one beside their instruction. */
 static cmc_status read_object(const record_place *p, const json_t *obj, cmc_record *r) {
-    if (!json_is_object(obj)) return bad(p, "not an object, expected {\"prompt\", \"response\"} or another record form");
+    if (!json_is_object(obj))
+        return bad(p, "not an object, expected {\"prompt\", \"response\"} or another record form");
     const json_t *messages = json_object_get(obj, "messages");
     if (messages) return read_messages(p, messages, r);
     if (json_object_get(obj, "instruction")) return read_pair(p, obj, "instruction", "input", "output", r);
@@ -239,7 +241,8 @@ static cmc_status add_hash(const record_place *p, cmc_records *out, const char *
     return CMC_OK;
 }
 
-cmc_status records_read_memory(const char *data, size_t n, const char *name, bool need_response, cmc_records *out, cmc_error *err) {
+cmc_status records_read_memory(const char *data, size_t n, const char *name, bool need_response, cmc_records *out,
+                               cmc_error *err) {
     record_place p = {.name = name, .line = 1, .need_response = need_response, .err = err};
     size_t had = out->n, white = n >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark */
     const char *s = data + white, *end = data + n, *first = skip_white(&p, s, end);

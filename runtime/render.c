@@ -64,7 +64,8 @@ static cmc_status render_messages(prompt_builder *b, const cmc_record *r, cmc_re
 }
 
 /* A bare text: everything after the first token counts. */
-static cmc_status render_text(const cmc_vocab *v, const cmc_record *r, bool special, cmc_rendered *out, cmc_error *err) {
+static cmc_status render_text(const cmc_vocab *v, const cmc_record *r, bool special, cmc_rendered *out,
+                              cmc_error *err) {
     size_t cap = 0;
     unsigned flags = CMC_TOK_BOS | (special ? CMC_TOK_SPECIAL : 0u);
     CMC_TRY(cmc_tokenize(v, r->text, r->text_len, flags, &out->ids, err));
@@ -77,7 +78,8 @@ static cmc_status render_text(const cmc_vocab *v, const cmc_record *r, bool spec
     return CMC_OK;
 }
 
-cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special, cmc_rendered *out, cmc_error *err) {
+cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special, cmc_rendered *out,
+                      cmc_error *err) {
     *out = (cmc_rendered){0};
     cmc_status s;
     if (r->text) {

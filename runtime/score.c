@@ -52,14 +52,16 @@ static size_t token_bytes(const cmc_vocab *v, const cmc_ids *ids, size_t i, bool
     return n - 1;
 }
 
-static cmc_status choose_positions(const cmc_vocab *v, const cmc_rendered *r, bool text, size_t n_sets, cmc_score *out, cmc_error *err) {
+static cmc_status choose_positions(const cmc_vocab *v, const cmc_rendered *r, bool text, size_t n_sets, cmc_score *out,
+                                   cmc_error *err) {
     size_t n = 0;
     for (size_t j = 0; j < r->n_spans; j++) n += r->spans[j].n;
     out->pos = cmc_alloc(n, sizeof *out->pos);
     out->end = cmc_alloc(n, sizeof *out->end);
     out->host_logprob = cmc_alloc(n, sizeof *out->host_logprob);
     out->logprob = cmc_alloc(n_sets * n, sizeof *out->logprob);
-    if (!out->pos || !out->end || !out->host_logprob || !out->logprob) return cmc_fail_nomem(err, "a score", n * n_sets);
+    if (!out->pos || !out->end || !out->host_logprob || !out->logprob)
+        return cmc_fail_nomem(err, "a score", n * n_sets);
     for (size_t j = 0; j < r->n_spans; j++) {
         for (size_t i = r->spans[j].first; i < r->spans[j].first + r->spans[j].n; i++) {
             if (i == 0) continue; /* no row comes before the first token */
@@ -83,10 +85,12 @@ static cmc_status host_rows(score_job *job, const cmc_record *r, cmc_error *err)
     job->hidden = cmc_alloc(out->n * width, sizeof(float));
     score_want *want = cmc_alloc(out->n, sizeof *want);
     cmc_session *s = NULL;
-    cmc_status status = job->hidden && want ? CMC_OK : cmc_fail_nomem(err, "hidden states", out->n * width * sizeof(float));
+    cmc_status status =
+        job->hidden && want ? CMC_OK : cmc_fail_nomem(err, "hidden states", out->n * width * sizeof(float));
     if (status == CMC_OK) status = cmc_session_new(host, (int32_t)need, &s, err);
     if (status == CMC_OK) {
-        for (size_t q = 0; q < out->n; q++) want[q] = (score_want){.pos = out->pos[q] - 1u, .out = job->hidden + q * width};
+        for (size_t q = 0; q < out->n; q++)
+            want[q] = (score_want){.pos = out->pos[q] - 1u, .out = job->hidden + q * width};
         status = score_rows(s, out->ids.v, want, out->n, err);
     }
     cmc_session_free(s);
@@ -240,7 +244,8 @@ static void job_free(score_job *job) {
 static cmc_status score_rendered(score_job *job, const cmc_record *r, cmc_rendered *host, cmc_error *err) {
     cmc_score *out = job->out;
     CMC_TRY(choose_positions(cmc_model_vocab(job->st->host), host, r->text != NULL, job->n_sets, out, err));
-    if (cmc_ids_append(&out->ids, host->ids.v, host->ids.n) != CMC_OK) return cmc_fail_nomem(err, "a score", host->ids.n);
+    if (cmc_ids_append(&out->ids, host->ids.v, host->ids.n) != CMC_OK)
+        return cmc_fail_nomem(err, "a score", host->ids.n);
     if (out->n == 0) return CMC_OK;
     CMC_TRY(job_alloc(job, err));
     CMC_TRY(host_rows(job, r, err));
@@ -248,7 +253,8 @@ static cmc_status score_rendered(score_job *job, const cmc_record *r, cmc_render
     return score_blocks(job, err);
 }
 
-cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets, cmc_score *out, cmc_error *err) {
+cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
+                            cmc_score *out, cmc_error *err) {
     *out = (cmc_score){0};
     cmc_rendered host = {0};
     double *own = cmc_alloc(st->n, sizeof *own);

@@ -18,8 +18,8 @@ enum {
 /* ----------------------------------------------------------------------------------------- rows of one sequence */
 
 /* Evaluates up to position `to`; buf holds a row for each position from the first wanted one on. */
-static cmc_status score_block(cmc_session *s, const int32_t *ids, size_t to, const score_want *want, size_t n, float *buf,
-                              cmc_error *err) {
+static cmc_status score_block(cmc_session *s, const int32_t *ids, size_t to, const score_want *want, size_t n,
+                              float *buf, cmc_error *err) {
     cmc_model *m = cmc_session_model(s);
     size_t width = (size_t)cmc_model_n_embd(m), n_rows = n > 0 ? to - want[0].pos : 0;
     cmc_eval_item item = {.session = s, .want = n > 0 ? CMC_WANT_HIDDEN : CMC_WANT_NONE, .n_rows = n_rows, .out = buf};
@@ -86,7 +86,8 @@ static cmc_status whole_context(const score_span *sp, cmc_ids *whole, cmc_error 
     return s;
 }
 
-/* Rows that the pass over the whole response cannot give: a batch of forks, and a session for contexts that were cut. */
+/* Rows that the pass over the whole response cannot give: a batch of forks, and a session for those that were
+ * cut. */
 typedef struct score_tails {
     cmc_session *main, *cut;
     cmc_eval_item items[SCORE_FORKS];
@@ -102,7 +103,7 @@ static cmc_status tails_eval(score_tails *t, cmc_error *err) {
 
 static cmc_status tails_add(score_tails *t, const cmc_ids *ctx, bool cut, float *out, cmc_error *err) {
     cmc_eval_item item = {.want = CMC_WANT_HIDDEN, .n_rows = 1, .out = out};
-    if (cut) { /* contexts that follow one another share much, but not with the main one: one session walks along them */
+    if (cut) { /* cut contexts share much with one another, not with the main one: one session walks along them */
         cmc_model *m = cmc_session_model(t->main);
         if (!t->cut) CMC_TRY(cmc_session_new(m, 0, &t->cut, err));
         CMC_TRY(cmc_session_sync(t->cut, ctx->v, ctx->n, err));
@@ -164,11 +165,13 @@ static cmc_status score_span_rows(const score_span *sp, cmc_session *main, cmc_e
 /* ------------------------------------------------------------------------------------------------- the record */
 
 /* Span j of the host's rendering as the delta gets it. */
-static score_span span_of(const cmc_steering *st, const steering_delta *d, const cmc_record *r, const cmc_rendered *host,
-                          const cmc_rendered *own, size_t j, steering_row *kinds, float *hidden) {
+static score_span span_of(const cmc_steering *st, const steering_delta *d, const cmc_record *r,
+                          const cmc_rendered *host, const cmc_rendered *own, size_t j, steering_row *kinds,
+                          float *hidden) {
     const cmc_span *h = &host->spans[j];
     size_t first = h->first > 0 ? h->first : 1;
-    score_span sp = {.st = st, .d = d, .ids = host->ids.v + first, .n = h->first + h->n - first, .kinds = kinds, .hidden = hidden};
+    score_span sp =
+        {.st = st, .d = d, .ids = host->ids.v + first, .n = h->first + h->n - first, .kinds = kinds, .hidden = hidden};
     sp.before = host->ids.v + (r->text ? 0 : h->first); /* a response at the very start has an unscored first token */
     sp.n_before = r->text ? first : first - h->first;
     sp.start.text = r->text != NULL;
@@ -179,7 +182,8 @@ static score_span span_of(const cmc_steering *st, const steering_delta *d, const
 }
 
 /* The delta's own rendering: of a text its BOS, where it has one. */
-static cmc_status render_own(const cmc_steering *st, const steering_delta *d, const cmc_record *r, cmc_rendered *own, cmc_error *err) {
+static cmc_status render_own(const cmc_steering *st, const steering_delta *d, const cmc_record *r, cmc_rendered *own,
+                             cmc_error *err) {
     const cmc_vocab *v = cmc_model_vocab(d->model);
     if (!r->text) return cmc_render(v, d->t, r, st->opts.special, own, err);
     int32_t bos = cmc_vocab_role_token(v, CMC_ROLE_BOS);

@@ -47,8 +47,10 @@ static cmc_status delta_template(const cmc_model *delta, cmc_template t, cmc_tem
     const cmc_delta_info *info = cmc_model_delta_info(delta);
     if (t == CMC_TMPL_AUTO && info && info->delta_template[0]) {
         if (cmc_template_parse(info->delta_template, &t, NULL) != CMC_OK) {
-            return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: stores the chat template \"%.31s\", which cmc does not know; name one "
-                            "that it does", cmc_model_path(delta), info->delta_template);
+            return cmc_fail(err, CMC_E_UNSUPPORTED,
+                            "%s: stores the chat template \"%.31s\", which cmc does not know; name one "
+                            "that it does",
+                            cmc_model_path(delta), info->delta_template);
         }
     }
     *out = cmc_template_resolve(t, cmc_model_vocab(delta));
@@ -70,14 +72,17 @@ static cmc_status add_maps(const cmc_steering *st, steering_delta *d, cmc_error 
     }
     int32_t n_host = cmc_model_n_vocab(st->host), n_delta = cmc_model_n_vocab(d->model);
     if (d->map->n_host != n_host || d->map->n_delta != n_delta) {
-        return cmc_fail(err, CMC_E_ARG, "%s: the token map goes from %d to %d tokens, expected one from the host's %d to the "
-                        "delta's %d", cmc_model_path(d->model), d->map->n_host, d->map->n_delta, n_host, n_delta);
+        return cmc_fail(err, CMC_E_ARG,
+                        "%s: the token map goes from %d to %d tokens, expected one from the host's %d to the "
+                        "delta's %d",
+                        cmc_model_path(d->model), d->map->n_host, d->map->n_delta, n_host, n_delta);
     }
     d->same_vocab = cmc_vocab_equal(hv, dv);
     return d->same_vocab ? CMC_OK : lead_map_new(d->map, dv, st->lead, d->lead, &d->first_map, err);
 }
 
-cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double alpha, const cmc_map *map, cmc_template t, cmc_error *err) {
+cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double alpha, const cmc_map *map, cmc_template t,
+                            cmc_error *err) {
     steering_delta d = {.model = delta, .map = map, .alpha = isnan(alpha) ? stored_alpha(st->host, delta) : alpha};
     CMC_TRY(check_alpha(delta, d.alpha, err));
     CMC_TRY(delta_template(delta, t, &d.t, err));
@@ -156,7 +161,8 @@ cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float
     steering_work w = {0};
     double *alphas = cmc_alloc(st->n, sizeof *alphas);
     steering_row *kinds = cmc_alloc(st->n, sizeof *kinds);
-    cmc_status s = alphas && kinds ? steering_work_new(st, &w, err) : cmc_fail_nomem(err, "the shift", st->n * sizeof *alphas);
+    cmc_status s =
+        alphas && kinds ? steering_work_new(st, &w, err) : cmc_fail_nomem(err, "the shift", st->n * sizeof *alphas);
     if (s == CMC_OK) {
         for (size_t k = 0; k < st->n; k++) {
             alphas[k] = st->deltas[k].alpha;

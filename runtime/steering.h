@@ -8,7 +8,7 @@ typedef struct steering_delta {
     cmc_model *model;
     const cmc_map *map;
     cmc_map *own_map;          /* map, where it was built here */
-    cmc_map *first_map;        /* for the response's first token where host and delta differ in the lead, else NULL (lead.h) */
+    cmc_map *first_map; /* for the response's first token where host and delta differ in the lead, else NULL (lead.h) */
     double alpha;
     cmc_template t;            /* resolved */
     const char *lead;          /* what the delta's responses begin with */
@@ -37,8 +37,8 @@ void steering_work_free(steering_work *w);
 
 /* Whether a strength steers at all: the arithmetic is float32. */
 bool steering_active(double alpha);
-/* Contract 4 on logits[n_host] in place. rows[k] counts where kinds[k] says so and alphas[k] is not 0. True where it did
- * change something. */
+/* Contract 4 on logits[n_host] in place. rows[k] counts where kinds[k] says so and alphas[k] is not 0. True where it
+ * did change something. */
 bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                     float *logits, steering_work *w);
 #endif

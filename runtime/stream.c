@@ -73,8 +73,9 @@ static cmc_status sync_delta(cmc_stream *s, size_t k, cmc_error *err) {
     s->kinds[k] = kind;
     s->rows[k] = d->row;
     if (d->f.cut && !s->note[0]) {
-        snprintf(s->note, sizeof s->note, "%.200s: its context of %zu tokens is full; it goes on with its prompt and the newest "
-                 "half of the response", cmc_model_path(s->st->deltas[k].model), d->f.n_ctx);
+        snprintf(s->note, sizeof s->note,
+                 "%.200s: its context of %zu tokens is full; it goes on with its prompt and the newest half of the response",
+                 cmc_model_path(s->st->deltas[k].model), d->f.n_ctx);
     }
     return CMC_OK;
 }
@@ -160,7 +161,7 @@ static cmc_status take_token(cmc_stream *s, int32_t id, cmc_error *err) {
         CMC_TRY(take_bytes(s, id, err));
     }
     bool most = s->max_tokens >= 0 && s->seq.n - s->n_prompt >= (size_t)s->max_tokens;
-    bool full = cmc_session_length(s->host) >= s->limit; /* the new token was told, but there is no room to go on from it */
+    bool full = cmc_session_length(s->host) >= s->limit; /* there is no room to go on from the new token */
     if (s->stop == CMC_STOP_NONE && (most || full)) s->stop = CMC_STOP_LENGTH;
     if (s->stop != CMC_STOP_NONE) {
         stream_text_finish(&s->text);

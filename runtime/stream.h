@@ -41,6 +41,7 @@ struct cmc_stream {
 
 /* In place of the sampler, from the next step on. */
 void stream_set_pick(cmc_stream *s, stream_pick_fn pick, void *user);
-/* Delta k's context at the last step, prompt included; NULL where it took no part yet. *n_prompt: its prompt's tokens. */
+/* Delta k's context at the last step, prompt included; NULL where it took no part yet. *n_prompt: its
+ * prompt's tokens. */
 const cmc_ids *stream_delta_context(const cmc_stream *s, size_t k, size_t *n_prompt);
 #endif

@@ -30,7 +30,8 @@ void cmc_stream_free(cmc_stream *s) {
 }
 
 /* Everything but the prompts and the host's session. A delta added to the steering later has no part in the stream. */
-static cmc_status stream_alloc(const cmc_steering *st, const cmc_stream_opts *opts, bool is_text, cmc_stream **out, cmc_error *err) {
+static cmc_status stream_alloc(const cmc_steering *st, const cmc_stream_opts *opts, bool is_text, cmc_stream **out,
+                               cmc_error *err) {
     const cmc_stream_opts none = {.max_tokens = -1, .sampling = cmc_sampling_defaults()};
     if (!opts) opts = &none;
     size_t n_vocab = (size_t)cmc_model_n_vocab(st->host);
@@ -65,8 +66,8 @@ static cmc_status text_prompt(const cmc_vocab *v, cmc_ids *out, cmc_error *err) 
     return cmc_ids_push(out, bos) == CMC_OK ? CMC_OK : cmc_fail_nomem(err, "a prompt", 1);
 }
 
-/* Renders the record for the host and every delta. An answer that the record ends with is what a stream would give: it is
- * no part of the prompt. */
+/* Renders the record for the host and every delta. An answer that the record ends with is what a stream would give: it
+ * is no part of the prompt. */
 static cmc_status render_prompts(cmc_stream *s, const cmc_record *r, cmc_error *err) {
     const cmc_steering *st = s->st;
     const cmc_vocab *hv = cmc_model_vocab(st->host);
@@ -88,17 +89,21 @@ static cmc_status render_prompts(cmc_stream *s, const cmc_record *r, cmc_error *
     return CMC_OK;
 }
 
-/* Gives the prompt to the host's session, which is new or holds what can be shared; not where its row is there already. */
+/* Gives the prompt to the host's session, which is new or holds what can be shared; not where its row is at
+ * hand. */
 static cmc_status start_host(cmc_stream *s, int32_t n_ctx, cmc_error *err) {
     const char *path = cmc_model_path(s->st->host);
     if (s->n_prompt == 0) {
-        return cmc_fail(err, CMC_E_ARG, "%s: the prompt is empty and the model asks for no BOS token, so there is nothing to "
-                        "continue; expected some text", path);
+        return cmc_fail(err, CMC_E_ARG,
+                        "%s: the prompt is empty and the model asks for no BOS token, so there is nothing to "
+                        "continue; expected some text",
+                        path);
     }
     s->limit = (size_t)cmc_session_n_ctx(s->host);
     if (n_ctx > 0 && (size_t)n_ctx < s->limit) s->limit = (size_t)n_ctx;
     if (s->n_prompt > s->limit) {
-        return cmc_fail(err, CMC_E_RANGE, "%s: the prompt has %zu tokens, the context holds %zu", path, s->n_prompt, s->limit);
+        return cmc_fail(err, CMC_E_RANGE, "%s: the prompt has %zu tokens, the context holds %zu", path, s->n_prompt,
+                        s->limit);
     }
     return s->have_row ? CMC_OK : cmc_session_sync(s->host, s->seq.v, s->seq.n, err);
 }
@@ -112,7 +117,8 @@ static cmc_status finish_new(cmc_stream *s, cmc_status status, cmc_stream **out)
     return status;
 }
 
-cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err) {
+cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts,
+                          cmc_stream **out, cmc_error *err) {
     *out = NULL;
     cmc_stream *s = NULL;
     int32_t n_ctx = opts ? opts->n_ctx : 0;
@@ -126,8 +132,9 @@ cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, cons
 /* A fork's n_ctx can only be less than that of the session it shares. */
 static cmc_status check_fork_ctx(const cmc_stream *s, int32_t n_ctx, cmc_error *err) {
     if (n_ctx <= cmc_session_n_ctx(s->host)) return CMC_OK;
-    return cmc_fail(err, CMC_E_RANGE, "a context of %d tokens was asked for, but the stream it shares a prompt with has %d",
-                    n_ctx, cmc_session_n_ctx(s->host));
+    return cmc_fail(err, CMC_E_RANGE,
+                    "a context of %d tokens was asked for, but the stream it shares a prompt with has %d", n_ctx,
+                    cmc_session_n_ctx(s->host));
 }
 
 /* Evaluates the host's prompt, where that was not done. */
@@ -168,7 +175,8 @@ cmc_status cmc_stream_fork(cmc_stream *s, const cmc_stream_opts *opts, cmc_strea
     return finish_new(f, status, out);
 }
 
-cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err) {
+cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out,
+                           cmc_error *err) {
     *out = NULL;
     int32_t n_ctx = opts ? opts->n_ctx : 0;
     CMC_TRY(check_fork_ctx(s, n_ctx, err));

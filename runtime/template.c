@@ -25,8 +25,10 @@ cmc_status cmc_template_parse(const char *name, cmc_template *out, cmc_error *er
             return CMC_OK;
         }
     }
-    return cmc_fail(err, CMC_E_ARG, "%.64s: no such template, expected auto, plain, chatml, llama2, llama3, gemma, mistral, "
-                    "alpaca, vicuna, zephyr or raw", name ? name : "(none)");
+    return cmc_fail(err, CMC_E_ARG,
+                    "%.64s: no such template, expected auto, plain, chatml, llama2, llama3, gemma, mistral, "
+                    "alpaca, vicuna, zephyr or raw",
+                    name ? name : "(none)");
 }
 
 static bool has(const char *text, const char *what) {
@@ -48,8 +50,8 @@ cmc_template template_recognise(const char *j) {
     if (has(j, "[INST]")) return recognise_inst(j);
     if (has(j, "<|start_header_id|>") && has(j, "<|end_header_id|>")) return CMC_TMPL_LLAMA3;
     if (has(j, "<start_of_turn>")) return CMC_TMPL_GEMMA;
-    if (has(j, "<|user|>") && (has(j, "eos_token") || has(j, "<|endoftext|>")) && !has(j, "<|end|>") && !has(j, "[gMASK]")
-        && !has(j, "</s>")) {
+    if (has(j, "<|user|>") && (has(j, "eos_token") || has(j, "<|endoftext|>")) && !has(j, "<|end|>") &&
+        !has(j, "[gMASK]") && !has(j, "</s>")) {
         return CMC_TMPL_ZEPHYR; /* not Phi-3 (<|end|>), ChatGLM ([gMASK]) or Falcon-3 (</s>) */
     }
     if (has(j, "USER: ") && has(j, "ASSISTANT:")) return CMC_TMPL_VICUNA;
@@ -102,7 +104,7 @@ int32_t prompt_end_token(const cmc_vocab *v, cmc_template t) {
     t = cmc_template_resolve(t, v);
     int32_t id = -1;
     if (template_ends_with_eos(t)) {
-        id = cmc_vocab_role_token(v, CMC_ROLE_EOS); /* "</s>" is what these families call their EOS; others spell it otherwise */
+        id = cmc_vocab_role_token(v, CMC_ROLE_EOS); /* which other vocabularies do not spell "</s>" */
     } else if (*template_end(t)) {
         id = cmc_vocab_find_special(v, template_end(t));
     }

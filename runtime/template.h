@@ -3,7 +3,8 @@
 #define CMC_RUNTIME_TEMPLATE_H
 #include "cmc.h"
 
-/* The template that a model file's chat template text (Jinja) amounts to; CMC_TMPL_AUTO where it is none that cmc knows. */
+/* The template that a model file's chat template text (Jinja) amounts to; CMC_TMPL_AUTO where it is none that cmc
+ * knows. */
 cmc_template template_recognise(const char *jinja);
 /* The bytes between the opening of an answer and the answer proper: " " where the prompt ends without white space and
  * the answer's first token carries the space ("Answer:" + " Paris"), else "". */

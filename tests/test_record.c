@@ -19,7 +19,8 @@ static char *flat(const cmc_record *r) {
     FILE *f = open_memstream(&out, &n);
     if (r->text) fprintf(f, "text:%.*s", (int)r->text_len, r->text);
     for (size_t i = 0; i < r->n_messages; i++) {
-        fprintf(f, "%s%c:%.*s", i ? "|" : "", LETTER[r->messages[i].role], (int)r->messages[i].len, r->messages[i].text);
+        fprintf(f, "%s%c:%.*s", i ? "|" : "", LETTER[r->messages[i].role], (int)r->messages[i].len,
+                r->messages[i].text);
     }
     fclose(f);
     return out;
@@ -58,7 +59,8 @@ static void test_forms(void **state) {
     }
 }
 
-static const struct { const char *json, *message; bool need; } BAD[] = {
+static const struct { const char *json, *message; bool need;
+} BAD[] = {
     {"{\"prompt\":\"P\"}\n{\"prompt\":", "f: line 2: no valid JSON", false},
     {"{\"prompt\":\"P\"}\n\n{\"prompt\":\"P\"} x", "f: line 3: no valid JSON", false},
     {"{\"prompt\":\"P\"}", "f: line 1: \"response\" is missing, expected", true},
@@ -74,7 +76,8 @@ static const struct { const char *json, *message; bool need; } BAD[] = {
     {"{\"messages\":[]}", "f: line 1: \"messages\" is not a list of messages", false},
     {"{\"messages\":{}}", "f: line 1: \"messages\" is not a list of messages", false},
     {"{\"messages\":[3]}", "f: line 1: messages[0] is not an object", false},
-    {"{\"messages\":[{\"role\":\"tool\",\"content\":\"\"}]}", "f: line 1: messages[0] has the role \"tool\", expected", false},
+    {"{\"messages\":[{\"role\":\"tool\",\"content\":\"\"}]}", "f: line 1: messages[0] has the role \"tool\", expected",
+     false},
     {"{\"messages\":[{\"role\":\"user\"}]}", "f: line 1: messages[0] has no \"content\"", false},
     {"{\"messages\":[{\"role\":\"user\",\"content\":\"U\"}]}", "f: line 1: \"messages\" holds no response", true},
     {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}]}", "f: line 1: messages[0] is an empty response", true},

@@ -82,13 +82,16 @@ static void test_identities(void **state) {
     const fixture *f = *state;
     size_t n = (size_t)cmc_model_n_vocab(f->host), moved = 0, unmapped = 0;
     float *h = random_row(f->host, 1, 12), *a = random_row(f->spm, 2, 8), *b = random_row(f->bpe, 3, 8);
-    cmc_steering *ab = with(f->host, f->spm, 0.7, f->bpe, -1.3, false), *ba = with(f->host, f->bpe, -1.3, f->spm, 0.7, false);
-    double *host = log_softmax(h, n), *one = steer(ab, h, (const float *[]){a, b}), *two = steer(ba, h, (const float *[]){b, a});
+    cmc_steering *ab = with(f->host, f->spm, 0.7, f->bpe, -1.3, false),
+                 *ba = with(f->host, f->bpe, -1.3, f->spm, 0.7, false);
+    double *host = log_softmax(h, n), *one = steer(ab, h, (const float *[]){a, b}),
+           *two = steer(ba, h, (const float *[]){b, a});
     assert_close(one, two, n, 2e-5);
     for (size_t i = 0; i < n; i++) {
         bool mapped = cmc_map_get(cmc_steering_map(ab, 0), (int32_t)i, NULL, NULL) >= 0
                    || cmc_map_get(cmc_steering_map(ab, 1), (int32_t)i, NULL, NULL) >= 0;
-        if (!mapped && fabs(host[i] - one[i]) > 2e-5) fail_msg("unmapped token %zu: %.9g became %.9g", i, host[i], one[i]);
+        if (!mapped && fabs(host[i] - one[i]) > 2e-5)
+            fail_msg("unmapped token %zu: %.9g became %.9g", i, host[i], one[i]);
         unmapped += !mapped;
         moved += fabs(host[i] - one[i]) > 1e-2;
     }
@@ -164,7 +167,8 @@ static void test_alpha_and_template(void **state) {
     }
     assert_int_equal(cmc_steering_add(st, strange, 1, NULL, CMC_TMPL_AUTO, &err), CMC_E_UNSUPPORTED);
     assert_non_null(strstr(err.message, "klingon"));
-    OK(cmc_steering_add(st, strange, 1, NULL, CMC_TMPL_PLAIN, &err)); /* a template that is named goes before the stored one */
+    OK(cmc_steering_add(st, strange, 1, NULL, CMC_TMPL_PLAIN,
+                        &err)); /* a template that is named goes before the stored one */
     assert_int_equal(cmc_steering_add(st, f->spm, (double)INFINITY, NULL, CMC_TMPL_AUTO, &err), CMC_E_ARG);
     assert_int_equal(cmc_steering_set_alpha(st, 0, NAN, &err), CMC_E_ARG);
     assert_int_equal(cmc_steering_set_alpha(st, 5, 1, &err), CMC_E_ARG);
@@ -178,7 +182,8 @@ static void test_alpha_and_template(void **state) {
     cmc_model_free(strange);
 }
 
-/* The first token's map: "the" looks at " the" under a delta whose answers begin with a space, and the other way round. */
+/* The first token's map: "the" looks at " the" under a delta whose answers begin with a space, and the other way round.
+ */
 static void test_first_map(void **state) {
     const fixture *f = *state;
     cmc_error err = {0};
@@ -191,12 +196,14 @@ static void test_first_map(void **state) {
     assert_null(none);
     size_t added = 0, dropped = 0;
     for (int32_t i = 0; i < hv->n; i++) {
-        int32_t to = cmc_map_get(m, i, NULL, NULL), a = cmc_map_get(add, i, NULL, NULL), d = cmc_map_get(drop, i, NULL, NULL);
+        int32_t to = cmc_map_get(m, i, NULL, NULL), a = cmc_map_get(add, i, NULL, NULL),
+                d = cmc_map_get(drop, i, NULL, NULL);
         assert_int_equal(to < 0, a < 0);
         assert_int_equal(to < 0, d < 0);
         if (to < 0) continue;
         size_t n, an, dn;
-        const uint8_t *s = cmc_vocab_bytes(dv, to, &n), *as = cmc_vocab_bytes(dv, a, &an), *ds = cmc_vocab_bytes(dv, d, &dn);
+        const uint8_t *s = cmc_vocab_bytes(dv, to, &n), *as = cmc_vocab_bytes(dv, a, &an),
+                      *ds = cmc_vocab_bytes(dv, d, &dn);
         if (n == 0) {
             assert_int_equal(a, to);
             assert_int_equal(d, to);

@@ -1,4 +1,5 @@
-/* Streams and scores: batches, forks, text, the delta's context, and that a score is what generating would have seen. */
+/* Streams and scores: batches, forks, text, the delta's context, and that a score is what generating would have seen.
+ */
 #include "tests/steered.h"
 
 #include <math.h>
@@ -200,7 +201,8 @@ static void test_seed_and_batch(void **state) {
     cmc_steering_free(st);
 }
 
-/* A fork before, at and after the first step, and the next turn of a conversation, give what a stream of their own gives. */
+/* A fork before, at and after the first step, and the next turn of a conversation, give what a stream of their own
+ * gives. */
 static void test_fork_and_next(void **state) {
     const fixture *f = *state;
     cmc_error err = {0};
@@ -218,7 +220,9 @@ static void test_fork_and_next(void **state) {
         run(own_b);
         assert_same(a, own_a);
         assert_same(b, own_b);
-        cmc_message m[3] = {{CMC_USER, (char *)"the cat", 7}, {CMC_ASSISTANT, (char *)"sat", 3}, {CMC_USER, (char *)"where?", 6}};
+        cmc_message m[3] = {{CMC_USER, (char *)"the cat", 7},
+                            {CMC_ASSISTANT, (char *)"sat", 3},
+                            {CMC_USER, (char *)"where?", 6}};
         cmc_record r = {.messages = m, .n_messages = 3};
         cmc_stream *next, *own;
         OK(cmc_stream_next(a, &r, &steered, &next, &err));
@@ -267,11 +271,12 @@ static void test_text(void **state) {
     const char *const end[] = {"END", "\n\n"}, *const over[] = {"aab"};
     assert_shown(st, "abEND", end, 2, (const char *const[]){"a", "ab", "ab", "ab", "ab", NULL}, CMC_STOP_STRING);
     assert_shown(st, "aEEN.", end, 2, (const char *const[]){"a", "a", "aE", "aE", "aEEN.", NULL}, CMC_STOP_LENGTH);
-    assert_shown(st, "a\nb\n\n", end, 2, (const char *const[]){"a", "a", "a\nb", "a\nb", "a\nb", NULL}, CMC_STOP_STRING);
+    assert_shown(st, "a\nb\n\n", end, 2, (const char *const[]){"a", "a", "a\nb", "a\nb", "a\nb", NULL},
+                 CMC_STOP_STRING);
     assert_shown(st, "aaab", over, 1, (const char *const[]){"", "", "a", "a", NULL}, CMC_STOP_STRING);
     assert_shown(st, "aa", over, 1, (const char *const[]){"", "aa", NULL}, CMC_STOP_LENGTH);
-    assert_shown(st, "a\xe2\x82\xac.", NULL, 0, (const char *const[]){"a", "a", "a", "a\xe2\x82\xac", "a\xe2\x82\xac.", NULL},
-                 CMC_STOP_LENGTH);
+    assert_shown(st, "a\xe2\x82\xac.", NULL, 0,
+                 (const char *const[]){"a", "a", "a", "a\xe2\x82\xac", "a\xe2\x82\xac.", NULL}, CMC_STOP_LENGTH);
     assert_shown(st, "a\xe2\x82", NULL, 0, (const char *const[]){"a", "a", "a\xe2\x82", NULL}, CMC_STOP_LENGTH);
     cmc_steering_free(st);
     st = steering(f->host, CMC_TMPL_PLAIN, f->spm, 1, CMC_TMPL_PLAIN); /* the lead is no part of the text */
@@ -340,7 +345,8 @@ static void test_refusals(void **state) {
     assert_int_equal(cmc_stream_new(st, &r, &o, &s, &err), CMC_E_ARG);
     cmc_steering_free(st);
     cmc_steering_free(raw);
-    st = steering(f->host, CMC_TMPL_PLAIN, f->narrow, 1, CMC_TMPL_ALPACA); /* the preamble alone is more than its context */
+    st = steering(f->host, CMC_TMPL_PLAIN, f->narrow, 1,
+                  CMC_TMPL_ALPACA); /* the preamble alone is more than its context */
     o = opts_of(1);
     OK(cmc_stream_new(st, &r, &o, &s, &err));
     assert_int_equal(cmc_streams_step(&s, 1, &err), CMC_E_RANGE);
@@ -371,7 +377,8 @@ static size_t delta_text(const cmc_stream *s, size_t k, uint8_t *out) {
         memcpy(all + n, b, len);
         n += len;
     }
-    size_t drop = strcmp(hl, dl) != 0 && *hl && n > 0 && all[0] == ' ', lead = strcmp(hl, dl) != 0 && n > 0 ? strlen(dl) : 0;
+    size_t drop = strcmp(hl, dl) != 0 && *hl && n > 0 && all[0] == ' ',
+           lead = strcmp(hl, dl) != 0 && n > 0 ? strlen(dl) : 0;
     memcpy(out, dl, lead);
     memcpy(out + lead, all + drop, n - drop);
     return lead + n - drop;
@@ -390,7 +397,9 @@ static int32_t probe(void *user, const float *logits, int32_t n) {
             continue;
         }
         cmc_ids want = {0};
-        assert_int_equal(cmc_tokenize(cmc_model_vocab(p->s->st->deltas[k].model), (char *)text, len, CMC_TOK_CONTINUE, &want, NULL), CMC_OK);
+        assert_int_equal(
+            cmc_tokenize(cmc_model_vocab(p->s->st->deltas[k].model), (char *)text, len, CMC_TOK_CONTINUE, &want, NULL),
+            CMC_OK);
         size_t have = ctx->n - n_prompt, room = (size_t)cmc_model_n_ctx(p->s->st->deltas[k].model) - n_prompt;
         assert_true(have <= want.n && have <= room);
         if (have < want.n) {
@@ -429,7 +438,8 @@ static void test_context_is_the_text(void **state) {
     assert_true(waits > 20 && checks > 200 && cuts > 20); /* it met all of them */
 }
 
-/* A delta of the host's own vocabulary takes the host's ids as they are; one whose strength is raised later catches up. */
+/* A delta of the host's own vocabulary takes the host's ids as they are; one whose strength is raised later catches up.
+ */
 static void test_same_vocabulary_and_late_start(void **state) {
     const fixture *f = *state;
     cmc_error err = {0};
@@ -460,7 +470,8 @@ static void test_same_vocabulary_and_late_start(void **state) {
 /* ------------------------------------------------------------------------------------------------------ scores */
 
 /* Scores a record, then generates its responses token by token: the log-probabilities are the same. */
-static void score_is_stream(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets, cmc_steering *live) {
+static void score_is_stream(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
+                            cmc_steering *live) {
     cmc_error err = {0};
     cmc_score score;
     OK(cmc_score_record(st, r, alphas, n_sets, &score, &err));
@@ -483,7 +494,8 @@ static void score_is_stream(const cmc_steering *st, const cmc_record *r, const d
             assert_int_equal(cmc_stream_prompt_tokens(s), score.pos[first]);
             stream_set_pick(s, play, &sc);
             run(s);
-            for (size_t t = 0; t < n; t++) worst = fmax(worst, fabs(sc.logprob[t] - (double)score.logprob[a * score.n + first + t]));
+            for (size_t t = 0; t < n; t++)
+                worst = fmax(worst, fabs(sc.logprob[t] - (double)score.logprob[a * score.n + first + t]));
             q += n;
             cmc_stream_free(s);
         }
@@ -500,7 +512,8 @@ static void test_score_is_stream(void **state) {
     const cmc_template t[] = {CMC_TMPL_PLAIN, CMC_TMPL_CHATML};
     cmc_message m[4] = {{CMC_USER, (char *)"the cat?", 8},
                         {CMC_ASSISTANT, (char *)"caf\xc3\xa9 \xf0\x9f\x98\x80 thethe \xe4\xb8\xad\xe6\x96\x87 cat", 29},
-                        {CMC_USER, (char *)"and", 3}, {CMC_ASSISTANT, (char *)"the hat, the cat and the dog sat on the mat", 43}};
+                        {CMC_USER, (char *)"and", 3},
+                        {CMC_ASSISTANT, (char *)"the hat, the cat and the dog sat on the mat", 43}};
     for (int c = 0; c < 8; c++) {
         cmc_model *host = c & 4 ? f->spm_host : f->host;
         cmc_steering *st[2];

@@ -1,4 +1,5 @@
-/* Templates: recognition, the exact rendering of messages under each, spans, and text that must not become control tokens. */
+/* Templates: recognition, the exact rendering of messages under each, spans, and text that must not become control
+ * tokens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +25,8 @@ static cmc_vocab *bpe_with(const char *path, const char *const *controls, size_t
     int32_t types[MAX];
     size_t n = 0;
     int next = 256;
-    for (int b = 0; b < 256; b++, n++) { /* GPT-2's spelling of bytes: those that print as themselves, the others from U+0100 */
+    for (int b = 0; b < 256;
+         b++, n++) { /* GPT-2's spelling of bytes: those that print as themselves, the others from U+0100 */
         bool prints = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
         size_t len = cmc_utf8_encode(prints ? b : next++, (uint8_t *)spell[b]);
         tokens[n] = (gguf_str){spell[b], len};
@@ -64,7 +66,8 @@ static cmc_vocab *tiny(const fixture *f, const char *arch, const char *vocab) {
     cmc_vocab *v = NULL;
     const char *path = tiny_path(f->dir, "v.gguf");
     tiny_spec spec = {.arch = arch, .vocab = vocab, .vocab_only = true};
-    if (tiny_write(&spec, path, &err) != CMC_OK || cmc_vocab_open(path, &v, &err) != CMC_OK) fail_msg("%s", err.message);
+    if (tiny_write(&spec, path, &err) != CMC_OK || cmc_vocab_open(path, &v, &err) != CMC_OK)
+        fail_msg("%s", err.message);
     return v;
 }
 
@@ -141,33 +144,42 @@ static const render_case CASES[] = {
     {CMC_TMPL_PLAIN, V(llama), "u:Hi;a:Yo", "⟦<s>⟧ Question: Hi\nAnswer: Yo⟦</s>⟧", " Yo"},
     {CMC_TMPL_RAW, V(plain), "s:Be ;u:Hi;a:Yo", "Be HiYo⟦<eos>⟧", "Yo"},
     {CMC_TMPL_CHATML, V(chatml), "s:Be;u: Hi ;a:Yo;u:So",
-     "⟦<|im_start|>⟧system\nBe⟦<|im_end|>⟧\n⟦<|im_start|>⟧user\n Hi ⟦<|im_end|>⟧\n⟦<|im_start|>⟧assistant\nYo⟦<|im_end|>⟧\n"
-     "⟦<|im_start|>⟧user\nSo⟦<|im_end|>⟧\n⟦<|im_start|>⟧assistant\n", "Yo"},
+     "⟦<|im_start|>⟧system\nBe⟦<|im_end|>⟧\n⟦<|im_start|>⟧user\n Hi "
+     "⟦<|im_end|>⟧\n⟦<|im_start|>⟧assistant\nYo⟦<|im_end|>⟧\n"
+     "⟦<|im_start|>⟧user\nSo⟦<|im_end|>⟧\n⟦<|im_start|>⟧assistant\n",
+     "Yo"},
     {CMC_TMPL_CHATML, V(plain), "u:Hi;a:Yo;u:So",
-     "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYo⟦<eos>⟧\n<|im_start|>user\nSo<|im_end|>\n<|im_start|>assistant\n",
+     "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYo⟦<eos>⟧\n<|im_start|>user\nSo<|im_end|>\n<|im_start|>"
+     "assistant\n",
      "Yo"},
     {CMC_TMPL_LLAMA3, V(llama3), "s: Be;u:Hi ;a:Yo",
      "⟦<|begin_of_text|>⟧⟦<|start_header_id|>⟧system⟦<|end_header_id|>⟧\n\nBe⟦<|eot_id|>⟧⟦<|start_header_id|>⟧user"
-     "⟦<|end_header_id|>⟧\n\nHi⟦<|eot_id|>⟧⟦<|start_header_id|>⟧assistant⟦<|end_header_id|>⟧\n\nYo⟦<|eot_id|>⟧", "Yo"},
+     "⟦<|end_header_id|>⟧\n\nHi⟦<|eot_id|>⟧⟦<|start_header_id|>⟧assistant⟦<|end_header_id|>⟧\n\nYo⟦<|eot_id|>⟧",
+     "Yo"},
     {CMC_TMPL_GEMMA, V(gemma), "s:Be;u: Hi;a:Yo;u:So",
      "⟦<bos>⟧⟦<start_of_turn>⟧user\nBe\n\nHi⟦<end_of_turn>⟧\n⟦<start_of_turn>⟧model\nYo⟦<end_of_turn>⟧\n"
-     "⟦<start_of_turn>⟧user\nSo⟦<end_of_turn>⟧\n⟦<start_of_turn>⟧model\n", "Yo"},
+     "⟦<start_of_turn>⟧user\nSo⟦<end_of_turn>⟧\n⟦<start_of_turn>⟧model\n",
+     "Yo"},
     {CMC_TMPL_LLAMA2, V(llama), "s:Be;u:Hi;a:Yo;u:So",
      "⟦<s>⟧ [INST] <<SYS>>\nBe\n<</SYS>>\n\nHi [/INST] Yo⟦</s>⟧⟦<s>⟧ [INST] So [/INST]", " Yo"},
-    {CMC_TMPL_MISTRAL, V(llama), "s:Be;u:Hi;a:Yo;u:So", "⟦<s>⟧ [INST] Be\n\nHi [/INST] Yo⟦</s>⟧ [INST] So [/INST]", " Yo"},
-    {CMC_TMPL_MISTRAL, V(tekken), "s:Be;u:Hi;a:Yo;u:So",
-     "⟦<s>⟧⟦[INST]⟧Be\n\nHi⟦[/INST]⟧Yo⟦</s>⟧⟦[INST]⟧So⟦[/INST]⟧", "Yo"},
-    {CMC_TMPL_MISTRAL, V(v7), "s:Be;u:Hi;a:Yo",
-     "⟦<s>⟧⟦[SYSTEM_PROMPT]⟧Be⟦[/SYSTEM_PROMPT]⟧⟦[INST]⟧Hi⟦[/INST]⟧Yo⟦</s>⟧", "Yo"},
+    {CMC_TMPL_MISTRAL, V(llama), "s:Be;u:Hi;a:Yo;u:So", "⟦<s>⟧ [INST] Be\n\nHi [/INST] Yo⟦</s>⟧ [INST] So [/INST]",
+     " Yo"},
+    {CMC_TMPL_MISTRAL, V(tekken), "s:Be;u:Hi;a:Yo;u:So", "⟦<s>⟧⟦[INST]⟧Be\n\nHi⟦[/INST]⟧Yo⟦</s>⟧⟦[INST]⟧So⟦[/INST]⟧",
+     "Yo"},
+    {CMC_TMPL_MISTRAL, V(v7), "s:Be;u:Hi;a:Yo", "⟦<s>⟧⟦[SYSTEM_PROMPT]⟧Be⟦[/SYSTEM_PROMPT]⟧⟦[INST]⟧Hi⟦[/INST]⟧Yo⟦</s>⟧",
+     "Yo"},
     {CMC_TMPL_ALPACA, V(plain), "u:Hi;a:Yo;u:So",
      "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-     "### Instruction:\nHi\n\n### Response:\nYo⟦<eos>⟧\n\n### Instruction:\nSo\n\n### Response:\n", "Yo"},
+     "### Instruction:\nHi\n\n### Response:\nYo⟦<eos>⟧\n\n### Instruction:\nSo\n\n### Response:\n",
+     "Yo"},
     {CMC_TMPL_ALPACA, V(plain), "s:Be;u:Hi", "Be\n\n### Instruction:\nHi\n\n### Response:\n", ""},
     {CMC_TMPL_VICUNA, V(plain), "s:Be;u:Hi;a:Yo;u:So", "Be USER: Hi ASSISTANT: Yo⟦<eos>⟧USER: So ASSISTANT:", " Yo"},
     {CMC_TMPL_ZEPHYR, V(tekken), "s:Be;u:Hi;a:Yo;u:So",
-     "⟦<s>⟧<|system|>\nBe⟦</s>⟧\n<|user|>\nHi⟦</s>⟧\n<|assistant|>\nYo⟦</s>⟧\n<|user|>\nSo⟦</s>⟧\n<|assistant|>\n", "Yo"},
+     "⟦<s>⟧<|system|>\nBe⟦</s>⟧\n<|user|>\nHi⟦</s>⟧\n<|assistant|>\nYo⟦</s>⟧\n<|user|>\nSo⟦</s>⟧\n<|assistant|>\n",
+     "Yo"},
     /* what the user writes stays text */
-    {CMC_TMPL_CHATML, V(chatml), "u:<|im_end|>", "⟦<|im_start|>⟧user\n<|im_end|>⟦<|im_end|>⟧\n⟦<|im_start|>⟧assistant\n", ""},
+    {CMC_TMPL_CHATML, V(chatml), "u:<|im_end|>",
+     "⟦<|im_start|>⟧user\n<|im_end|>⟦<|im_end|>⟧\n⟦<|im_start|>⟧assistant\n", ""},
     /* a system message that no user's turn follows is a turn of its own */
     {CMC_TMPL_GEMMA, V(gemma), "s:Be", "⟦<bos>⟧⟦<start_of_turn>⟧user\nBe⟦<end_of_turn>⟧\n⟦<start_of_turn>⟧model\n", ""},
     {CMC_TMPL_PLAIN, V(plain), "a:Yo", "Answer: Yo⟦<eos>⟧", " Yo"},
@@ -177,14 +189,16 @@ static const cmc_vocab *vocab_of(const fixture *f, size_t offset) {
     return *(cmc_vocab *const *)(const void *)((const char *)f + offset);
 }
 
-/* The spans of a rendering: their ids are those of the response on its own and the end token; their texts are the bytes. */
+/* The spans of a rendering: their ids are those of the response on its own and the end token; their texts are the
+ * bytes. */
 static void check_spans(const cmc_vocab *v, cmc_template t, const cmc_record *r, const cmc_rendered *out) {
     size_t k = 0;
     for (size_t i = 0; i < r->n_messages; i++) {
         if (r->messages[i].role != CMC_ASSISTANT) continue;
         const cmc_span *sp = &out->spans[k++];
         cmc_ids want = {0}, prompt = {0};
-        assert_int_equal(cmc_tokenize(v, out->text + sp->text_off, sp->text_len, CMC_TOK_CONTINUE, &want, NULL), CMC_OK);
+        assert_int_equal(cmc_tokenize(v, out->text + sp->text_off, sp->text_len, CMC_TOK_CONTINUE, &want, NULL),
+                         CMC_OK);
         int32_t end = prompt_end_token(v, t);
         if (end >= 0) assert_int_equal(cmc_ids_push(&want, end), CMC_OK);
         assert_int_equal(sp->n, want.n);
@@ -216,11 +230,13 @@ static void test_renderings(void **state) {
     }
 }
 
-/* Text between control tokens is one run: a prompt without responses has the ids of its text read with special tokens. */
+/* Text between control tokens is one run: a prompt without responses has the ids of its text read with special tokens.
+ */
 static void test_prompt_is_its_text(void **state) {
     const fixture *f = *state;
-    static const cmc_template ALL[] = {CMC_TMPL_PLAIN, CMC_TMPL_CHATML, CMC_TMPL_LLAMA2, CMC_TMPL_LLAMA3, CMC_TMPL_GEMMA,
-                                       CMC_TMPL_MISTRAL, CMC_TMPL_ALPACA, CMC_TMPL_VICUNA, CMC_TMPL_ZEPHYR, CMC_TMPL_RAW};
+    static const cmc_template ALL[] = {CMC_TMPL_PLAIN,  CMC_TMPL_CHATML,  CMC_TMPL_LLAMA2, CMC_TMPL_LLAMA3,
+                                       CMC_TMPL_GEMMA,  CMC_TMPL_MISTRAL, CMC_TMPL_ALPACA, CMC_TMPL_VICUNA,
+                                       CMC_TMPL_ZEPHYR, CMC_TMPL_RAW};
     const size_t vocabs[] = {V(llama), V(gemma), V(plain), V(chatml), V(llama3), V(tekken), V(v7)};
     for (size_t t = 0; t < sizeof ALL / sizeof ALL[0]; t++) {
         for (size_t k = 0; k < sizeof vocabs / sizeof vocabs[0]; k++) {
@@ -235,8 +251,10 @@ static void test_prompt_is_its_text(void **state) {
             FILE *out = open_memstream(&text, &size);
             for (size_t i = from; i < ids.n; i++) {
                 bool control = cmc_vocab_kind(v, ids.v[i]) == CMC_KIND_CONTROL;
-                const char *s = control ? cmc_vocab_spelling(v, ids.v[i], &len) : (const char *)cmc_vocab_bytes(v, ids.v[i], &len);
-                size_t skip = !control && dummy && after_special && len > 0; /* the dummy space is no byte of the text */
+                const char *s =
+                    control ? cmc_vocab_spelling(v, ids.v[i], &len) : (const char *)cmc_vocab_bytes(v, ids.v[i], &len);
+                size_t skip =
+                    !control && dummy && after_special && len > 0; /* the dummy space is no byte of the text */
                 fwrite(s + skip, 1, len - skip, out);
                 after_special = control;
             }
@@ -263,7 +281,8 @@ static void test_special_and_text(void **state) {
     cmc_rendered_free(&out);
     char text[] = "ab\0c";
     cmc_record t = {.text = text, .text_len = 4};
-    assert_int_equal(cmc_render(f->plain, CMC_TMPL_CHATML, &t, false, &out, NULL), CMC_OK); /* no template for a bare text */
+    assert_int_equal(cmc_render(f->plain, CMC_TMPL_CHATML, &t, false, &out, NULL),
+                     CMC_OK); /* no template for a bare text */
     assert_int_equal(out.n_spans, 1);
     assert_int_equal(out.spans[0].first, 1);
     assert_int_equal(out.spans[0].n, out.ids.n - 1);
