@@ -36,7 +36,7 @@ typedef struct bytes { uint8_t data[2048]; size_t n; } bytes;
 
 static void put_n(bytes *b, uint64_t v, int n) {
     for (int i = 0; i < n; i++) {
-        b->data[b->n++] = (uint8_t)(v >> 8 * i);
+        b->data[b->n++] = (uint8_t)(i < 8 ? v >> 8 * i : 0);
     }
 }
 
