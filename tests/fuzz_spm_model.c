@@ -1,5 +1,5 @@
-/* Fuzz target: a SentencePiece model from any bytes, and a text tokenised with it. Built alone, it reads the files named on
- * its command line. */
+/* Fuzz target: a SentencePiece model from any bytes, and a text tokenised with it. Built alone, it reads the files
+ * named on its command line. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* Fuzz target: the vocabulary of a GGUF file of any bytes; a text tokenised with it, at once and as it grows. Built alone, it
- * reads the files named on its command line. */
+/* Fuzz target: the vocabulary of a GGUF file of any bytes; a text tokenised with it, at once and as it grows. Built
+ * alone, it reads the files named on its command line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

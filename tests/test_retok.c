@@ -83,7 +83,8 @@ static void check_texts(const cmc_vocab *v, const cmc_vocab *host, uint64_t seed
 /* Long stretches of one thing, a few bytes at a time: where boundaries are rare. */
 static void check_runs(const cmc_vocab *v) {
     static const char *const runs[] = {
-        " ", "\n", " \n", "\t ", "a", "ab", "9", "=", "'", "'l", "\xe4\xb8\xad\xe6\x96\x87", "\xf0\x9f\x98\x80", "e\xcc\x81", "\xe2\x96\x81", "aGVsbG8", "</", "<b>", "\xe2\x82", "\0x",
+        " ", "\n", " \n", "\t ", "a", "ab", "9", "=", "'", "'l", "\xe4\xb8\xad\xe6\x96\x87", "\xf0\x9f\x98\x80",
+        "e\xcc\x81", "\xe2\x96\x81", "aGVsbG8", "</", "<b>", "\xe2\x82", "\0x",
     };
     for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
         size_t n = runs[k][0] == '\0' ? 2 : strlen(runs[k]);
@@ -200,8 +201,10 @@ static void test_two_vocabularies(void **state) {
 static void test_overlaps(void **state) {
     (void)state;
     static const mini_token tokens[] = {
-        {"<unk>", 2, 0}, {"<s>", 3, 0}, {"a", 1, -9}, {"b", 1, -9}, {"c", 1, -9}, {"\xe2\x96\x81", 1, -9}, {"a\xe2\x96\x81", 1, -1}, {"a\xe2\x96\x81" "b", 1, -2},
-        {"\xe2\x96\x81" "b", 1, -3}, {"bc", 1, -4}, {"ab", 1, -5}, {"cab", 4, 0}, {"ca", 4, 0}, {"abca b", 4, 0}, {"  ", 4, 0}, {"x", 5, -1}, {"xa", 1, -1}, {NULL, 0, 0},
+        {"<unk>", 2, 0}, {"<s>", 3, 0}, {"a", 1, -9}, {"b", 1, -9}, {"c", 1, -9}, {"\xe2\x96\x81", 1, -9},
+        {"a\xe2\x96\x81", 1, -1}, {"a\xe2\x96\x81" "b", 1, -2}, {"\xe2\x96\x81" "b", 1, -3}, {"bc", 1, -4},
+        {"ab", 1, -5}, {"cab", 4, 0}, {"ca", 4, 0}, {"abca b", 4, 0}, {"  ", 4, 0}, {"x", 5, -1}, {"xa", 1, -1},
+        {NULL, 0, 0},
     };
     const mini m = {.model = "llama", .tokens = tokens, .space_prefix = 1, .add_bos = -1};
     cmc_vocab *v;

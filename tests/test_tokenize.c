@@ -1,4 +1,5 @@
-/* Tokenising: expected ids on small vocabularies, pre-tokens, the oracle's ids on real ones, and what must hold for any text. */
+/* Tokenising: expected ids on small vocabularies, pre-tokens, the oracle's ids on real ones, and what must hold for any
+ * text. */
 #include "tests/vocab_help.h"
 
 #include <jansson.h>
@@ -29,10 +30,10 @@ static void check_cases(const cmc_vocab *v, const id_case *cases, size_t n_cases
 
 /* ---------------------------------------------------------------------------------------------- SentencePiece */
 static const mini_token SPM[] = {
-    {"<unk>", 2, 0},       {"<s>", 3, 0},       {"</s>", 3, 0},           {SP, 1, -90},       {"a", 1, -91},      {"b", 1, -92},
-    {"c", 1, -93},         {"ab", 1, -1},       {"bc", 1, -2},            {SP "a", 1, -3},    {SP SP, 1, -4},     {"abc", 1, -5},
-    {"<x>", 4, 0},         {"<x><x>", 4, 0},    {"dup", 1, -9},           {"dup", 1, -8},     {"", 1, 0},         {"d", 5, -95},
-    {"\xef\xbf\xbd", 1, -6}, {SP "ab", 1, -7},  {NULL, 0, 0},
+    {"<unk>", 2, 0},         {"<s>", 3, 0},    {"</s>", 3, 0}, {SP, 1, -90},    {"a", 1, -91},  {"b", 1, -92},
+    {"c", 1, -93},           {"ab", 1, -1},    {"bc", 1, -2},  {SP "a", 1, -3}, {SP SP, 1, -4}, {"abc", 1, -5},
+    {"<x>", 4, 0},           {"<x><x>", 4, 0}, {"dup", 1, -9}, {"dup", 1, -8},  {"", 1, 0},     {"d", 5, -95},
+    {"\xef\xbf\xbd", 1, -6}, {SP "ab", 1, -7}, {NULL, 0, 0},
 };
 enum { S = CMC_TOK_SPECIAL, C = CMC_TOK_CONTINUE, B = CMC_TOK_BOS };
 
@@ -95,12 +96,18 @@ static void test_spm_bytes(void **state) {
     }
     some[n] = all[n] = (mini_token){"a", 1, -1}, n++;
     static const id_case all_cases[] = {
-        {"a\n", C, {257, 11, -1}}, {"\xc3\xa9", C, {0xc4, 0xaa, -1}}, {"\xff" "a", C, {256, 257, -1}}, {"a\xc3", C, {257, 0xc4, -1}},
+        {"a\n", C, {257, 11, -1}},
+        {"\xc3\xa9", C, {0xc4, 0xaa, -1}},
+        {"\xff" "a", C, {256, 257, -1}},
+        {"a\xc3", C, {257, 0xc4, -1}},
         {"<0x0A>", C, {61, 49, 121, 49, 66, 63, -1}},
     };
     static const id_case some_cases[] = {
-        {"a\n", C, {257, 11, -1}}, {"\xc3\xa9", C, {0, -1}}, {"\xc2\xa9\xc3\xa9\xc2\xa9", C, {0xc3, 0xaa, 0, 0xc3, 0xaa, -1}}, {"\x80", C, {0x81, -1}},
-        {"\xff", C, {0, -1}},              /* U+FFFD, which is unknown too */
+        {"a\n", C, {257, 11, -1}},
+        {"\xc3\xa9", C, {0, -1}},
+        {"\xc2\xa9\xc3\xa9\xc2\xa9", C, {0xc3, 0xaa, 0, 0xc3, 0xaa, -1}},
+        {"\x80", C, {0x81, -1}},
+        {"\xff", C, {0, -1}}, /* U+FFFD, which is unknown too */
     };
     mini m = {.model = "llama", .tokens = all, .space_prefix = -1, .add_bos = -1};
     cmc_vocab *v;
@@ -179,9 +186,9 @@ static void test_spm_parts(void **state) {
 
 /* ------------------------------------------------------------------------------------------------ byte level */
 static const mini_token BPE[] = {
-    {"<|endoftext|>", 3, 0}, {"a", 1, 0}, {"b", 1, 0}, {"c", 1, 0}, {"ab", 1, 0}, {"bc", 1, 0}, {"abc", 1, 0}, {"\xc4\xa0", 1, 0},
-    {"\xc4\xa0" "a", 1, 0}, {"\xc3\x83", 1, 0}, {"\xc2\xa9", 1, 0}, {"\xc3\x83\xc2\xa9", 1, 0}, {"  ", 4, 0}, {"aa", 1, 0}, {"1", 1, 0},
-    {"aaaa", 1, 0}, {"cba", 1, 0}, {"<|", 4, 0}, {NULL, 0, 0},
+    {"<|endoftext|>", 3, 0}, {"a", 1, 0}, {"b", 1, 0}, {"c", 1, 0}, {"ab", 1, 0}, {"bc", 1, 0}, {"abc", 1, 0},
+    {"\xc4\xa0", 1, 0}, {"\xc4\xa0" "a", 1, 0}, {"\xc3\x83", 1, 0}, {"\xc2\xa9", 1, 0}, {"\xc3\x83\xc2\xa9", 1, 0},
+    {"  ", 4, 0}, {"aa", 1, 0}, {"1", 1, 0}, {"aaaa", 1, 0}, {"cba", 1, 0}, {"<|", 4, 0}, {NULL, 0, 0},
 };
 static const char *const BPE_MERGES[] = {"b c", "a b", "ab c", "\xc4\xa0 a", "\xc3\x83 \xc2\xa9", "a a", "aa aa", NULL};
 
@@ -203,7 +210,13 @@ static void test_bpe_ids(void **state) {
         {"1a", 0, {14, 1, -1}},
         {"cba", 0, {3, 2, 1, -1}},        /* a token that no merge gives */
     };
-    mini m = {.model = "gpt2", .pre = "smollm", .tokens = BPE, .merges = BPE_MERGES, .space_prefix = -1, .add_bos = 1, .no_scores = true};
+    mini m = {.model = "gpt2",
+              .pre = "smollm",
+              .tokens = BPE,
+              .merges = BPE_MERGES,
+              .space_prefix = -1,
+              .add_bos = 1,
+              .no_scores = true};
     static const mini_key keys[] = {{"tokenizer.ggml.bos_token_id", 0}, {NULL, 0}};
     m.keys = keys;
     cmc_vocab *v;
@@ -214,7 +227,8 @@ static void test_bpe_ids(void **state) {
     CHECK_CASES(v, cases);
     cmc_vocab_free(v);
     /* Llama 3 takes a part that is a token as a whole. */
-    static const id_case whole[] = {{"cba", 0, {16, -1}}, {"abc", 0, {6, -1}}, {"abcb", 0, {1, 5, 2, -1}}, {"a", B, {0, 1, -1}}};
+    static const id_case whole[] = {
+        {"cba", 0, {16, -1}}, {"abc", 0, {6, -1}}, {"abcb", 0, {1, 5, 2, -1}}, {"a", B, {0, 1, -1}}};
     m.pre = "llama-bpe";
     m.add_bos = -1;                       /* and asks for BOS */
     assert_int_equal(mini_open(&m, &v, &err), CMC_OK);
@@ -231,16 +245,22 @@ static bool join_part(void *user, const uint8_t *s, size_t n) {
 
 static void test_pretokens(void **state) {
     (void)state;
-    static const struct { const char *pre, *text, *parts; } cases[] = {
+    static const struct {
+        const char *pre, *text, *parts;
+    } cases[] = {
         {"gpt-2", "Hello world's 123  x", "Hello| world|'s| 123| | x|"},
-        {"gpt-2", "I'LL don't", "I|'|LL| don|'t|"},
-        {"gpt-2", "a\n\n b  \n", "a|\n\n| b|  \n|"},
-        {"gpt-2", "x\ny", "x|\n|y|"},
-        {"gpt-2", "...!? (a)", "...!?| (|a|)|"},
-        {"gpt-2", "  ", "  |"},
-        {"gpt-2", "caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87\xef\xbc\x8c", "caf\xc3\xa9| \xe4\xb8\xad\xe6\x96\x87|\xef\xbc\x8c|"},
-        {"gpt-2", "a\xc2\xa0\xc2\xa0" "b", "a|\xc2\xa0|\xc2\xa0|b|"},
-        {"gpt-2", "a\xe1\xa0\x8e" "b", "a|\xe1\xa0\x8e|b|"},
+        {"gpt-2", "I'LL don't", "I|'|LL| don|'t|"}, {"gpt-2", "a\n\n b  \n", "a|\n\n| b|  \n|"},
+        {"gpt-2", "x\ny", "x|\n|y|"}, {"gpt-2", "...!? (a)", "...!?| (|a|)|"}, {"gpt-2", "  ", "  |"},
+        {"gpt-2", "caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87\xef\xbc\x8c",
+         "caf\xc3\xa9| \xe4\xb8\xad\xe6\x96\x87|\xef\xbc\x8c|"},
+        {"gpt-2",
+         "a\xc2\xa0\xc2\xa0"
+         "b",
+         "a|\xc2\xa0|\xc2\xa0|b|"},
+        {"gpt-2",
+         "a\xe1\xa0\x8e"
+         "b",
+         "a|\xe1\xa0\x8e|b|"},
         {"gpt-2", "e\xcc\x81 x", "e|\xcc\x81| x|"},
         {"smollm", "a 123 b1", "a| |1|2|3| b|1|"},
         {"smollm", "x  7", "x|  |7|"},
@@ -249,13 +269,9 @@ static void test_pretokens(void **state) {
         {"llama-bpe", "a\n\n b  \n", "a|\n\n| b|  \n|"},
         {"llama-bpe", "  x", " | x|"},
         {"llama-bpe", "\tx (y) :\n\n", "\tx| (|y|)| :\n\n|"},
-        {"llama-bpe", "'abc' 's", "'abc|'| '|s|"},
-        {"llama3", "1234", "123|4|"},
-        {"llama-v3", "1234", "123|4|"},
-        {"qwen2", "I'LL 12345", "I|'LL| |1|2|3|4|5|"},
-        {"qwen2", "a \n x", "a| \n| x|"},
-        {"default", "a+b 1234!!", "a|+|b| |123|4|!!|"},
-        {"default", " $5", " |$|5|"},
+        {"llama-bpe", "'abc' 's", "'abc|'| '|s|"}, {"llama3", "1234", "123|4|"}, {"llama-v3", "1234", "123|4|"},
+        {"qwen2", "I'LL 12345", "I|'LL| |1|2|3|4|5|"}, {"qwen2", "a \n x", "a| \n| x|"},
+        {"default", "a+b 1234!!", "a|+|b| |123|4|!!|"}, {"default", " $5", " |$|5|"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pretok *p;
@@ -276,8 +292,8 @@ static void test_pretokens(void **state) {
 }
 
 /* ----------------------------------------------------------------------------------------------- properties */
-/* What the ids of a text that continues another must stand for. SPM: U+2581 is a space. A byte that belongs to no character:
- * itself where it has a token. BPE: bytes without a token are left out. */
+/* What the ids of a text that continues another must stand for. SPM: U+2581 is a space. A byte that belongs to no
+ * character: itself where it has a token. BPE: bytes without a token are left out. */
 static void expected_bytes(const cmc_vocab *v, const text *t, text *out) {
     const uint8_t *s = (const uint8_t *)t->s;
     out->n = 0;
@@ -336,8 +352,12 @@ static void check_round_trip(const cmc_vocab *v, int n_texts) {
 static void test_round_trip_tiny(void **state) {
     (void)state;
     static const tiny_spec specs[] = {
-        {.arch = "llama", .vocab = "spm", .vocab_only = true}, {.arch = "gemma3", .vocab_only = true}, {.arch = "llama", .vocab_only = true},
-        {.arch = "qwen2", .vocab_only = true}, {.arch = "llama", .pre = "llama-bpe", .vocab_only = true}, {.arch = "llama", .pre = "default", .vocab_only = true},
+        {.arch = "llama", .vocab = "spm", .vocab_only = true},
+        {.arch = "gemma3", .vocab_only = true},
+        {.arch = "llama", .vocab_only = true},
+        {.arch = "qwen2", .vocab_only = true},
+        {.arch = "llama", .pre = "llama-bpe", .vocab_only = true},
+        {.arch = "llama", .pre = "default", .vocab_only = true},
     };
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         cmc_vocab *v = vocab_tiny(&specs[i]);
@@ -522,8 +542,9 @@ static void test_gemma(void **state) {
     }
     static const id_case cases[] = {
         {"<start_of_turn>user\nHi<end_of_turn>\n", S | B, {2, 105, 2364, 107, 10979, 106, 107, -1}},
-        {"\n\n\n", 0, {109, -1}}, {"a  b", 0, {236746, 138, 236763, -1}}, 
-        {"<s>x</s>", 0, {203, 236781, 212, -1}},   /* tags; llama.cpp takes the second for a control token, by its name */
+        {"\n\n\n", 0, {109, -1}},
+        {"a  b", 0, {236746, 138, 236763, -1}},
+        {"<s>x</s>", 0, {203, 236781, 212, -1}}, /* tags; llama.cpp takes the second for a control token, by its name */
     };
     CHECK_CASES(v, cases);
     check_round_trip(v, 10000);

@@ -6,17 +6,20 @@
 #define SP "\xe2\x96\x81"
 
 static const mini_token SPM[] = {
-    {"<unk>", 2, 0}, {"<s>", 3, 0}, {"</s>", 3, 0}, {"<0x0A>", 6, 0}, {"<0xFF>", 6, 0}, {SP "the", 1, -1}, {"the", 1, -2}, {SP, 1, -3},
-    {"  ", 4, 0}, {"<gone>", 5, 0}, {"a" SP "b", 1, -4}, {"<|im_end|>", 4, 0}, {NULL, 0, 0},
+    {"<unk>", 2, 0},     {"<s>", 3, 0},        {"</s>", 3, 0}, {"<0x0A>", 6, 0}, {"<0xFF>", 6, 0},
+    {SP "the", 1, -1},   {"the", 1, -2},       {SP, 1, -3},    {"  ", 4, 0},     {"<gone>", 5, 0},
+    {"a" SP "b", 1, -4}, {"<|im_end|>", 4, 0}, {NULL, 0, 0},
 };
 static const mini_token BPE[] = {
-    {"<|endoftext|>", 3, 0}, {"a", 1, 0}, {"b", 1, 0}, {"\xc4\xa0", 1, 0}, {"\xc4\xa0" "a", 1, 0}, {"\xc4\x8a", 1, 0}, {"\xc3\xa9", 1, 0},
-    {"\xe4\xb8\xad", 1, 0}, {"    ", 4, 0}, {"<unused7>", 5, 0}, {"a", 1, 0}, {NULL, 0, 0},
+    {"<|endoftext|>", 3, 0}, {"a", 1, 0}, {"b", 1, 0}, {"\xc4\xa0", 1, 0}, {"\xc4\xa0" "a", 1, 0},
+    {"\xc4\x8a", 1, 0}, {"\xc3\xa9", 1, 0}, {"\xe4\xb8\xad", 1, 0}, {"    ", 4, 0}, {"<unused7>", 5, 0}, {"a", 1, 0},
+    {NULL, 0, 0},
 };
 static const char *const BPE_MERGES[] = {"\xc4\xa0 a", NULL};
 
 static const mini MINI_SPM = {.model = "llama", .tokens = SPM, .space_prefix = -1, .add_bos = -1};
-static const mini MINI_BPE = {.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .space_prefix = -1, .add_bos = -1, .no_scores = true};
+static const mini MINI_BPE = {
+    .model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .space_prefix = -1, .add_bos = -1, .no_scores = true};
 
 static cmc_vocab *must_mini(const mini *m) {
     cmc_vocab *v;
@@ -84,7 +87,8 @@ static void test_roles_by_key(void **state) {
     (void)state;
     static const mini_key keys[] = {
         {"tokenizer.ggml.bos_token_id", 1}, {"tokenizer.ggml.eos_token_id", 2}, {"tokenizer.ggml.eot_token_id", 5},
-        {"tokenizer.ggml.padding_token_id", 2}, {"tokenizer.ggml.unknown_token_id", 0}, {"tokenizer.ggml.eom_token_id", 6}, {NULL, 0},
+        {"tokenizer.ggml.padding_token_id", 2}, {"tokenizer.ggml.unknown_token_id", 0},
+        {"tokenizer.ggml.eom_token_id", 6}, {NULL, 0},
     };
     mini m = MINI_SPM;
     m.keys = keys;
@@ -109,11 +113,20 @@ static void test_roles_by_key(void **state) {
 
 static void test_roles_by_name(void **state) {
     (void)state;
-    static const struct { mini_token t[6]; int32_t bos, eos, eot, pad, unk; unsigned ends; } cases[] = {
-        {{{"<pad>", 3, 0}, {"<eos>", 3, 0}, {"<bos>", 3, 0}, {"<end_of_turn>", 3, 0}, {"</s>", 4, 0}, {NULL, 0, 0}}, 2, 1, 3, 0, -1, 1u << 1 | 1u << 3},
-        {{{"<|begin_of_text|>", 3, 0}, {"<|end_of_text|>", 3, 0}, {"<|eot_id|>", 4, 0}, {"<|eom_id|>", 3, 0}, {"x", 1, 0}, {NULL, 0, 0}}, 0, 1, 2, -1, -1, 14},
-        {{{"<|return|>", 3, 0}, {"<|call|>", 3, 0}, {"<|end|>", 3, 0}, {"<|start|>", 3, 0}, {"</s>", 1, 0}, {NULL, 0, 0}}, -1, -1, -1, -1, -1, 3},
-        {{{"a", 1, 0}, {"</s>", 1, 0}, {"<eos>", 4, 0}, {"<unk>", 2, 0}, {"<s>", 1, 0}, {NULL, 0, 0}}, -1, -1, -1, -1, 3, 0},
+    static const struct {
+        mini_token t[6];
+        int32_t bos, eos, eot, pad, unk;
+        unsigned ends;
+    } cases[] = {
+        {{{"<pad>", 3, 0}, {"<eos>", 3, 0}, {"<bos>", 3, 0}, {"<end_of_turn>", 3, 0}, {"</s>", 4, 0}, {NULL, 0, 0}},
+         2, 1, 3, 0, -1, 1u << 1 | 1u << 3},
+        {{{"<|begin_of_text|>", 3, 0}, {"<|end_of_text|>", 3, 0}, {"<|eot_id|>", 4, 0}, {"<|eom_id|>", 3, 0}},
+         0, 1, 2, -1, -1, 1u << 1 | 1u << 2 | 1u << 3},
+        /* Harmony: "<|end|>" ends a message, not the turn. */
+        {{{"<|return|>", 3, 0}, {"<|call|>", 3, 0}, {"<|end|>", 3, 0}, {"<|start|>", 3, 0}, {"</s>", 1, 0}},
+         -1, -1, -1, -1, -1, 1u << 0 | 1u << 1},
+        {{{"a", 1, 0}, {"</s>", 1, 0}, {"<eos>", 4, 0}, {"<unk>", 2, 0}, {"<s>", 1, 0}, {NULL, 0, 0}},
+         -1, -1, -1, -1, 3, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mini m = MINI_SPM;
@@ -134,8 +147,12 @@ static void test_roles_by_name(void **state) {
 static void test_find_special(void **state) {
     (void)state;
     cmc_vocab *v = must_mini(&MINI_SPM);
-    static const struct { const char *s; int32_t id; } cases[] = {
-        {"<s>", 1}, {"</s>", 2}, {"<unk>", 0}, {"  ", 8}, {"<|im_end|>", 11}, {"<|im_end|", -1}, {"<|im_end|> ", -1}, {"the", -1}, {"", -1}, {"<0x0A>", -1}, {"<gone>", -1},
+    static const struct {
+        const char *s;
+        int32_t id;
+    } cases[] = {
+        {"<s>", 1},          {"</s>", 2}, {"<unk>", 0}, {"  ", 8},      {"<|im_end|>", 11}, {"<|im_end|", -1},
+        {"<|im_end|> ", -1}, {"the", -1}, {"", -1},     {"<0x0A>", -1}, {"<gone>", -1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(cmc_vocab_find_special(v, cases[i].s), cases[i].id);
@@ -187,11 +204,16 @@ static void test_equal(void **state) {
 /* Each refusal is of its kind and says what is wrong. */
 static void test_refused(void **state) {
     (void)state;
-    static const mini_token bad_type[] = {{"a", 7, 0}, {NULL, 0, 0}}, bad_byte[] = {{"<0xFG>", 6, 0}, {NULL, 0, 0}}, none[] = {{NULL, 0, 0}};
+    static const mini_token bad_type[] = {{"a", 7, 0}, {NULL, 0, 0}}, bad_byte[] = {{"<0xFG>", 6, 0}, {NULL, 0, 0}},
+                            none[] = {{NULL, 0, 0}};
     static const mini_token nan_score[] = {{"a", 1, __builtin_nanf("")}, {NULL, 0, 0}};
     static const mini_key far[] = {{"tokenizer.ggml.eos_token_id", 12}, {NULL, 0}};
     static const char *const unknown[] = {"a zz", NULL}, *const whole[] = {"ab", NULL}, *const no_sum[] = {"b b", NULL};
-    const struct { mini m; cmc_status status; const char *says; } cases[] = {
+    const struct {
+        mini m;
+        cmc_status status;
+        const char *says;
+    } cases[] = {
         {{.tokens = SPM}, CMC_E_FORMAT, "tokenizer.ggml.model"},
         {{.model = "bert", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"bert\""},
         {{.model = "llama", .tokens = SPM, .no_scores = true}, CMC_E_FORMAT, "scores"},
@@ -205,8 +227,12 @@ static void test_refused(void **state) {
         {{.model = "gpt2", .tokens = BPE, .merges = unknown}, CMC_E_FORMAT, "merge 0, \"a zz\""},
         {{.model = "gpt2", .tokens = BPE, .merges = whole}, CMC_E_FORMAT, "merge 0, \"ab\""},
         {{.model = "gpt2", .tokens = BPE, .merges = no_sum}, CMC_E_FORMAT, "merge 0, \"b b\""},
-        {{.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .pre = "deepseek-coder"}, CMC_E_UNSUPPORTED, "\"deepseek-coder\""},
-        {{.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .pre = "a pre-tokenizer with a name beyond measure"}, CMC_E_UNSUPPORTED, "pre-tokenizer"},
+        {{.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .pre = "deepseek-coder"},
+         CMC_E_UNSUPPORTED,
+         "\"deepseek-coder\""},
+        {{.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .pre = "a pre-tokenizer with a name beyond measure"},
+         CMC_E_UNSUPPORTED,
+         "pre-tokenizer"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mini m = cases[i].m;
@@ -214,8 +240,10 @@ static void test_refused(void **state) {
         cmc_vocab *v = (void *)&err;
         m.space_prefix = m.add_bos = -1;
         cmc_status st = mini_open(&m, &v, &err);
-        if (st != cases[i].status || strstr(err.message, cases[i].says) == NULL || strstr(err.message, "mini.gguf") == NULL) {
-            fail_msg("case %zu: status %d, \"%s\"; expected %d, \"...%s...\"", i, st, err.message, cases[i].status, cases[i].says);
+        if (st != cases[i].status || strstr(err.message, cases[i].says) == NULL ||
+            strstr(err.message, "mini.gguf") == NULL) {
+            fail_msg("case %zu: status %d, \"%s\"; expected %d, \"...%s...\"", i, st, err.message, cases[i].status,
+                     cases[i].says);
         }
         assert_null(v);
         assert_null(strchr(err.message, '\n'));
@@ -256,7 +284,12 @@ static cmc_status from_wire(const char *wire, size_t n, cmc_vocab **v, cmc_error
 static void test_spm_model_refused(void **state) {
     (void)state;
 #define W(s) s, sizeof s - 1
-    static const struct { const char *wire; size_t n; cmc_status status; const char *says; } cases[] = {
+    static const struct {
+        const char *wire;
+        size_t n;
+        cmc_status status;
+        const char *says;
+    } cases[] = {
         {W(PIECE_A TRAINER_BPE PLAIN), CMC_OK, ""},
         {W(PIECE_A TRAINER_BPE PLAIN "\x22\x01\x00"), CMC_OK, ""},                       /* self_test_data: not ours */
         {W(""), CMC_E_FORMAT, "no pieces"},
@@ -285,7 +318,8 @@ static void test_spm_model_refused(void **state) {
         cmc_error err = {0};
         cmc_status st = from_wire(cases[i].wire, cases[i].n, &v, &err);
         if (st != cases[i].status || strstr(err.message, cases[i].says) == NULL) {
-            fail_msg("case %zu: status %d, \"%s\"; expected %d, \"...%s...\"", i, st, err.message, cases[i].status, cases[i].says);
+            fail_msg("case %zu: status %d, \"%s\"; expected %d, \"...%s...\"", i, st, err.message, cases[i].status,
+                     cases[i].says);
         }
         assert_int_equal(v != NULL, st == CMC_OK);
         cmc_vocab_free(v);
@@ -304,7 +338,8 @@ static void test_spm_model_damaged(void **state) {
     cmc_ids ids = {0};
     rng r = {3};
     for (int i = 0; i < 400; i++) {
-        size_t n = i < 200 ? rng_below(&r, (uint32_t)f.size) : f.size, at = rng_below(&r, (uint32_t)(f.size < 64 || i % 2 ? f.size : 64));
+        size_t n = i < 200 ? rng_below(&r, (uint32_t)f.size) : f.size,
+               at = rng_below(&r, (uint32_t)(f.size < 64 || i % 2 ? f.size : 64));
         memcpy(copy, f.data, f.size);
         if (i >= 200) {
             at = i % 2 ? at : f.size - 1 - at; /* the specs are at the end */
@@ -370,7 +405,8 @@ static void test_smollm2(void **state) {
     assert_true(cmc_vocab_is_end(v, 0) && cmc_vocab_is_end(v, 2) && !cmc_vocab_is_end(v, 1));
     assert_false(cmc_vocab_adds_bos(v));
     assert_non_null(strstr(cmc_vocab_chat_template(v), "<|im_start|>"));
-    static const char lacking[] = "\x04\x06\x13\x14\x16\x1d\xc0\xc1\xf1\xf2\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd\xfe\xff";
+    static const char lacking[] =
+        "\x04\x06\x13\x14\x16\x1d\xc0\xc1\xf1\xf2\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd\xfe\xff";
     for (int b = 0; b < 256; b++) {
         assert_int_equal(v->byte_token[b] >= 0, memchr(lacking, b, sizeof lacking - 1) == NULL);
     }

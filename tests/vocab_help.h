@@ -1,4 +1,5 @@
-/* What the tests of vocabularies and tokenizers share: texts made at random, vocabularies made by hand, real ones by path. */
+/* What the tests of vocabularies and tokenizers share: texts made at random, vocabularies made by hand, real ones by
+ * path. */
 #ifndef CMC_TESTS_VOCAB_HELP_H
 #define CMC_TESTS_VOCAB_HELP_H
 #include <setjmp.h>
@@ -48,10 +49,13 @@ HELP void text_add_char(text *t, int32_t cp) {
 
 /* Characters of one script in a row. */
 HELP void text_add_run(text *t, rng *r, uint32_t n) {
-    static const struct { int32_t lo, hi; } scripts[] = {
-        {'a', 'z'}, {'A', 'Z'}, {'0', '9'}, {'a', 'f'}, {0x4e00, 0x9fff}, {0x3041, 0x3096}, {0xac00, 0xd7a3}, {0x0e01, 0x0e3a},
-        {0x0391, 0x03c9}, {0x0410, 0x044f}, {0x0300, 0x036f}, {0x1f600, 0x1f64f}, {0x1f3fb, 0x1f3ff}, {'!', '/'}, {0x2000, 0x200f},
-        {0x0660, 0x0669}, {0x00c0, 0x00ff}, {0xe000, 0xe010}, {0x10ff00, 0x10ffff}, {0x0900, 0x094f},
+    static const struct {
+        int32_t lo, hi;
+    } scripts[] = {
+        {'a', 'z'},       {'A', 'Z'},         {'0', '9'},         {'a', 'f'},           {0x4e00, 0x9fff},
+        {0x3041, 0x3096}, {0xac00, 0xd7a3},   {0x0e01, 0x0e3a},   {0x0391, 0x03c9},     {0x0410, 0x044f},
+        {0x0300, 0x036f}, {0x1f600, 0x1f64f}, {0x1f3fb, 0x1f3ff}, {'!', '/'},           {0x2000, 0x200f},
+        {0x0660, 0x0669}, {0x00c0, 0x00ff},   {0xe000, 0xe010},   {0x10ff00, 0x10ffff}, {0x0900, 0x094f},
     };
     uint32_t k = rng_below(r, sizeof scripts / sizeof *scripts);
     for (; n > 0; n--) {
@@ -62,13 +66,17 @@ HELP void text_add_run(text *t, rng *r, uint32_t n) {
 /* One thing that texts are made of; sometimes bytes that are no UTF-8, where `broken`. */
 HELP void text_add_thing(text *t, rng *r, bool broken) {
     static const char *const things[] = {
-        " the", " of", "The", "don't", "I'LL", "we've", "'s", "'", "''", "\xe2\x80\x99s", ".", "...", ", ", "!?", "=====", "----", "\n", "\n\n", "\r\n", "\t",
-        " ", "  ", "    ", "         ", "\n   ", " \n", "\xc2\xa0", "\xe3\x80\x80", "\xe1\xa0\x8e", "\xe2\x96\x81", "\xe2\x96\x81\xe2\x96\x81", "\xef\xbf\xbd",
-        "https://example.org/a/b?c=d&e=%20f#g", "aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ=", "1", "12", "123", "1234567", "3.14", "x86_64", "<b>", "</b>", "</s>",
-        "<s>", "<", ">", "<|im_end|>", "<|im_", "<end_of_turn>", "<0x0A>", "\xf0\x9f\x91\xa8\xe2\x80\x8d\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7", "\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd",
-        "e\xcc\x81", "na\xc3\xafve", "\xe2\x80\x9cquote\xe2\x80\x9d", "def f(x):\n\treturn x", "{\"a\": [1, 2]}", "[", "]", "(", ")", "_", "$", "+", "^", "|",
+        " the", " of", "The", "don't", "I'LL", "we've", "'s", "'", "''", "\xe2\x80\x99s", ".", "...", ", ", "!?",
+        "=====", "----", "\n", "\n\n", "\r\n", "\t", " ", "  ", "    ", "         ", "\n   ", " \n", "\xc2\xa0",
+        "\xe3\x80\x80", "\xe1\xa0\x8e", "\xe2\x96\x81", "\xe2\x96\x81\xe2\x96\x81", "\xef\xbf\xbd",
+        "https://example.org/a/b?c=d&e=%20f#g", "aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ=", "1", "12", "123", "1234567",
+        "3.14", "x86_64", "<b>", "</b>", "</s>", "<s>", "<", ">", "<|im_end|>", "<|im_", "<end_of_turn>", "<0x0A>",
+        "\xf0\x9f\x91\xa8\xe2\x80\x8d\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7",
+        "\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd", "e\xcc\x81", "na\xc3\xafve", "\xe2\x80\x9cquote\xe2\x80\x9d",
+        "def f(x):\n\treturn x", "{\"a\": [1, 2]}", "[", "]", "(", ")", "_", "$", "+", "^", "|",
     };
-    static const char *const bad[] = {"\x80", "\xff", "\xe2", "\xe2\x82", "\xf0\x9f\x98", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80", "\xc3"};
+    static const char *const bad[] = {"\x80",     "\xff",         "\xe2",     "\xe2\x82", "\xf0\x9f\x98",
+                                      "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80", "\xc3"};
     switch (rng_below(r, broken ? 12 : 10)) {
     case 0: text_add_run(t, r, 1 + rng_below(r, 12)); break;
     case 1: text_add_run(t, r, 1 + rng_below(r, 3)); break;

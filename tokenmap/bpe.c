@@ -70,15 +70,17 @@ static bool bpe_read_merge(const idmap *spelled, gguf_str s, char *joined, int32
     return out[0] >= 0 && out[1] >= 0 && out[2] >= 0;
 }
 
-static cmc_status bpe_add_merges(const cmc_vocab *v, const gguf_kv *kv, const idmap *spelled, char *joined, size_t cap, cmc_error *err) {
+static cmc_status bpe_add_merges(const cmc_vocab *v, const gguf_kv *kv, const idmap *spelled, char *joined, size_t cap,
+                                 cmc_error *err) {
     struct tok_bpe *b = v->bpe;
     const uint8_t *pos = NULL;
     for (uint64_t i = 0; i < kv->n; i++) {
         gguf_str s = gguf_array_next_str(kv, &pos);
         int32_t ids[3];
         if (s.n > cap || !bpe_read_merge(spelled, s, joined, ids)) {
-            return cmc_fail(err, CMC_E_FORMAT, "%s: merge %llu, \"%.*s\", is not two tokens and a space whose sum is a token",
-                            v->path, (unsigned long long)i, (int)(s.n < 60 ? s.n : 60), s.s);
+            return cmc_fail(err, CMC_E_FORMAT,
+                            "%s: merge %llu, \"%.*s\", is not two tokens and a space whose sum is a token", v->path,
+                            (unsigned long long)i, (int)(s.n < 60 ? s.n : 60), s.s);
         }
         merge *m = &b->slot[bpe_slot(b, (uint64_t)(uint32_t)ids[0] << 32 | (uint32_t)ids[1])];
         if (m->id < 0) { /* a repeated merge has the first one's rank */
@@ -91,7 +93,8 @@ static cmc_status bpe_add_merges(const cmc_vocab *v, const gguf_kv *kv, const id
 static cmc_status bpe_load_merges(cmc_vocab *v, const gguf *g, const idmap *spelled, cmc_error *err) {
     const gguf_kv *kv = gguf_get_array(g, "tokenizer.ggml.merges", GGUF_STRING);
     if (kv == NULL || kv->n > INT32_MAX) {
-        return cmc_fail(err, CMC_E_FORMAT, "%s: no array of strings tokenizer.ggml.merges, without which \"gpt2\" tokens cannot be merged",
+        return cmc_fail(err, CMC_E_FORMAT,
+                        "%s: no array of strings tokenizer.ggml.merges, without which \"gpt2\" tokens cannot be merged",
                         v->path);
     }
     size_t slots = 16, cap = v->spell_off[v->n] + 1u; /* a sum is a spelling, so no merge is longer than all of them */
@@ -216,7 +219,8 @@ static void bpe_try(const struct tok_bpe *b, bpe_scratch *sc, int32_t left, int3
     }
     const merge *m = bpe_find(b, sc->sym[left].id, sc->sym[right].id);
     if (m != NULL) {
-        bpe_heap_push(sc, (candidate){(uint64_t)m->rank << 32 | (uint32_t)left, sc->sym[left].id, sc->sym[right].id, m->id});
+        bpe_heap_push(
+            sc, (candidate){(uint64_t)m->rank << 32 | (uint32_t)left, sc->sym[left].id, sc->sym[right].id, m->id});
     }
 }
 
@@ -244,8 +248,8 @@ static void bpe_merge(const struct tok_bpe *b, bpe_scratch *sc, int32_t n) {
     }
 }
 
-/* Bytes without a token give nothing, as in llama.cpp and Hugging Face's tokenizers: SmolLM2 has none for U+0004, say, and
- * its "unknown" token is <|endoftext|>, which no text should turn into. */
+/* Bytes without a token give nothing, as in llama.cpp and Hugging Face's tokenizers: SmolLM2 has none for U+0004, say,
+ * and its "unknown" token is <|endoftext|>, which no text should turn into. */
 bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, cmc_ids *out) {
     const struct tok_bpe *b = v->bpe;
     int32_t whole = b->whole.slot != NULL ? idmap_find(&b->whole, s, n) : -1;
@@ -256,7 +260,8 @@ bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, c
     void *sym = sc->sym, *heap = sc->heap;
     bool ok = cmc_grow(&sym, &sc->sym_cap, n, sizeof *sc->sym);
     sc->sym = sym;
-    ok = ok && cmc_grow(&heap, &sc->heap_cap, 3 * n, sizeof *sc->heap); /* n - 1 at first, at most 2 more for each merge */
+    /* n - 1 candidates at first, at most 2 more for each of at most n - 1 merges. */
+    ok = ok && cmc_grow(&heap, &sc->heap_cap, 3 * n, sizeof *sc->heap);
     sc->heap = heap;
     if (!ok) {
         return false;

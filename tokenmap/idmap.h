@@ -1,5 +1,5 @@
-/* Byte strings -> token ids: an open-addressing table over strings that lie in one block. uthash would cost 56 bytes and
- * an allocation a token; loading a vocabulary of 50,000 is mostly this. */
+/* Byte strings -> token ids: an open-addressing table over strings that lie in one block. uthash would cost 56 bytes
+ * and an allocation a token; loading a vocabulary of 50,000 is mostly this. */
 #ifndef CMC_TOKENMAP_IDMAP_H
 #define CMC_TOKENMAP_IDMAP_H
 #include "cmc.h"

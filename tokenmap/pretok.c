@@ -12,7 +12,8 @@
 #define SPACE "[" WS "]"
 #define NOT_SPACE "[^" WS "]"
 
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+|" SPACE "+(?!" NOT_SPACE ")|" SPACE "+"
+#define GPT2                                                                                                           \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+|" SPACE "+(?!" NOT_SPACE ")|" SPACE "+"
 /* Llama 3 and Qwen 2 differ in how many digits make a part. */
 #define CL100K(digits) \
     "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits \
@@ -46,14 +47,17 @@ static cmc_status pretok_compile(pretok *p, const char *file, cmc_error *err) {
     for (; p->n_stages < MAX_STAGES && p->kind->stages[p->n_stages] != NULL; p->n_stages++) {
         int code;
         PCRE2_SIZE at;
-        pcre2_code *re = pcre2_compile((PCRE2_SPTR)p->kind->stages[p->n_stages], PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
+        pcre2_code *re =
+            pcre2_compile((PCRE2_SPTR)p->kind->stages[p->n_stages], PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
         if (re == NULL) {
             char msg[128];
             pcre2_get_error_message(code, (PCRE2_UCHAR *)msg, sizeof msg);
-            return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: this PCRE2 cannot compile pre-tokenizer \"%s\": %s", file, p->kind->name, msg);
+            return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: this PCRE2 cannot compile pre-tokenizer \"%s\": %s", file,
+                            p->kind->name, msg);
         }
         p->code[p->n_stages] = re;
-        pcre2_jit_compile(re, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD); /* where there is none, matching is only slower */
+        /* Where there is no JIT compiler, matching is only slower. */
+        pcre2_jit_compile(re, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
     }
     return CMC_OK;
 }
@@ -68,7 +72,8 @@ cmc_status pretok_new(const char *name, const char *file, pretok **out, cmc_erro
     }
     if (kind == NULL) {
         return cmc_fail(err, CMC_E_UNSUPPORTED,
-                        "%s: pre-tokenizer \"%s\" is not known; gpt-2, smollm, llama-bpe, qwen2 and default are", file, name);
+                        "%s: pre-tokenizer \"%s\" is not known; gpt-2, smollm, llama-bpe, qwen2 and default are", file,
+                        name);
     }
     pretok *p = cmc_calloc(1, sizeof *p);
     if (p == NULL) {
@@ -153,9 +158,13 @@ static size_t splitter_run(splitter *sp, size_t stage, const uint8_t *s, size_t 
     return pos;
 }
 
-cmc_status pretok_split(const pretok *p, const uint8_t *s, size_t n, bool open, pretok_emit emit, void *user, size_t *done,
-                        cmc_error *err) {
-    splitter sp = {.p = p, .emit = emit, .user = user, .match = pcre2_match_data_create(1, NULL), .limits = pcre2_match_context_create(NULL)};
+cmc_status pretok_split(const pretok *p, const uint8_t *s, size_t n, bool open, pretok_emit emit, void *user,
+                        size_t *done, cmc_error *err) {
+    splitter sp = {.p = p,
+                   .emit = emit,
+                   .user = user,
+                   .match = pcre2_match_data_create(1, NULL),
+                   .limits = pcre2_match_context_create(NULL)};
     cmc_status st = CMC_OK;
     if (sp.match != NULL && sp.limits != NULL) {
         pcre2_set_match_limit(sp.limits, UINT32_MAX); /* a megabyte of spaces is slow, not wrong */
@@ -166,7 +175,8 @@ cmc_status pretok_split(const pretok *p, const uint8_t *s, size_t n, bool open, 
     } else if (sp.failed != 0) {
         char msg[128];
         pcre2_get_error_message(sp.failed, (PCRE2_UCHAR *)msg, sizeof msg);
-        st = cmc_fail(err, CMC_E_RANGE, "a text of %zu bytes cannot be cut by pre-tokenizer \"%s\": %s", n, p->kind->name, msg);
+        st = cmc_fail(err, CMC_E_RANGE, "a text of %zu bytes cannot be cut by pre-tokenizer \"%s\": %s", n,
+                      p->kind->name, msg);
     }
     pcre2_match_context_free(sp.limits);
     pcre2_match_data_free(sp.match);

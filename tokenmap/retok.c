@@ -79,7 +79,8 @@ bool retok_whole(const retok *r) {
     return cmc_utf8_whole(r->text, r->n) == r->n;
 }
 
-/* Tokenises text[stable..whole) into tail: first what is certain, whose length in bytes and ids it gives, then the rest. */
+/* Tokenises text[stable..whole) into tail: first what is certain, whose length in bytes and ids it gives, then the
+ * rest. */
 static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_ids, cmc_error *err) {
     const char *s = (const char *)r->text + r->stable;
     size_t n = whole - r->stable, done;

@@ -58,7 +58,8 @@ static bool specials_fill(const cmc_vocab *v, bool control, special_table *t) {
 
 cmc_status specials_build(cmc_vocab *v, cmc_error *err) {
     v->specials = cmc_calloc(1, sizeof *v->specials);
-    if (v->specials == NULL || !specials_fill(v, false, &v->specials->user) || !specials_fill(v, true, &v->specials->all)) {
+    if (v->specials == NULL || !specials_fill(v, false, &v->specials->user) ||
+        !specials_fill(v, true, &v->specials->all)) {
         return cmc_fail_nomem(err, "the table of special tokens", (size_t)v->n * sizeof(special));
     }
     return CMC_OK;
@@ -72,7 +73,8 @@ void specials_free(struct vocab_specials *s) {
     }
 }
 
-/* First entry of [lo, hi), all alike in their first `depth` bytes and longer than that, whose next byte is not under `b`. */
+/* First entry of [lo, hi), all alike in their first `depth` bytes and longer than that, whose next byte is not under
+ * `b`. */
 static uint32_t specials_lower(const special *v, uint32_t lo, uint32_t hi, size_t depth, unsigned b) {
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;

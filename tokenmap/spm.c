@@ -125,8 +125,9 @@ cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out,
         CMC_TRY(spm_chunk(v, s + i, n - i, &size, err));
         spm_sink sink = {v, s + i, out};
         if (!spm_shim_encode(shim, s + i, size, !v->spm->byte_fallback, spm_emit, &sink, msg, sizeof msg)) {
-            return msg[0] == '\0' ? cmc_fail_nomem(err, "ids of a text", n)
-                                  : cmc_fail(err, CMC_E_FORMAT, "%s: libsentencepiece cannot encode a text: %s", v->path, msg);
+            return msg[0] == '\0'
+                       ? cmc_fail_nomem(err, "ids of a text", n)
+                       : cmc_fail(err, CMC_E_FORMAT, "%s: libsentencepiece cannot encode a text: %s", v->path, msg);
         }
     }
     return CMC_OK;

@@ -6,7 +6,11 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-struct spm_pairs { uint64_t *slot; size_t mask, n; };   /* 0: free; a pair is first << 32 | second, both with bit 31 set */
+/* Open addressing; 0 is a free slot, a pair is first << 32 | second, each with bit 31 set. */
+struct spm_pairs {
+    uint64_t *slot;
+    size_t mask, n;
+};
 
 enum { SPACE_CHAR = 0x2581, NO_CHAR = 0x200000 /* + the byte */ };
 

@@ -1,15 +1,17 @@
-/* Where a text can be cut so that both sides are tokenised on their own: between characters that no piece holds in a row. */
+/* Where a text can be cut so that both sides are tokenised on their own: between characters that no piece holds in a
+ * row. */
 #ifndef CMC_TOKENMAP_SPM_PAIRS_H
 #define CMC_TOKENMAP_SPM_PAIRS_H
 #include "tokenmap/vocab.h"
 
 /* BPE joins neighbouring symbols into pieces of the vocabulary and does nothing else. So if no piece (normal, unused or
- * user-defined) has the characters a and b one after the other, no symbol ever lies across a|b, and what stands on either
- * side of it is merged as if the other were not there. A space and U+2581 are the same character; a byte that belongs to
- * no character is one of its own kind. */
+ * user-defined) has the characters a and b one after the other, no symbol ever lies across a|b, and what stands on
+ * either side of it is merged as if the other were not there. A space and U+2581 are the same character; a byte that
+ * belongs to no character is one of its own kind. */
 typedef struct spm_pairs spm_pairs;
 spm_pairs *spm_pairs_new(const cmc_vocab *v);      /* NULL when memory is out */
 void spm_pairs_free(spm_pairs *p);
-/* The largest i <= n with a cut before s[i] (0 is always one); the end of the text is none, for what follows is unknown. */
+/* The largest i <= n with a cut before s[i] (0 is always one); the end of the text is none, for what follows is
+ * unknown. */
 size_t spm_pairs_last_cut(const spm_pairs *p, const uint8_t *s, size_t n);
 #endif

@@ -35,8 +35,8 @@ extern "C" void spm_shim_free(spm_shim *s) {
 }
 
 /* Ids alone need no spans; where unknown characters have to be looked at, the spans come from the immutable proto. */
-static bool encode(const spm_shim *s, absl::string_view text, bool want_spans, spm_shim_emit emit, void *user, char *msg,
-                   size_t msg_size) {
+static bool encode(const spm_shim *s, absl::string_view text, bool want_spans, spm_shim_emit emit, void *user,
+                   char *msg, size_t msg_size) {
     sentencepiece::util::Status status;
     if (!want_spans) {
         std::vector<int> ids;

@@ -127,7 +127,8 @@ static void spm_wire_specs(wire_out *w, bool byte_fallback) {
     free(s.v);
 }
 
-cmc_status spm_wire_write(const cmc_vocab *v, uint8_t **out, size_t *size, int32_t *unk, bool *byte_fallback, cmc_error *err) {
+cmc_status spm_wire_write(const cmc_vocab *v, uint8_t **out, size_t *size, int32_t *unk, bool *byte_fallback,
+                          cmc_error *err) {
     *byte_fallback = true;
     for (size_t b = 0; b < 256; b++) {
         *byte_fallback = *byte_fallback && v->byte_token[b] >= 0;

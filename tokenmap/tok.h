@@ -10,7 +10,8 @@
 /* Appends the ids of text[0..n) to out. `open`: more text may follow; then only the ids that no continuation can change
  * are given, and *done says how many bytes they cover (BPE only). Otherwise *done = n. */
 typedef struct tok_opts { bool special, cont, open; } tok_opts;
-cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts, cmc_ids *out, size_t *done, cmc_error *err);
+cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts, cmc_ids *out, size_t *done,
+                   cmc_error *err);
 
 /* ---- specials.c: control and user-defined tokens in a text, the longest at the leftmost place (as SentencePiece and
  * Hugging Face's tokenizers do it). */
@@ -23,8 +24,8 @@ typedef struct special_table {
 struct vocab_specials { special_table user, all; };  /* all: control tokens too */
 cmc_status specials_build(cmc_vocab *v, cmc_error *err);
 void specials_free(struct vocab_specials *s);
-/* The longest token that text[0..n) begins with, *len its length; -1 if none. *at_end: a longer one may begin here, for the
- * text ended while one still fitted. */
+/* The longest token that text[0..n) begins with, *len its length; -1 if none. *at_end: a longer one may begin here, for
+ * the text ended while one still fitted. */
 int32_t specials_match(const special_table *t, const uint8_t *text, size_t n, size_t *len, bool *at_end);
 int32_t specials_find(const special_table *t, const void *s, size_t n);
 
@@ -48,15 +49,15 @@ cmc_status pretok_new(const char *name, const char *file, pretok **out, cmc_erro
 void pretok_free(pretok *p);
 bool pretok_ignore_merges(const pretok *p);
 /* Gives the pre-tokens of valid UTF-8 in order. `open` and *done as in tok_run. */
-cmc_status pretok_split(const pretok *p, const uint8_t *s, size_t n, bool open, pretok_emit emit, void *user, size_t *done,
-                        cmc_error *err);
+cmc_status pretok_split(const pretok *p, const uint8_t *s, size_t n, bool open, pretok_emit emit, void *user,
+                        size_t *done, cmc_error *err);
 
 /* ---- spm.c */
-cmc_status spm_new(cmc_vocab *v, cmc_error *err);                   /* sets v->spm; libsentencepiece is loaded at first use */
+cmc_status spm_new(cmc_vocab *v, cmc_error *err); /* sets v->spm; libsentencepiece is loaded at first use */
 void spm_free(struct tok_spm *t);
 /* Appends the ids of valid UTF-8. */
 cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out, cmc_error *err);
-/* How many bytes from the front of s[0..n) end at the last place that no piece can bridge: what lies before it is tokenised
- * alike whatever follows (see spm_pairs.c). */
+/* How many bytes from the front of s[0..n) end at the last place that no piece can bridge: what lies before it is
+ * tokenised alike whatever follows (see spm_pairs.c). */
 cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t *out, cmc_error *err);
 #endif

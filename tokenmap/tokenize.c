@@ -80,8 +80,8 @@ static cmc_status tok_part(tok_ctx *c, const char *s, size_t n, bool space) {
     return n == 0 ? CMC_OK : space ? tok_spaced(c, s, n) : tok_plain(c, s, n, false, &done);
 }
 
-/* The space goes where llama.cpp puts it: before the text, and after every special token in it. In a text that continues
- * another it follows control tokens only, so that without these the ids stand for just the text's bytes. */
+/* The space goes where llama.cpp puts it: before the text, and after every special token in it. In a text that
+ * continues another it follows control tokens only, so that without these the ids stand for just the text's bytes. */
 static cmc_status tok_specials(tok_ctx *c, const char *text, size_t n, tok_opts o, size_t *done) {
     const special_table *t = o.special ? &c->v->specials->all : &c->v->specials->user;
     const uint8_t *u = (const uint8_t *)text;
@@ -113,7 +113,8 @@ static cmc_status tok_specials(tok_ctx *c, const char *text, size_t n, tok_opts 
     return CMC_OK;
 }
 
-cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts, cmc_ids *out, size_t *done, cmc_error *err) {
+cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts, cmc_ids *out, size_t *done,
+                   cmc_error *err) {
     if (n > INT32_MAX / 4) {
         return cmc_fail(err, CMC_E_ARG, "a text of %zu bytes is too long to tokenise: at most %d", n, INT32_MAX / 4);
     }
@@ -126,7 +127,8 @@ cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts
     return st;
 }
 
-cmc_status cmc_tokenize(const cmc_vocab *v, const char *text, size_t len, unsigned flags, cmc_ids *out, cmc_error *err) {
+cmc_status cmc_tokenize(const cmc_vocab *v, const char *text, size_t len, unsigned flags, cmc_ids *out,
+                        cmc_error *err) {
     size_t n = out->n, done;
     tok_opts opts = {.special = (flags & CMC_TOK_SPECIAL) != 0, .cont = (flags & CMC_TOK_CONTINUE) != 0};
     if ((flags & CMC_TOK_BOS) && !opts.cont && cmc_vocab_adds_bos(v) && cmc_ids_push(out, v->bos) != CMC_OK) {

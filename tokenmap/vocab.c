@@ -10,11 +10,13 @@
 
 static const char SPACE_MARK[] = "\xe2\x96\x81"; /* U+2581, SentencePiece's spelling of a space */
 
-cmc_status vocab_new(const char *path, vocab_model model, uint64_t n, uint64_t spell_bytes, cmc_vocab **out, cmc_error *err) {
+cmc_status vocab_new(const char *path, vocab_model model, uint64_t n, uint64_t spell_bytes, cmc_vocab **out,
+                     cmc_error *err) {
     *out = NULL;
     if (n == 0 || n > INT32_MAX - 1 || spell_bytes > UINT32_MAX) {
-        return cmc_fail(err, CMC_E_FORMAT, "%s: %llu tokens of %llu bytes: a vocabulary has from 1 to 2^31-2 tokens, under 4 GiB",
-                        path, (unsigned long long)n, (unsigned long long)spell_bytes);
+        return cmc_fail(err, CMC_E_FORMAT,
+                        "%s: %llu tokens of %llu bytes: a vocabulary has from 1 to 2^31-2 tokens, under 4 GiB", path,
+                        (unsigned long long)n, (unsigned long long)spell_bytes);
     }
     cmc_vocab *v = cmc_calloc(1, sizeof *v);
     if (v == NULL) {
@@ -208,8 +210,12 @@ unsigned cmc_vocab_roles(const cmc_vocab *v, int32_t id) {
 }
 
 int32_t cmc_vocab_role_token(const cmc_vocab *v, unsigned role) {
-    const struct { unsigned role; int32_t id; } known[] = {
-        {CMC_ROLE_BOS, v->bos}, {CMC_ROLE_EOS, v->eos}, {CMC_ROLE_EOT, v->eot}, {CMC_ROLE_PAD, v->pad}, {CMC_ROLE_UNK, v->unk},
+    const struct {
+        unsigned role;
+        int32_t id;
+    } known[] = {
+        {CMC_ROLE_BOS, v->bos}, {CMC_ROLE_EOS, v->eos}, {CMC_ROLE_EOT, v->eot},
+        {CMC_ROLE_PAD, v->pad}, {CMC_ROLE_UNK, v->unk},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (known[i].role == role) {

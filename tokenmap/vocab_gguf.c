@@ -28,9 +28,10 @@ static cmc_status vocab_gguf_model(const gguf *g, vocab_model *out, cmc_error *e
     } else if (name.n == 4 && memcmp(name.s, "gpt2", 4) == 0) {
         *out = VOCAB_BPE;
     } else {
-        return cmc_fail(err, CMC_E_UNSUPPORTED,
-                        "%s: " KEY("model") " is \"%.*s\"; \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE) are read",
-                        g->file.path, (int)(name.n < 40 ? name.n : 40), name.s);
+        return cmc_fail(
+            err, CMC_E_UNSUPPORTED,
+            "%s: " KEY("model") " is \"%.*s\"; \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE) are read",
+            g->file.path, (int)(name.n < 40 ? name.n : 40), name.s);
     }
     return CMC_OK;
 }
@@ -40,8 +41,9 @@ static cmc_status vocab_gguf_array(const gguf *g, const char *key, gguf_vtype el
                                    cmc_error *err) {
     *out = gguf_get_array(g, key, elem);
     if (*out == NULL) {
-        return gguf_find(g, key) == NULL ? CMC_OK
-                                         : cmc_fail(err, CMC_E_FORMAT, "%s: %s is not an array of the right type", g->file.path, key);
+        return gguf_find(g, key) == NULL
+                   ? CMC_OK
+                   : cmc_fail(err, CMC_E_FORMAT, "%s: %s is not an array of the right type", g->file.path, key);
     }
     if ((*out)->n != n) {
         return cmc_fail(err, CMC_E_FORMAT, "%s: %s has %llu entries for %llu tokens", g->file.path, key,
@@ -59,8 +61,8 @@ static cmc_status vocab_gguf_arrays(const gguf *g, gguf_tokens *t, cmc_error *er
     if (t->model == VOCAB_SPM) {
         CMC_TRY(vocab_gguf_array(g, KEY("scores"), GGUF_F32, t->tokens->n, &t->scores, err));
         if (t->scores == NULL) {
-            return cmc_fail(err, CMC_E_FORMAT, "%s: no " KEY("scores") ", without which \"llama\" tokens cannot be merged",
-                            g->file.path);
+            return cmc_fail(err, CMC_E_FORMAT,
+                            "%s: no " KEY("scores") ", without which \"llama\" tokens cannot be merged", g->file.path);
         }
     }
     return CMC_OK;
@@ -78,7 +80,8 @@ static cmc_status vocab_gguf_id(const gguf *g, const char *key, int32_t n, int32
     return CMC_OK;
 }
 
-static cmc_status vocab_gguf_kind(const gguf *g, const gguf_tokens *t, uint64_t i, gguf_str s, cmc_token_kind *out, cmc_error *err) {
+static cmc_status vocab_gguf_kind(const gguf *g, const gguf_tokens *t, uint64_t i, gguf_str s, cmc_token_kind *out,
+                                  cmc_error *err) {
     int64_t type = t->types != NULL                                              ? gguf_array_i64(t->types, i)
                    : t->model == VOCAB_SPM && vocab_byte_spelling(s.s, s.n) >= 0 ? TYPE_BYTE
                                                                                  : TYPE_NORMAL;
@@ -156,8 +159,8 @@ static cmc_status vocab_gguf_texts(const gguf *g, cmc_vocab *v, cmc_error *err) 
             s = (gguf_str){"default", 7};
         }
         if (s.n >= sizeof v->pre || memchr(s.s, 0, s.n) != NULL) {
-            return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: " KEY("pre") " is of %zu bytes, no pre-tokenizer that cmc knows",
-                            g->file.path, s.n);
+            return cmc_fail(err, CMC_E_UNSUPPORTED,
+                            "%s: " KEY("pre") " is of %zu bytes, no pre-tokenizer that cmc knows", g->file.path, s.n);
         }
         memcpy(v->pre, s.s, s.n);
     }
@@ -200,7 +203,8 @@ bool vocab_copy_keys(const gguf *from, gguf_writer *to) {
     static const char prefix[] = "tokenizer.";
     for (size_t i = 0; i < from->n_kv; i++) {
         const gguf_kv *kv = &from->kv[i];
-        if (kv->key.n >= sizeof prefix - 1 && memcmp(kv->key.s, prefix, sizeof prefix - 1) == 0 && !gguf_put_kv(to, kv)) {
+        if (kv->key.n >= sizeof prefix - 1 && memcmp(kv->key.s, prefix, sizeof prefix - 1) == 0 &&
+            !gguf_put_kv(to, kv)) {
             return false;
         }
     }

@@ -5,15 +5,19 @@
 #include "tokenmap/vocab_build.h"
 
 /* Names that end a turn. A converter sometimes leaves such a token user-defined, which would let a text spell it; those
- * that no one writes in prose (`marker`) are control tokens then. Gemma's "</s>" is the tag of struck-out text and stays
- * what the file says: such names end a turn only as control tokens. In the order in which they are tried as eot. */
+ * that no one writes in prose (`marker`) are control tokens then. Gemma's "</s>" is the tag of struck-out text and
+ * stays what the file says: such names end a turn only as control tokens. In the order in which they are tried as eot.
+ */
 static const struct end_name { const char *name; bool marker; } END_NAMES[] = {
     {"<|eot_id|>", true}, {"<|im_end|>", true}, {"<end_of_turn>", true}, {"<|end|>", true}, {"<|eom_id|>", true},
     {"<|end_of_text|>", true}, {"<|endoftext|>", true}, {"<|return|>", true}, {"<|call|>", true},
     {"<end_of_utterance>", true}, {"<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", true},
     {"<EOT>", false}, {"[EOT]", false}, {"[EOS]", false}, {"</s>", false}, {"<eos>", false},
 };
-enum { N_END_NAMES = sizeof END_NAMES / sizeof *END_NAMES, N_EOT_NAMES = 7 /* of them: the end of a turn in a dialogue */ };
+enum {
+    N_END_NAMES = sizeof END_NAMES / sizeof *END_NAMES,
+    N_EOT_NAMES = 7 /* of them: the end of a turn in a dialogue */
+};
 
 static bool roles_spelled(const cmc_vocab *v, int32_t id, const char *name) {
     size_t n = strlen(name);
@@ -58,8 +62,12 @@ void vocab_roles_assign(cmc_vocab *v, int32_t eom) {
             v->eot = v->eot < 0 && k < N_EOT_NAMES ? id : v->eot;
         }
     }
-    const struct { int32_t id; uint8_t role; } roles[] = {
-        {v->bos, CMC_ROLE_BOS}, {v->eos, CMC_ROLE_EOS}, {v->eot, CMC_ROLE_EOT}, {v->pad, CMC_ROLE_PAD}, {v->unk, CMC_ROLE_UNK},
+    const struct {
+        int32_t id;
+        uint8_t role;
+    } roles[] = {
+        {v->bos, CMC_ROLE_BOS}, {v->eos, CMC_ROLE_EOS}, {v->eot, CMC_ROLE_EOT},
+        {v->pad, CMC_ROLE_PAD}, {v->unk, CMC_ROLE_UNK},
     };
     for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
         if (roles[k].id >= 0) {

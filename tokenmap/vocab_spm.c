@@ -1,5 +1,5 @@
-/* SentencePiece .model files: the protobuf wire format of sentencepiece_model.proto, read by hand because Debian ships no
- * header for it. */
+/* SentencePiece .model files: the protobuf wire format of sentencepiece_model.proto, read by hand because Debian ships
+ * no header for it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +73,8 @@ static wire wire_inside(const wire *w, const wire_field *f) {
 }
 
 static float wire_float(const wire_field *f) {
-    uint32_t bits = (uint32_t)f->data[0] | (uint32_t)f->data[1] << 8 | (uint32_t)f->data[2] << 16 | (uint32_t)f->data[3] << 24;
+    uint32_t bits =
+        (uint32_t)f->data[0] | (uint32_t)f->data[1] << 8 | (uint32_t)f->data[2] << 16 | (uint32_t)f->data[3] << 24;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -165,7 +166,8 @@ static cmc_status spm_read_spec(wire w, spm_spec *spec) {
     return CMC_OK;
 }
 
-/* Whatever changes a text before it is cut into pieces would break "ids stand for the text's bytes": named, not guessed at. */
+/* Whatever changes a text before it is cut into pieces would break "ids stand for the text's bytes": named, not guessed
+ * at. */
 static cmc_status spm_check_spec(const char *path, const spm_spec *spec, cmc_error *err) {
     static const char *const models[] = {"?", "UNIGRAM", "BPE", "WORD", "CHAR"};
     if (spec->model_type != SPM_MODEL_BPE) {
@@ -178,7 +180,8 @@ static cmc_status spm_check_spec(const char *path, const spm_spec *spec, cmc_err
                        : spec->space_suffix        ? "treat_whitespace_as_suffix"
                                                    : NULL;
     if (what != NULL) {
-        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: the model's normaliser has %s; only the identity is read", path, what);
+        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: the model's normaliser has %s; only the identity is read", path,
+                        what);
     }
     return CMC_OK;
 }
@@ -195,8 +198,9 @@ static cmc_status spm_read_pieces(wire w, cmc_vocab *v) {
         static const cmc_token_kind kinds[] = {CMC_KIND_NORMAL, CMC_KIND_NORMAL, CMC_KIND_CONTROL, CMC_KIND_CONTROL,
                                                CMC_KIND_USER,   CMC_KIND_UNUSED, CMC_KIND_BYTE};
         if (p.type < SPM_NORMAL || p.type > SPM_BYTE || isnan(p.score)) {
-            return cmc_fail(w.err, CMC_E_FORMAT, "%s: piece %d has type %llu and score %g; types go from 1 to 6, scores are numbers",
-                            w.path, i, (unsigned long long)p.type, (double)p.score);
+            return cmc_fail(w.err, CMC_E_FORMAT,
+                            "%s: piece %d has type %llu and score %g; types go from 1 to 6, scores are numbers", w.path,
+                            i, (unsigned long long)p.type, (double)p.score);
         }
         vocab_set_token(v, i, p.s, p.n, kinds[p.type]);
         v->score[i] = p.score;
