@@ -13,7 +13,7 @@ root=$(cd "$here/../.." && pwd)
 cmc=${CMC:-$root/cmc}
 what=${1:-}
 dir=${2:-$root/build/recipe}
-n=${QUESTIONS:-9000}
+n=${QUESTIONS:-4500}
 test=${TEST_PAIRS:-300}
 host=${HOST:-$("$root/scripts/fetch-model.sh" smollm2)}
 mkdir -p "$dir"
@@ -56,7 +56,7 @@ train)
     data=$dir/train.jsonl
     [ -s "$data" ] || data=$here/data/train.jsonl
     gemma=${GEMMA:-$("$root/scripts/fetch-model.sh" gemma)}
-    "$cmc" train -m "$host" --data "$data" --alpha-host "$gemma" --host-template plain --delta-template plain \
+    "$cmc" train -m "$host" --data "$data" --alpha-host "$gemma" --template plain --delta-template plain \
         -o "$dir/instruct.gguf" --log "$dir/instruct.log.jsonl" --resume ;;
 *)
     sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
