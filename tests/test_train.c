@@ -1,5 +1,4 @@
-/* Whole training runs beside a tiny host: the loss falls, runs repeat bit for bit, resume exactly, and refuse what they must. */
-#include <glob.h>
+/* Whole training runs beside a tiny host: the loss falls, is the runtime's, stops in time; bad options are refused. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,154 +7,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "base/file.h"
 #include "base/mem.h"
 #include "tests/tiny.h"
-#include "tinylm/train.h"
-
-/* ------------------------------------------------------------------------------------------------ fixture */
-
-enum { RECORDS = 48, STEPS = 24 };
-
-typedef struct rig {
-    char *dir, *host, *data, *out, *ckpt, *cache, *log;
-    const char *paths[1];
-    cmc_runtime *rt;
-} rig;
-
-static char *rig_path(const rig *r, const char *name)
-{
-    const char *p = tiny_path(r->dir, name);
-    return cmc_strndup(p, strlen(p));
-}
-
-/* Questions with answers that follow from them; every third record is a conversation, every fifth a bare text. */
-static void rig_data(const char *path)
-{
-    static const char *const animal[] = {"cat", "dog", "bird", "fish"}, *const sound[] = {"meow", "woof", "tweet", "blub"};
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    for (int i = 0; i < RECORDS; i++) {
-        const char *a = animal[i % 4], *s = sound[i % 4];
-        char who = (char)('a' + i % 26);
-        if (i % 3 == 1)
-            fprintf(f, "{\"messages\":[{\"role\":\"user\",\"content\":\"the %s of %c%c\"},{\"role\":\"assistant\",\"content\":"
-                       "\"it says %s\"},{\"role\":\"user\",\"content\":\"again\"},{\"role\":\"assistant\",\"content\":\"%s %s\"}]}\n",
-                    a, who, 'a' + i / 26, s, s, s);
-        else if (i % 5 == 0)
-            fprintf(f, "{\"text\":\"the %s of %c%c says %s and %s\"}\n", a, who, 'a' + i / 26, s, s);
-        else
-            fprintf(f, "{\"instruction\":\"what says the %s of %c%c\",\"output\":\"the %s says %s\"}\n", a, who, 'a' + i / 26, a, s);
-    }
-    assert_int_equal(fclose(f), 0);
-}
-
-static void rig_open(rig *r, int threads, bool exact)
-{
-    cmc_error err = {0};
-    cmc_runtime_opts ro = {.threads = threads, .exact = exact};
-    tiny_spec spec = {.arch = "llama", .type = CMC_F32, .seed = 3};
-    memset(r, 0, sizeof *r);
-    r->dir = tiny_dir_new();
-    r->host = rig_path(r, "host.gguf");
-    r->data = rig_path(r, "data.jsonl");
-    r->out = rig_path(r, "delta.gguf");
-    r->ckpt = rig_path(r, "delta.gguf.ckpt");
-    r->log = rig_path(r, "log.jsonl");
-    r->cache = cmc_strndup(r->dir, strlen(r->dir));
-    r->paths[0] = r->data;
-    assert_int_equal(tiny_write(&spec, r->host, &err), CMC_OK);
-    rig_data(r->data);
-    assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
-}
-
-static void rig_close(rig *r)
-{
-    cmc_runtime_free(r->rt);
-    tiny_dir_free(r->dir);
-    free(r->host);
-    free(r->data);
-    free(r->out);
-    free(r->ckpt);
-    free(r->log);
-    free(r->cache);
-}
-
-static cmc_train_opts rig_opts(const rig *r)
-{
-    cmc_train_opts o = cmc_train_defaults();
-    o.host_path = r->host;
-    o.data = r->paths;
-    o.n_data = 1;
-    o.out_path = r->out;
-    o.cache_dir = r->cache;
-    o.host_template = CMC_TMPL_PLAIN;
-    o.n_embd = 32;
-    o.n_layer = 2;
-    o.n_head = 4;
-    o.n_head_kv = 2;
-    o.max_steps = STEPS;
-    o.batch = 4;
-    o.lr = 3e-3;
-    o.held_out = 0.2;
-    o.eval_every = 6;
-    o.seed = 17;
-    o.save_type = "f32";
-    return o;
-}
-
-static cmc_train_result run(const rig *r, const cmc_train_opts *o, cmc_train_callback cb, void *user, cmc_status want)
-{
-    cmc_error err = {0};
-    cmc_train_result res;
-    cmc_status st = cmc_train(r->rt, o, cb, user, &res, &err);
-    if (st != want)
-        fail_msg("status %d, wanted %d: %s", (int)st, (int)want, err.message);
-    assert_int_equal(err.status, want);
-    if (want == CMC_OK) /* a finished run leaves no checkpoint and no half-written file */
-        assert_false(checkpoint_exists(r->ckpt));
-    return res;
-}
-
-static cmc_file slurp(const char *path)
-{
-    cmc_file f;
-    cmc_error err = {0};
-    if (cmc_file_map(path, &f, &err) != CMC_OK)
-        fail_msg("%s", err.message);
-    return f;
-}
-
-/* The bytes of a file, copied, so that it can be written anew. */
-static uint8_t *keep_bytes(const char *path, size_t *n)
-{
-    cmc_file f = slurp(path);
-    uint8_t *p = cmc_alloc(f.size, 1);
-    memcpy(p, f.data, f.size);
-    *n = f.size;
-    cmc_file_unmap(&f);
-    return p;
-}
-
-static void assert_same_file(const char *path, const uint8_t *want, size_t n)
-{
-    cmc_file f = slurp(path);
-    assert_int_equal(f.size, n);
-    assert_memory_equal(f.data, want, n);
-    cmc_file_unmap(&f);
-}
+#include "tests/train_rig.h"
 
 /* --------------------------------------------------------------------------------------------- learning */
 
-typedef struct watch { double first, last; int evals; int64_t steps; bool states, memory; } watch;
+typedef struct watch {
+    double first, last;
+    int evals;
+    int64_t steps;
+    bool states, memory;
+} watch;
 
-static bool watch_cb(void *user, const cmc_train_progress *p)
-{
+static bool watch_cb(void *user, const cmc_train_progress *p) {
     watch *w = user;
     w->states = w->states || strcmp(p->phase, "host states") == 0;
     w->memory = p->memory > 0;
@@ -168,8 +36,7 @@ static bool watch_cb(void *user, const cmc_train_progress *p)
     return true;
 }
 
-static void test_learns(void **state)
-{
+static void test_learns(void **state) {
     (void)state;
     rig r;
     watch w = {0};
@@ -178,22 +45,22 @@ static void test_learns(void **state)
     o.max_steps = 90;
     o.eval_every = 30;
     o.lr = 0.01;
-    cmc_train_result res = run(&r, &o, watch_cb, &w, CMC_OK);
+    cmc_train_result res = rig_run(&r, &o, watch_cb, &w, CMC_OK);
     assert_int_equal(res.steps, 90);
     assert_int_equal(w.steps, 90);
     assert_int_equal(w.evals, 3);
     assert_true(w.states && w.memory && res.finished && !res.resumed);
-    assert_int_equal(res.records + res.records_held_out + res.records_left_out, RECORDS);
+    assert_int_equal(res.records + res.records_held_out + res.records_left_out, RIG_RECORDS);
     assert_true(res.records_held_out > 0 && res.records_left_out == 0);
     if (!(w.last < 0.5 * w.first) || !(res.held_out_steered < 0.7 * res.held_out_host))
-        fail_msg("loss %g to %g, held out %g against the host's %g", w.first, w.last, res.held_out_steered, res.held_out_host);
+        fail_msg("loss %g to %g, held out %g against the host's %g", w.first, w.last, res.held_out_steered,
+                 res.held_out_host);
     assert_true(res.alpha > 0.0);
     rig_close(&r);
 }
 
 /* What the file says, and that each type opens and scores about the same. */
-static void test_file(void **state)
-{
+static void test_file(void **state) {
     (void)state;
     static const char *const types[] = {"f32", "f16", "q8_0"};
     rig r;
@@ -203,7 +70,7 @@ static void test_file(void **state)
         cmc_model *m;
         cmc_train_opts o = rig_opts(&r);
         o.save_type = types[i];
-        cmc_train_result res = run(&r, &o, NULL, NULL, CMC_OK);
+        cmc_train_result res = rig_run(&r, &o, NULL, NULL, CMC_OK);
         if (cmc_model_open(r.rt, r.out, &m, &err) != CMC_OK)
             fail_msg("%s: %s", types[i], err.message);
         const cmc_delta_info *d = cmc_model_delta_info(m);
@@ -230,8 +97,7 @@ static void test_file(void **state)
 /* ------------------------------------------------------------------------------- the same as the runtime */
 
 /* The trainer's states against the runtime's exact ones on the saved file. */
-static void test_forward_is_the_runtimes(void **state)
-{
+static void test_forward_is_the_runtimes(void **state) {
     (void)state;
     rig r;
     cmc_error err = {0};
@@ -242,7 +108,7 @@ static void test_forward_is_the_runtimes(void **state)
     cmc_session *ses;
     rig_open(&r, 2, true);
     cmc_train_opts o = rig_opts(&r);
-    run(&r, &o, NULL, NULL, CMC_OK);
+    rig_run(&r, &o, NULL, NULL, CMC_OK);
     assert_int_equal(cmc_model_open(r.rt, r.out, &m, &err), CMC_OK);
     assert_int_equal(load_shape(m, cmc_model_vocab(m), &s, &err), CMC_OK);
     assert_int_equal(s.n_head_kv, 2);
@@ -275,8 +141,7 @@ static void test_forward_is_the_runtimes(void **state)
 }
 
 /* Mean NLL over the held-out targets by cmc_score_record, steered and not. */
-static void score_held_out(const rig *r, const cmc_train_opts *o, double nll[2])
-{
+static void score_held_out(const rig *r, const cmc_train_opts *o, double nll[2]) {
     cmc_error err = {0};
     cmc_model *host, *delta;
     cmc_steering *st;
@@ -284,8 +149,13 @@ static void score_held_out(const rig *r, const cmc_train_opts *o, double nll[2])
     size_t n = 0;
     assert_int_equal(cmc_model_open(r->rt, r->host, &host, &err), CMC_OK);
     assert_int_equal(cmc_model_open(r->rt, r->out, &delta, &err), CMC_OK);
-    data_opts dopt = {.paths = r->paths, .n_paths = 1, .vocab = cmc_model_vocab(host), .host_template = o->host_template,
-                      .delta_template = o->delta_template, .max_len = 200, .held_out = o->held_out};
+    data_opts dopt = {.paths = r->paths,
+                      .n_paths = 1,
+                      .vocab = cmc_model_vocab(host),
+                      .host_template = o->host_template,
+                      .delta_template = o->delta_template,
+                      .max_len = 200,
+                      .held_out = o->held_out};
     assert_int_equal(data_open(&dopt, &d, &err), CMC_OK);
     cmc_steering_opts so = {.host_template = o->host_template};
     assert_int_equal(cmc_steering_new(host, &so, &st, &err), CMC_OK);
@@ -311,11 +181,15 @@ static void score_held_out(const rig *r, const cmc_train_opts *o, double nll[2])
     cmc_model_free(host);
 }
 
-static void test_loss_is_the_scores(void **state)
-{
+static void test_loss_is_the_scores(void **state) {
     (void)state;
-    static const struct { cmc_template host, delta; double alpha; } cases[] = {
-        {CMC_TMPL_PLAIN, CMC_TMPL_PLAIN, 1.0}, {CMC_TMPL_PLAIN, CMC_TMPL_PLAIN, 0.6}, {CMC_TMPL_CHATML, CMC_TMPL_ALPACA, 1.3},
+    static const struct {
+        cmc_template host, delta;
+        double alpha;
+    } cases[] = {
+        {CMC_TMPL_PLAIN, CMC_TMPL_PLAIN, 1.0},
+        {CMC_TMPL_PLAIN, CMC_TMPL_PLAIN, 0.6},
+        {CMC_TMPL_CHATML, CMC_TMPL_ALPACA, 1.3},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rig r;
@@ -326,20 +200,20 @@ static void test_loss_is_the_scores(void **state)
         o.delta_template = cases[i].delta;
         o.alpha = cases[i].alpha;
         o.patience = 0;
-        cmc_train_result res = run(&r, &o, NULL, NULL, CMC_OK);
+        cmc_train_result res = rig_run(&r, &o, NULL, NULL, CMC_OK);
         score_held_out(&r, &o, nll);
-        /* the trainer's host states are rounded to halves: that moves both scores alike, by some 1e-5 of logits' size */
+        /* the trainer's host states are rounded to halves: that moves both scores alike, by some 1e-5 of logits' size
+         */
         double gain = res.held_out_host - res.held_out_steered;
         if (!(fabs(nll[0] - res.held_out_host) < 3e-5 * nll[0]) || !(fabs(nll[0] - nll[1] - gain) < 5e-5))
-            fail_msg("case %zu: trainer %.7f and %.7f, score %.7f and %.7f", i, res.held_out_host, res.held_out_steered, nll[0],
-                     nll[1]);
+            fail_msg("case %zu: trainer %.7f and %.7f, score %.7f and %.7f", i, res.held_out_host, res.held_out_steered,
+                     nll[0], nll[1]);
         rig_close(&r);
     }
 }
 
 /* A further host's strength goes into the table and decides the default. */
-static void test_alpha_hosts(void **state)
-{
+static void test_alpha_hosts(void **state) {
     (void)state;
     rig r;
     cmc_error err = {0};
@@ -352,7 +226,7 @@ static void test_alpha_hosts(void **state)
     cmc_train_opts o = rig_opts(&r);
     o.alpha_hosts = hosts;
     o.n_alpha_hosts = 1;
-    run(&r, &o, NULL, NULL, CMC_OK);
+    rig_run(&r, &o, NULL, NULL, CMC_OK);
     assert_int_equal(cmc_model_open(r.rt, r.out, &m, &err), CMC_OK);
     const cmc_delta_info *d = cmc_model_delta_info(m);
     assert_int_equal(d->n_alphas, 2);
@@ -363,217 +237,10 @@ static void test_alpha_hosts(void **state)
     rig_close(&r);
 }
 
-/* ------------------------------------------------------------------------------- repeating and resuming */
-
-typedef struct stopper { const char *phase; int64_t step; bool kill; } stopper;
-
-static bool stop_cb(void *user, const cmc_train_progress *p)
-{
-    const stopper *s = user;
-    if (strcmp(p->phase, s->phase) != 0 || p->step < s->step)
-        return true;
-    if (s->kill)
-        _exit(42);
-    return false;
-}
-
-/* Checks that the log's last run names each step once, in order, from 1. */
-static void check_log(const char *path, int64_t steps)
-{
-    cmc_file f = slurp(path);
-    const char *p = (const char *)f.data, *end = p + f.size;
-    int64_t next = 1;
-    while (p < end) {
-        const char *nl = memchr(p, '\n', (size_t)(end - p));
-        assert_non_null(nl);
-        char head[64];
-        next = strncmp(p, "{\"event\":\"start\"", 16) == 0 ? 1 : next;
-        if (strncmp(p, "{\"event\":\"step\"", 15) == 0) {
-            int n = snprintf(head, sizeof head, "{\"event\":\"step\",\"step\":%lld,", (long long)next);
-            assert_memory_equal(p, head, (size_t)n);
-            next++;
-        }
-        p = nl + 1;
-    }
-    assert_int_equal(next, steps + 1);
-    cmc_file_unmap(&f);
-}
-
-/* A process of its own that dies without a word at a step. */
-static void run_killed(const char *host, const rig *r, stopper *s)
-{
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        cmc_runtime_opts ro = {.threads = 2};
-        cmc_runtime *rt;
-        cmc_error err = {0};
-        cmc_train_opts o = rig_opts(r);
-        o.host_path = host;
-        o.log_path = r->log;
-        o.resume = true;
-        if (cmc_runtime_open(&ro, &rt, &err) == CMC_OK)
-            cmc_train(rt, &o, stop_cb, s, NULL, &err);
-        _exit(1);
-    }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 42);
-}
-
-static void test_exact_resume(void **state)
-{
-    (void)state;
-    rig r;
-    size_t n;
-    rig_open(&r, 2, false);
-    cmc_train_opts o = rig_opts(&r);
-    cmc_train_result whole = run(&r, &o, NULL, NULL, CMC_OK);
-    uint8_t *want = keep_bytes(r.out, &n);
-    assert_int_equal(unlink(r.out), 0);
-    run(&r, &o, NULL, NULL, CMC_OK); /* the same again */
-    assert_same_file(r.out, want, n);
-    o.log_path = r.log;
-    static const int64_t stop[] = {1, 5, 6, 13, STEPS};
-    for (size_t i = 0; i < sizeof stop / sizeof *stop; i++) {
-        stopper s = {"train", stop[i], false};
-        unlink(r.log);
-        o.resume = false;
-        run(&r, &o, stop_cb, &s, CMC_E_CANCELLED);
-        assert_same_file(r.out, want, n); /* untouched until the end */
-        assert_true(checkpoint_exists(r.ckpt));
-        assert_int_equal(unlink(r.out), 0);
-        o.resume = true;
-        cmc_train_result res = run(&r, &o, NULL, NULL, CMC_OK);
-        assert_true(res.resumed);
-        assert_true(res.held_out_steered == whole.held_out_steered && res.tokens == whole.tokens);
-        assert_same_file(r.out, want, n);
-        check_log(r.log, STEPS);
-    }
-    unlink(r.log);
-    static const int64_t kill_at[] = {4, 8, 19}; /* killed three times on the way, each time past the last checkpoint */
-    for (size_t i = 0; i < 3; i++) {
-        stopper s = {"train", kill_at[i], true};
-        run_killed(r.host, &r, &s);
-    }
-    assert_true(run(&r, &o, NULL, NULL, CMC_OK).resumed);
-    assert_same_file(r.out, want, n);
-    check_log(r.log, STEPS);
-    free(want);
-    rig_close(&r);
-}
-
-/* Host states: a fill that is stopped goes on; damage is found and repaired; what is no cache of ours is left alone. */
-static void test_host_states(void **state)
-{
-    (void)state;
-    rig r;
-    size_t n;
-    rig_open(&r, 2, false);
-    cmc_train_opts o = rig_opts(&r);
-    stopper s = {"host states", 1, false};
-    run(&r, &o, stop_cb, &s, CMC_E_CANCELLED);
-    assert_false(checkpoint_exists(r.ckpt));
-    run(&r, &o, NULL, NULL, CMC_OK);
-    uint8_t *want = keep_bytes(r.out, &n);
-    glob_t found;
-    char pattern[512];
-    snprintf(pattern, sizeof pattern, "%s/*.states", r.dir);
-    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
-    assert_int_equal(found.gl_pathc, 1);
-    const char *cache = found.gl_pathv[0];
-    FILE *f = fopen(cache, "r+b");
-    assert_non_null(f);
-    fseek(f, -100, SEEK_END);
-    fputs("damage", f);
-    fclose(f);
-    run(&r, &o, NULL, NULL, CMC_OK);
-    assert_same_file(r.out, want, n);
-    assert_int_equal(truncate(cache, 5000), 0);
-    run(&r, &o, NULL, NULL, CMC_OK);
-    assert_same_file(r.out, want, n);
-    f = fopen(cache, "r+b");
-    assert_non_null(f);
-    fputs("something of the user's", f);
-    fclose(f);
-    run(&r, &o, NULL, NULL, CMC_E_FORMAT);
-    globfree(&found);
-    free(want);
-    rig_close(&r);
-}
-
-static void test_checkpoint_damage(void **state)
-{
-    (void)state;
-    rig r;
-    rig_open(&r, 1, false);
-    cmc_train_opts o = rig_opts(&r);
-    stopper s = {"train", 3, false};
-    cmc_error err = {0};
-    run(&r, &o, stop_cb, &s, CMC_E_CANCELLED);
-    char *good = rig_path(&r, "good.ckpt");
-    assert_int_equal(rename(r.ckpt, good), 0);
-    struct stat st;
-    assert_int_equal(stat(good, &st), 0);
-    o.resume = true;
-    const int64_t cut[] = {0, 1, 15, 39, 40, 71, 200, 5000, st.st_size - 1};
-    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
-        assert_int_equal(tiny_damage(good, r.ckpt, cut[i], -1, &err), CMC_OK);
-        run(&r, &o, NULL, NULL, CMC_E_FORMAT);
-    }
-    uint64_t rng = 4;
-    for (int i = 0; i < 24; i++) {
-        int64_t bit = i < 12 ? i * 27 : (int64_t)(params_random(&rng) % (uint64_t)(st.st_size * 8));
-        assert_int_equal(tiny_damage(good, r.ckpt, -1, bit, &err), CMC_OK);
-        run(&r, &o, NULL, NULL, CMC_E_FORMAT);
-    }
-    assert_int_equal(rename(good, r.ckpt), 0);
-    assert_true(run(&r, &o, NULL, NULL, CMC_OK).resumed);
-    free(good);
-    rig_close(&r);
-}
-
-/* A checkpoint is neither lost nor mixed with other options. */
-static void test_checkpoint_rules(void **state)
-{
-    (void)state;
-    rig r;
-    rig_open(&r, 1, false);
-    cmc_error err = {0};
-    cmc_train_result res;
-    cmc_train_opts o = rig_opts(&r);
-    stopper s = {"train", 3, false};
-    run(&r, &o, stop_cb, &s, CMC_E_CANCELLED);
-    assert_int_equal(cmc_train(r.rt, &o, NULL, NULL, &res, &err), CMC_E_ARG);
-    assert_non_null(strstr(err.message, "--resume"));
-    assert_non_null(strstr(err.message, "--fresh"));
-    cmc_train_opts other = o;
-    other.resume = true;
-    other.lr = 1e-4;
-    assert_int_equal(cmc_train(r.rt, &other, NULL, NULL, &res, &err), CMC_E_ARG);
-    assert_non_null(strstr(err.message, "\"lr 0.003"));
-    other.lr = o.lr;
-    other.n_ff = 64;
-    assert_int_equal(cmc_train(r.rt, &other, NULL, NULL, &res, &err), CMC_E_ARG);
-    assert_non_null(strstr(err.message, "n_ff"));
-    FILE *f = fopen(r.data, "a");
-    fputs("{\"prompt\":\"one\",\"response\":\"more\"}\n", f);
-    fclose(f);
-    other.n_ff = 0;
-    assert_int_equal(cmc_train(r.rt, &other, NULL, NULL, &res, &err), CMC_E_ARG);
-    assert_non_null(strstr(err.message, "\"data "));
-    assert_true(checkpoint_exists(r.ckpt));
-    other.resume = false;
-    other.fresh = true;
-    assert_false(run(&r, &other, NULL, NULL, CMC_OK).resumed);
-    rig_close(&r);
-}
-
 /* ------------------------------------------------------------------------------------------ other endings */
 
 /* Training that goes wrong on the held-out part stops, and the best weights are what is saved. */
-static void test_early_stop(void **state)
-{
+static void test_early_stop(void **state) {
     (void)state;
     rig r;
     double nll[2];
@@ -585,15 +252,86 @@ static void test_early_stop(void **state)
     o.warmup = 0.0;
     o.eval_every = 2;
     o.patience = 3;
-    cmc_train_result res = run(&r, &o, NULL, NULL, CMC_OK);
+    cmc_train_result res = rig_run(&r, &o, NULL, NULL, CMC_OK);
     assert_true(res.steps < 2000 && res.steps % 2 == 0 && res.steps >= 8);
     score_held_out(&r, &o, nll);
     assert_true(fabs(nll[1] - res.held_out_steered) < 3e-5 * nll[0]);
     rig_close(&r);
 }
 
-static void test_init(void **state)
-{
+/* Weights that do not move: the losses tell which records a step had. Every epoch has its own order, all of the data.
+ */
+typedef struct losses {
+    double v[64], epoch[2];
+    size_t n;
+} losses;
+
+static bool losses_cb(void *user, const cmc_train_progress *p) {
+    losses *l = user;
+    if (strcmp(p->phase, "train") == 0 && l->n < 64)
+        l->v[l->n++] = p->loss;
+    return true;
+}
+
+static void test_epochs(void **state) {
+    (void)state;
+    rig r;
+    losses l = {0};
+    rig_open(&r, 1, false);
+    cmc_train_opts o = rig_opts(&r);
+    o.lr = 1e-12;
+    o.max_steps = 0;
+    o.epochs = 2;
+    o.batch = 5;
+    cmc_train_result res = rig_run(&r, &o, losses_cb, &l, CMC_OK);
+    size_t half = (res.records + 4) / 5, moved = 0;
+    assert_int_equal(l.n, 2 * half);
+    for (size_t i = 0; i < half; i++)
+        moved += fabs(l.v[i] - l.v[half + i]) > 1e-3;
+    assert_true(moved > half / 2);
+    rig_close(&r);
+}
+
+/* Scores of a run with a rate that is too high: they go up and down, and `patience` of them in a row without a new best
+ * end it. */
+typedef struct scores {
+    double v[512];
+    size_t n;
+} scores;
+
+static bool scores_cb(void *user, const cmc_train_progress *p) {
+    scores *s = user;
+    if (p->is_eval && s->n < 512)
+        s->v[s->n++] = p->held_out;
+    return true;
+}
+
+static void test_patience(void **state) {
+    (void)state;
+    rig r;
+    scores s = {0};
+    rig_open(&r, 2, false);
+    cmc_train_opts o = rig_opts(&r);
+    o.max_steps = 400;
+    o.lr = 0.02;
+    o.eval_every = 1;
+    o.patience = 6;
+    cmc_train_result res = rig_run(&r, &o, scores_cb, &s, CMC_OK);
+    size_t since = 0, setbacks = 0, stop = 0;
+    double best = INFINITY;
+    for (size_t i = 0; i < s.n; i++) {
+        since = s.v[i] < best ? 0 : since + 1;
+        best = s.v[i] < best ? s.v[i] : best;
+        setbacks += since > 0;
+        stop = since >= 6 && stop == 0 ? i + 1 : stop;
+    }
+    assert_true(setbacks > 6); /* or the run would not tell a row of setbacks from a sum of them */
+    assert_int_equal(res.steps, stop);
+    assert_true(res.held_out_steered == best);
+    rig_close(&r);
+}
+
+static void test_init(void **state) {
     (void)state;
     rig r;
     watch w = {0};
@@ -602,14 +340,14 @@ static void test_init(void **state)
     rig_open(&r, 2, false);
     cmc_train_opts o = rig_opts(&r);
     o.max_steps = 60;
-    run(&r, &o, watch_cb, &w, CMC_OK);
+    rig_run(&r, &o, watch_cb, &w, CMC_OK);
     char *first = rig_path(&r, "first.gguf");
     assert_int_equal(rename(r.out, first), 0);
     double scratch = w.first;
     w = (watch){0};
     o.init_path = first;
     o.n_embd = o.n_layer = o.n_head = o.n_head_kv = 0;
-    run(&r, &o, watch_cb, &w, CMC_OK);
+    rig_run(&r, &o, watch_cb, &w, CMC_OK);
     assert_true(w.first < 0.8 * scratch);
     o.n_layer = 3;
     assert_int_equal(cmc_train(r.rt, &o, NULL, NULL, &res, &err), CMC_E_ARG);
@@ -619,17 +357,16 @@ static void test_init(void **state)
     tiny_spec spec = {.arch = "llama", .type = CMC_F32, .n_learnt = 50, .tied = true};
     assert_int_equal(tiny_write(&spec, other, &err), CMC_OK);
     o.init_path = other;
-    run(&r, &o, NULL, NULL, CMC_E_ARG);
+    rig_run(&r, &o, NULL, NULL, CMC_E_ARG);
     o.init_path = r.host; /* the same vocabulary, but its head is not tied */
-    run(&r, &o, NULL, NULL, CMC_E_UNSUPPORTED);
+    rig_run(&r, &o, NULL, NULL, CMC_E_UNSUPPORTED);
     free(first);
     free(other);
     rig_close(&r);
 }
 
 /* NaN is named with its step and records, and no delta is written. */
-static void test_divergence(void **state)
-{
+static void test_divergence(void **state) {
     (void)state;
     rig r;
     cmc_error err = {0};
@@ -640,7 +377,7 @@ static void test_divergence(void **state)
     rig_open(&r, 2, false);
     cmc_train_opts o = rig_opts(&r);
     o.max_steps = 2;
-    run(&r, &o, NULL, NULL, CMC_OK);
+    rig_run(&r, &o, NULL, NULL, CMC_OK);
     assert_int_equal(cmc_model_open(r.rt, r.out, &m, &err), CMC_OK);
     assert_int_equal(load_shape(m, cmc_model_vocab(m), &s, &err), CMC_OK);
     assert_int_equal(params_init(&p, &s, &err), CMC_OK);
@@ -662,8 +399,7 @@ static void test_divergence(void **state)
     rig_close(&r);
 }
 
-static void test_options(void **state)
-{
+static void test_options(void **state) {
     (void)state;
     rig r;
     cmc_error err = {0};
@@ -671,9 +407,14 @@ static void test_options(void **state)
     rig_open(&r, 1, false);
     const cmc_train_opts good = rig_opts(&r);
     cmc_train_opts o;
-#define REFUSED(change, status, word) do { o = good; change; \
-        assert_int_equal(cmc_train(r.rt, &o, NULL, NULL, &res, &err), status); \
-        if (!strstr(err.message, word)) fail_msg("\"%s\" does not name %s", err.message, word); } while (0)
+#define REFUSED(change, status, word)                                                                                  \
+    do {                                                                                                               \
+        o = good;                                                                                                      \
+        change;                                                                                                        \
+        assert_int_equal(cmc_train(r.rt, &o, NULL, NULL, &res, &err), status);                                         \
+        if (!strstr(err.message, word))                                                                                \
+            fail_msg("\"%s\" does not name %s", err.message, word);                                                    \
+    } while (0)
     REFUSED(o.lr = 0.0, CMC_E_ARG, "lr");
     REFUSED(o.lr = NAN, CMC_E_ARG, "lr");
     REFUSED(o.batch = 0, CMC_E_ARG, "batch");
@@ -703,15 +444,13 @@ static void test_options(void **state)
 
 /* ------------------------------------------------------------------------------------------------- data */
 
-static double split_of(const char *prompt)
-{
+static double split_of(const char *prompt) {
     cmc_message m = {CMC_USER, (char *)(uintptr_t)prompt, strlen(prompt)};
     cmc_record r = {.messages = &m, .n_messages = 1};
     return data_split_point(&r);
 }
 
-static void test_split(void **state)
-{
+static void test_split(void **state) {
     (void)state;
     double a = split_of("What is the capital of France?");
     assert_true(a >= 0.0 && a < 1.0);
@@ -728,8 +467,7 @@ static void test_split(void **state)
 }
 
 /* Where each target stands, in both renderings, on every record. */
-static void test_alignment(void **state)
-{
+static void test_alignment(void **state) {
     (void)state;
     rig r;
     cmc_error err = {0};
@@ -737,10 +475,15 @@ static void test_alignment(void **state)
     data_set d;
     rig_open(&r, 1, false);
     assert_int_equal(cmc_model_open(r.rt, r.host, &host, &err), CMC_OK);
-    data_opts o = {.paths = r.paths, .n_paths = 1, .vocab = cmc_model_vocab(host), .host_template = CMC_TMPL_CHATML,
-                   .delta_template = CMC_TMPL_ALPACA, .max_len = 250, .held_out = 0.25};
+    data_opts o = {.paths = r.paths,
+                   .n_paths = 1,
+                   .vocab = cmc_model_vocab(host),
+                   .host_template = CMC_TMPL_CHATML,
+                   .delta_template = CMC_TMPL_ALPACA,
+                   .max_len = 250,
+                   .held_out = 0.25};
     assert_int_equal(data_open(&o, &d, &err), CMC_OK);
-    assert_int_equal(d.n, RECORDS);
+    assert_int_equal(d.n, RIG_RECORDS);
     assert_int_equal(d.n_train + d.n_held, d.n);
     for (size_t i = 0; i < d.n; i++) {
         const data_example *x = &d.v[i];
@@ -775,14 +518,21 @@ static void test_alignment(void **state)
     rig_close(&r);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split), cmocka_unit_test(test_alignment), cmocka_unit_test(test_options),
-        cmocka_unit_test(test_learns), cmocka_unit_test(test_file), cmocka_unit_test(test_forward_is_the_runtimes),
-        cmocka_unit_test(test_exact_resume), cmocka_unit_test(test_host_states), cmocka_unit_test(test_checkpoint_damage),
-        cmocka_unit_test(test_checkpoint_rules), cmocka_unit_test(test_init), cmocka_unit_test(test_divergence),
-        cmocka_unit_test(test_early_stop), cmocka_unit_test(test_loss_is_the_scores), cmocka_unit_test(test_alpha_hosts),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_forward_is_the_runtimes),
+        cmocka_unit_test(test_loss_is_the_scores),
+        cmocka_unit_test(test_alpha_hosts),
+        cmocka_unit_test(test_early_stop),
+        cmocka_unit_test(test_patience),
+        cmocka_unit_test(test_init),
+        cmocka_unit_test(test_divergence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

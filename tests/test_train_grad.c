@@ -1,5 +1,5 @@
-/* The trainer's arithmetic: gradients against finite differences through the whole loss, the loss against its definition in
- * double, the optimiser against a plain one, packing, the schedule. */
+/* The trainer's arithmetic: gradients against finite differences through the whole loss, the loss against its
+ * definition in double, the optimiser against a plain one, packing, the schedule. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,13 +37,11 @@ typedef struct rig {
     float alpha;
 } rig;
 
-static double rig_uniform(uint64_t *rng)
-{
+static double rig_uniform(uint64_t *rng) {
     return (double)(params_random(rng) >> 11) * 0x1p-53;
 }
 
-static void rig_batch(rig *r)
-{
+static void rig_batch(rig *r) {
     static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
     uint64_t rng = 7;
     size_t n_vocab = (size_t)r->p.s.n_vocab, he = (size_t)cmc_model_n_embd(r->host), bytes = hostcache_row_bytes(he);
@@ -61,12 +59,17 @@ static void rig_batch(rig *r)
         r->hrow[i] = r->packed + i * bytes;
     }
     free(x);
-    r->b = (net_batch){.ids = r->ids, .start = r->start, .rows = r->rows, .targets = r->targets, .host = r->hrow,
-                       .n_tokens = TOKENS, .n_seqs = SEQS, .n_targets = TARGETS};
+    r->b = (net_batch){.ids = r->ids,
+                       .start = r->start,
+                       .rows = r->rows,
+                       .targets = r->targets,
+                       .host = r->hrow,
+                       .n_tokens = TOKENS,
+                       .n_seqs = SEQS,
+                       .n_targets = TARGETS};
 }
 
-static void rig_open(rig *r, int threads, bool exact, int32_t n_head_kv, bool decode_head)
-{
+static void rig_open(rig *r, int threads, bool exact, int32_t n_head_kv, bool decode_head) {
     cmc_error err = {0};
     cmc_runtime_opts ro = {.threads = threads, .exact = exact};
     memset(r, 0, sizeof *r);
@@ -77,8 +80,15 @@ static void rig_open(rig *r, int threads, bool exact, int32_t n_head_kv, bool de
     assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
     if (cmc_model_open(r->rt, path, &r->host, &err) != CMC_OK)
         fail_msg("%s", err.message);
-    params_shape s = {.n_vocab = cmc_model_n_vocab(r->host), .n_embd = 16, .n_layer = 2, .n_head = 4, .n_head_kv = n_head_kv,
-                      .head_dim = 4, .n_ff = 24, .rms_eps = 1e-5f, .rope_base = 10000.0f};
+    params_shape s = {.n_vocab = cmc_model_n_vocab(r->host),
+                      .n_embd = 16,
+                      .n_layer = 2,
+                      .n_head = 4,
+                      .n_head_kv = n_head_kv,
+                      .head_dim = 4,
+                      .n_ff = 24,
+                      .rms_eps = 1e-5f,
+                      .rope_base = 10000.0f};
     assert_int_equal(params_init(&r->p, &s, &err), CMC_OK);
     assert_int_equal(net_new(r->rt, &r->p, TOKENS, TOKENS, &r->n, &err), CMC_OK);
     assert_int_equal(loss_new(r->host, 16, decode_head, &r->l, &err), CMC_OK);
@@ -93,8 +103,7 @@ static void rig_open(rig *r, int threads, bool exact, int32_t n_head_kv, bool de
             r->n.w[r->p.tensors[i].off + j] += 1.0f;
 }
 
-static void rig_close(rig *r)
-{
+static void rig_close(rig *r) {
     free(r->dhidden);
     free(r->packed);
     loss_free(&r->l);
@@ -106,8 +115,7 @@ static void rig_close(rig *r)
 }
 
 /* Mean NLL over the targets, without gradients. */
-static double rig_loss(rig *r)
-{
+static double rig_loss(rig *r) {
     double nll = 0.0, alpha = (double)r->alpha;
     cmc_error err = {0};
     net_forward(&r->n, &r->b);
@@ -115,8 +123,7 @@ static double rig_loss(rig *r)
     return nll / TARGETS;
 }
 
-static double rig_grad(rig *r)
-{
+static double rig_grad(rig *r) {
     double nll = 0.0;
     cmc_error err = {0};
     memset(r->n.grad, 0, r->p.n * sizeof(float));
@@ -129,8 +136,7 @@ static double rig_grad(rig *r)
 /* --------------------------------------------------------------------------------------------- gradients */
 
 /* d loss / d eps of w + eps * u on one tensor, by Richardson's extrapolation of two central differences. */
-static double slope(rig *r, const params_tensor *t, const double *u, double h)
-{
+static double slope(rig *r, const params_tensor *t, const double *u, double h) {
     size_t n = t->n_out * t->n_in;
     double d[2];
     float *w = r->n.w + t->off, *keep = cmc_alloc(n, sizeof *keep);
@@ -155,8 +161,7 @@ static double slope(rig *r, const params_tensor *t, const double *u, double h)
 }
 
 /* Along the gradient itself, along random directions, and along single weights; each against its own bound. */
-static void check_tensor(rig *r, const params_tensor *t, const float *grad, uint64_t *rng)
-{
+static void check_tensor(rig *r, const params_tensor *t, const float *grad, uint64_t *rng) {
     size_t n = t->n_out * t->n_in;
     double *u = cmc_alloc(n, sizeof *u), norm = 0.0;
     for (size_t i = 0; i < n; i++)
@@ -182,8 +187,7 @@ static void check_tensor(rig *r, const params_tensor *t, const float *grad, uint
     free(u);
 }
 
-static void check_gradients(int threads, int32_t n_head_kv, bool decode_head)
-{
+static void check_gradients(int threads, int32_t n_head_kv, bool decode_head) {
     rig r;
     uint64_t rng = 5;
     rig_open(&r, threads, false, n_head_kv, decode_head);
@@ -197,22 +201,19 @@ static void check_gradients(int threads, int32_t n_head_kv, bool decode_head)
     rig_close(&r);
 }
 
-static void test_gradients(void **state)
-{
+static void test_gradients(void **state) {
     (void)state;
     check_gradients(2, 4, true);
 }
 
-static void test_gradients_gqa(void **state)
-{
+static void test_gradients_gqa(void **state) {
     (void)state;
     check_gradients(2, 2, true);
     check_gradients(3, 1, false);
 }
 
 /* Gradients add up: two halves of a batch give what the whole does. */
-static void test_pieces(void **state)
-{
+static void test_pieces(void **state) {
     (void)state;
     rig r;
     double nll = 0.0;
@@ -234,8 +235,14 @@ static void test_pieces(void **state)
     piece[0].n_tokens = first;
     piece[0].n_seqs = 1;
     piece[0].n_targets = cut;
-    piece[1] = (net_batch){.ids = r.ids + first, .start = start2, .rows = rows2, .targets = r.targets + cut,
-                           .host = r.hrow + cut, .n_tokens = TOKENS - first, .n_seqs = SEQS - 1, .n_targets = TARGETS - cut};
+    piece[1] = (net_batch){.ids = r.ids + first,
+                           .start = start2,
+                           .rows = rows2,
+                           .targets = r.targets + cut,
+                           .host = r.hrow + cut,
+                           .n_tokens = TOKENS - first,
+                           .n_seqs = SEQS - 1,
+                           .n_targets = TARGETS - cut};
     for (int i = 0; i < 2; i++) {
         net_forward(&r.n, &piece[i]);
         assert_int_equal(loss_train(&r.l, &r.n, &piece[i], r.alpha, 1.0f / TARGETS, r.dhidden, &nll, &err), CMC_OK);
@@ -250,8 +257,7 @@ static void test_pieces(void **state)
 /* -------------------------------------------------------------------------------------------------- loss */
 
 /* The definition, in double: host logits by the runtime, delta logits by plain sums. */
-static double plain_loss(rig *r, double alpha)
-{
+static double plain_loss(rig *r, double alpha) {
     size_t v = (size_t)r->p.s.n_vocab, e = 16, he = (size_t)cmc_model_n_embd(r->host);
     float *state = cmc_alloc(he, sizeof *state), *h = cmc_alloc(v, sizeof *h);
     double *z = cmc_alloc(v, sizeof *z), nll = 0.0;
@@ -277,8 +283,7 @@ static double plain_loss(rig *r, double alpha)
     return nll;
 }
 
-static void test_loss(void **state)
-{
+static void test_loss(void **state) {
     (void)state;
     static const double alphas[] = {0.0, 0.25, 1.0, 3.0};
     for (int threads = 1; threads <= 3; threads++) {
@@ -294,9 +299,9 @@ static void test_loss(void **state)
     }
 }
 
-/* A row's largest state decides its scale: nothing overflows a half, nothing is rounded more than 2^-11 of the largest. */
-static void test_pack(void **state)
-{
+/* A row's largest state decides its scale: nothing overflows a half, nothing is rounded more than 2^-11 of the largest.
+ */
+static void test_pack(void **state) {
     (void)state;
     enum { N = 37 };
     static const float scale[] = {1e-30f, 1e-6f, 1.0f, 300.0f, 1e6f, 1e30f};
@@ -323,8 +328,7 @@ static void test_pack(void **state)
 
 /* --------------------------------------------------------------------------------------------- optimiser */
 
-static void test_adamw(void **state)
-{
+static void test_adamw(void **state) {
     (void)state;
     rig r;
     rig_open(&r, 2, false, 2, true);
@@ -365,8 +369,7 @@ static void test_adamw(void **state)
     rig_close(&r);
 }
 
-static void test_schedule(void **state)
-{
+static void test_schedule(void **state) {
     (void)state;
     assert_true(fabs(adamw_lr(2.0, 0.1, 4, 100, 1) - 0.5) < 1e-12);
     assert_true(fabs(adamw_lr(2.0, 0.1, 4, 100, 4) - 2.0) < 1e-12);
@@ -378,8 +381,7 @@ static void test_schedule(void **state)
 }
 
 /* Row primitives against libm, at every tail length. */
-static void test_rows(void **state)
-{
+static void test_rows(void **state) {
     (void)state;
     uint64_t rng = 9;
     for (size_t n = 1; n < 1100; n = n < 40 ? n + 1 : n * 2 + 1) {
@@ -410,11 +412,10 @@ static void test_rows(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows), cmocka_unit_test(test_pack), cmocka_unit_test(test_schedule),
-        cmocka_unit_test(test_adamw), cmocka_unit_test(test_loss), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_pack),          cmocka_unit_test(test_schedule),
+        cmocka_unit_test(test_adamw),     cmocka_unit_test(test_loss),          cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_gradients), cmocka_unit_test(test_gradients_gqa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,142 @@
+/* The rig of the tests of whole training runs. */
+#include "tests/train_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "tests/tiny.h"
+
+char *rig_path(const rig *r, const char *name) {
+    const char *p = tiny_path(r->dir, name);
+    return cmc_strndup(p, strlen(p));
+}
+
+/* Questions with answers that follow from them; every third record is a conversation, every fifth a bare text. */
+static void rig_data(const char *path) {
+    static const char *const animal[] = {"cat", "dog", "bird", "fish"}, *const sound[] = {"meow", "woof", "tweet",
+                                                                                          "blub"};
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < RIG_RECORDS; i++) {
+        const char *a = animal[i % 4], *s = sound[i % 4];
+        char who = (char)('a' + i % 26);
+        if (i % 3 == 1)
+            fprintf(
+                f,
+                "{\"messages\":[{\"role\":\"user\",\"content\":\"the %s of %c%c\"},{\"role\":\"assistant\",\"content\":"
+                "\"it says %s\"},{\"role\":\"user\",\"content\":\"again\"},{\"role\":\"assistant\",\"content\":\"%s "
+                "%s\"}]}\n",
+                a, who, 'a' + i / 26, s, s, s);
+        else if (i % 5 == 0)
+            fprintf(f, "{\"text\":\"the %s of %c%c says %s and %s\"}\n", a, who, 'a' + i / 26, s, s);
+        else
+            fprintf(f, "{\"instruction\":\"what says the %s of %c%c\",\"output\":\"the %s says %s\"}\n", a, who,
+                    'a' + i / 26, a, s);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+void rig_open(rig *r, int threads, bool exact) {
+    cmc_error err = {0};
+    cmc_runtime_opts ro = {.threads = threads, .exact = exact};
+    tiny_spec spec = {.arch = "llama", .type = CMC_F32, .seed = 3};
+    memset(r, 0, sizeof *r);
+    r->dir = tiny_dir_new();
+    r->host = rig_path(r, "host.gguf");
+    r->data = rig_path(r, "data.jsonl");
+    r->out = rig_path(r, "delta.gguf");
+    r->ckpt = rig_path(r, "delta.gguf.ckpt");
+    r->log = rig_path(r, "log.jsonl");
+    r->cache = cmc_strndup(r->dir, strlen(r->dir));
+    r->paths[0] = r->data;
+    assert_int_equal(tiny_write(&spec, r->host, &err), CMC_OK);
+    rig_data(r->data);
+    assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
+}
+
+void rig_close(rig *r) {
+    cmc_runtime_free(r->rt);
+    tiny_dir_free(r->dir);
+    free(r->host);
+    free(r->data);
+    free(r->out);
+    free(r->ckpt);
+    free(r->log);
+    free(r->cache);
+}
+
+cmc_train_opts rig_opts(const rig *r) {
+    cmc_train_opts o = cmc_train_defaults();
+    o.host_path = r->host;
+    o.data = r->paths;
+    o.n_data = 1;
+    o.out_path = r->out;
+    o.cache_dir = r->cache;
+    o.host_template = CMC_TMPL_PLAIN;
+    o.n_embd = 32;
+    o.n_layer = 2;
+    o.n_head = 4;
+    o.n_head_kv = 2;
+    o.max_steps = RIG_STEPS;
+    o.batch = 4;
+    o.lr = 3e-3;
+    o.held_out = 0.2;
+    o.eval_every = 6;
+    o.seed = 17;
+    o.save_type = "f32";
+    return o;
+}
+
+cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callback cb, void *user, cmc_status want) {
+    cmc_error err = {0};
+    cmc_train_result res;
+    cmc_status st = cmc_train(r->rt, o, cb, user, &res, &err);
+    if (st != want)
+        fail_msg("status %d, wanted %d: %s", (int)st, (int)want, err.message);
+    assert_int_equal(err.status, want);
+    if (want == CMC_OK) /* a finished run leaves no checkpoint and no half-written file */
+        assert_false(checkpoint_exists(r->ckpt));
+    return res;
+}
+
+cmc_file rig_map(const char *path) {
+    cmc_file f;
+    cmc_error err = {0};
+    if (cmc_file_map(path, &f, &err) != CMC_OK)
+        fail_msg("%s", err.message);
+    return f;
+}
+
+/* The bytes of a file, copied, so that it can be written anew. */
+uint8_t *rig_bytes(const char *path, size_t *n) {
+    cmc_file f = rig_map(path);
+    uint8_t *p = cmc_alloc(f.size, 1);
+    memcpy(p, f.data, f.size);
+    *n = f.size;
+    cmc_file_unmap(&f);
+    return p;
+}
+
+void rig_assert_same(const char *path, const uint8_t *want, size_t n) {
+    cmc_file f = rig_map(path);
+    assert_int_equal(f.size, n);
+    assert_memory_equal(f.data, want, n);
+    cmc_file_unmap(&f);
+}
+
+bool rig_stop(void *user, const cmc_train_progress *p) {
+    const stopper *s = user;
+    if (strcmp(p->phase, s->phase) != 0 || p->step < s->step)
+        return true;
+    if (s->kill)
+        _exit(42);
+    return false;
+}

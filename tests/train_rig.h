@@ -1,0 +1,36 @@
+/* What the tests of whole training runs share: a tiny host, data, options, and a callback that stops a run. */
+#ifndef CMC_TESTS_TRAIN_RIG_H
+#define CMC_TESTS_TRAIN_RIG_H
+#include "base/file.h"
+#include "tinylm/train.h"
+
+enum { RIG_RECORDS = 48, RIG_STEPS = 24 };
+
+/* Paths are the rig's; `cache` is its folder. */
+typedef struct rig {
+    char *dir, *host, *data, *out, *ckpt, *cache, *log;
+    const char *paths[1];
+    cmc_runtime *rt;
+} rig;
+
+void rig_open(rig *r, int threads, bool exact);
+void rig_close(rig *r);
+/* r's folder with a name behind it; the caller's to free. */
+char *rig_path(const rig *r, const char *name);
+cmc_train_opts rig_opts(const rig *r);
+/* cmc_train, which must end with `want`; a finished run must leave no checkpoint. */
+cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callback cb, void *user, cmc_status want);
+
+cmc_file rig_map(const char *path);
+/* The bytes of a file, copied, so that it can be written anew. */
+uint8_t *rig_bytes(const char *path, size_t *n);
+void rig_assert_same(const char *path, const uint8_t *want, size_t n);
+
+/* As a callback: at the first report of `phase` at or after `step`, stops the run, or kills the process (exit 42). */
+typedef struct stopper {
+    const char *phase;
+    int64_t step;
+    bool kill;
+} stopper;
+bool rig_stop(void *user, const cmc_train_progress *p);
+#endif
