@@ -1,6 +1,4 @@
-/* Fuzz target: the vocabulary of a GGUF file of any bytes; a text tokenised with it, at once and as it grows. Built
- * alone, it reads the files named on its command line. */
-#include <stdio.h>
+/* Fuzz target: the vocabulary of a GGUF file of any bytes; a text tokenised with it, at once and as it grows. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,20 +51,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     cmc_vocab_free(v);
     return 0;
 }
-
-#ifndef CMC_LIBFUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) {
-            perror(argv[i]);
-            return 1;
-        }
-        static uint8_t buf[1 << 22];
-        size_t n = fread(buf, 1, sizeof buf, f);
-        fclose(f);
-        LLVMFuzzerTestOneInput(buf, n);
-    }
-    return 0;
-}
-#endif
