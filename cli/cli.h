@@ -41,6 +41,8 @@ bool cli_interrupted(void);
 double cli_now(void);     /* monotonic seconds */
 /* All of a file, or of standard input where path is "-". The caller frees *out, which is NUL-terminated. */
 int cli_read_file(const char *path, char **out, size_t *len);
+/* A file that appears whole or not at all: written beside, synced, renamed. */
+int cli_write_file(const char *path, const char *data, size_t len);
 /* Columns of the terminal (COLUMNS, or what `fd` says), `otherwise` where there is none. */
 int cli_columns(int fd, int otherwise);
 #endif

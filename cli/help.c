@@ -33,21 +33,21 @@ static void help_default(const arg_opt *o, const void *defaults, char *out, size
 static void help_wrap(FILE *to, const char *s, int col, int indent)
 {
     int at = col;
+    bool first = true;
     while (*s) {
         int len = (int)strcspn(s, " ");
-        if (at > indent && at + len > HELP_WIDTH) {
+        if (!first && at + 1 + len > HELP_WIDTH) {
             fprintf(to, "\n%*s", indent, "");
             at = indent;
-        }
-        fprintf(to, "%.*s", len, s);
-        at += len;
-        s += len;
-        if (*s == ' ') {
-            s++;
-            if (*s && at < HELP_WIDTH)
-                fputc(' ', to);
+        } else if (!first) {
+            fputc(' ', to);
             at++;
         }
+        fprintf(to, "%.*s", len, s);
+        first = false;
+        at += len;
+        s += len;
+        s += strspn(s, " ");
     }
     fputc('\n', to);
 }

@@ -81,6 +81,15 @@ int jout(jbuild o)
     return rc ? rc : out_flush();
 }
 
+int jwrite(jbuild o, const char *path)
+{
+    char *text = o.bad ? NULL : json_dumps(o.j, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
+    jdrop(o);
+    int rc = text ? cli_write_file(path, text, strlen(text)) : cli_no_memory();
+    free(text);
+    return rc;
+}
+
 json_t *jreal(double v)
 {
     return isfinite(v) ? json_real(v) : json_null();

@@ -22,6 +22,8 @@ void jadd(jbuild *a, json_t *value);
 void jadd_built(jbuild *a, jbuild value);
 /* Writes it as one line on standard output and frees it; gives the exit status. */
 int jout(jbuild o);
+/* Writes it as an indented file, whole or not at all, and frees it; gives the exit status. */
+int jwrite(jbuild o, const char *path);
 void jdrop(jbuild o);
 
 json_t *jreal(double v);                           /* null where it is not finite */

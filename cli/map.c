@@ -8,7 +8,7 @@
 
 typedef struct map_args {
     common_args common;
-    const char *rule, *ids, *explain;
+    const char *rule, *ids, *report, *explain;
 } map_args;
 
 static const arg_opt map_opts[] = {
@@ -17,6 +17,8 @@ static const arg_opt map_opts[] = {
      .choices = "default|reference", .show_default = true},
     {.name = "ids", .kind = ARG_STR, .at = offsetof(map_args, ids), .value = "FILE",
      .help = "write the map: a JSON list with a delta id for every host id, -1 for none"},
+    {.name = "report", .kind = ARG_STR, .at = offsetof(map_args, report), .value = "FILE",
+     .help = "write the counts and every host token with what it maps to, as JSON"},
     {.name = "explain", .kind = ARG_STR, .at = offsetof(map_args, explain), .value = "TEXT",
      .help = "show what each of the host's tokens of TEXT maps to, and why"},
     {.name = NULL},
@@ -44,21 +46,25 @@ static json_t *map_spelling_json(const cmc_vocab *v, int32_t id)
     return jpiece((const uint8_t *)s, n);
 }
 
+static jbuild map_entry_json(const cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, int32_t id)
+{
+    jbuild o = jobject();
+    cmc_map_how how;
+    int32_t distance, to = cmc_map_get(m, id, &how, &distance);
+    jset_int(&o, "id", id);
+    jset(&o, "piece", map_spelling_json(host, id));
+    jset(&o, "delta_id", to < 0 ? json_null() : json_integer(to));
+    jset(&o, "delta_piece", to < 0 ? json_null() : map_spelling_json(delta, to));
+    jset_string(&o, "how", map_how_name(how));
+    jset(&o, "distance", to < 0 ? json_null() : json_integer(distance));
+    return o;
+}
+
 static jbuild map_explain_json(const cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, const cmc_ids *ids)
 {
     jbuild a = jarray();
-    for (size_t i = 0; i < ids->n; i++) {
-        jbuild o = jobject();
-        cmc_map_how how;
-        int32_t distance, to = cmc_map_get(m, ids->v[i], &how, &distance);
-        jset_int(&o, "id", ids->v[i]);
-        jset(&o, "piece", map_spelling_json(host, ids->v[i]));
-        jset(&o, "delta_id", to < 0 ? json_null() : json_integer(to));
-        jset(&o, "delta_piece", to < 0 ? json_null() : map_spelling_json(delta, to));
-        jset_string(&o, "how", map_how_name(how));
-        jset_int(&o, "distance", distance);
-        jadd_built(&a, o);
-    }
+    for (size_t i = 0; i < ids->n; i++)
+        jadd_built(&a, map_entry_json(m, host, delta, ids->v[i]));
     return a;
 }
 
@@ -94,7 +100,7 @@ static int map_explain(const cmc_map *m, const cmc_vocab *host, const cmc_vocab 
 
 /* ----------------------------------------------------------------------------------------------------- the verb */
 
-static int map_show_json(const char *const path[2], const cmc_map_counts *c, jbuild *explained)
+static jbuild map_counts_json(const char *const path[2], const cmc_map_counts *c)
 {
     jbuild o = jobject();
     jset_string(&o, "host", path[0]);
@@ -108,9 +114,19 @@ static int map_show_json(const char *const path[2], const cmc_map_counts *c, jbu
     jset_int(&o, "none", c->none);
     jset(&o, "identity", json_boolean(c->identity));
     jset_real(&o, "seconds", c->seconds);
-    if (explained)
-        jset_built(&o, "explain", *explained);
-    return jout(o);
+    return o;
+}
+
+/* --report: the counts, less the time, which would make two files of one map differ, and all entries. */
+static int map_write_report(const char *file, const char *const path[2], const cmc_map *m, const cmc_vocab *host,
+                            const cmc_vocab *delta, const cmc_map_counts *c)
+{
+    jbuild o = map_counts_json(path, c), entries = jarray();
+    json_object_del(o.j, "seconds");
+    for (int32_t id = 0; id < c->n_host; id++)
+        jadd_built(&entries, map_entry_json(m, host, delta, id));
+    jset_built(&o, "entries", entries);
+    return jwrite(o, file);
 }
 
 static int map_show(const char *const path[2], const cmc_map_counts *c)
@@ -126,7 +142,7 @@ static int map_show(const char *const path[2], const cmc_map_counts *c)
     return rc ? rc : out_printf("built in %.3f s\n", c->seconds);
 }
 
-static int map_report(const map_args *a, const char *const path[2], const cmc_map *m, const cmc_vocab *host,
+static int map_results(const map_args *a, const char *const path[2], const cmc_map *m, const cmc_vocab *host,
                       const cmc_vocab *delta)
 {
     cmc_map_counts counts;
@@ -134,11 +150,15 @@ static int map_report(const map_args *a, const char *const path[2], const cmc_ma
     cmc_error err = {0};
     int rc;
     cmc_map_counts_get(m, &counts);
+    if (a->report && (rc = map_write_report(a->report, path, m, host, delta, &counts)) != CLI_OK)
+        return rc;
     if (a->explain && cmc_tokenize(host, a->explain, strlen(a->explain), CMC_TOK_SPECIAL, &ids, &err) != CMC_OK) {
         rc = cli_error(NULL, &err);
     } else if (a->common.json) {
-        jbuild explained = a->explain ? map_explain_json(m, host, delta, &ids) : (jbuild){NULL, false};
-        rc = map_show_json(path, &counts, a->explain ? &explained : NULL);
+        jbuild o = map_counts_json(path, &counts);
+        if (a->explain)
+            jset_built(&o, "explain", map_explain_json(m, host, delta, &ids));
+        rc = jout(o);
     } else {
         rc = map_show(path, &counts);
         if (rc == CLI_OK && a->explain)
@@ -164,7 +184,7 @@ static int map_main(void *opts, const arg_list *operands)
         (a->ids && cmc_map_export(m, a->ids, &err) != CMC_OK))
         rc = cli_error(NULL, &err);
     else
-        rc = map_report(a, path, m, host, delta);
+        rc = map_results(a, path, m, host, delta);
     cmc_map_free(m);
     cmc_vocab_free(delta);
     cmc_vocab_free(host);
@@ -184,7 +204,7 @@ static const arg_group map_groups[] = {
 
 const arg_verb verb_map = {
     .name = "map",
-    .usage = "HOST DELTA [--rule RULE] [--ids FILE] [--explain TEXT] [options]",
+    .usage = "HOST DELTA [--rule RULE] [--ids FILE] [--report FILE] [--explain TEXT] [options]",
     .summary = "the token map from a host to a delta",
     .text = "Builds the map from each of the host's tokens to one of the delta's and counts how they were found: by "
             "role (end of text), as a byte, with the same bytes, by the nearest prefix, or not at all. HOST and DELTA "

@@ -1,7 +1,8 @@
-/* Messages, standard output, interrupts, the clock, and reading whole files. */
+/* Messages, standard output, interrupts, the clock, and whole files. */
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -201,5 +202,42 @@ int cli_read_file(const char *path, char **out, size_t *len)
         return cli_failed("%s: cannot be opened: %s", path, strerror(errno));
     int rc = out_read_stream(f, path, out, len);
     fclose(f);
+    return rc;
+}
+
+static bool out_write_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, data, len);
+        if (n < 0 && errno != EINTR)
+            return false;
+        data += n > 0 ? n : 0;
+        len -= n > 0 ? (size_t)n : 0;
+    }
+    return fsync(fd) == 0;
+}
+
+int cli_write_file(const char *path, const char *data, size_t len)
+{
+    char *beside = NULL;
+    if (asprintf(&beside, "%s.tmp.%ld", path, (long)getpid()) < 0)
+        return cli_no_memory();
+    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666), rc = CLI_OK;
+    bool ok = fd >= 0 && out_write_all(fd, data, len);
+    int why = errno;
+    if (fd >= 0 && close(fd) != 0 && ok) {
+        ok = false;
+        why = errno;
+    }
+    if (ok && rename(beside, path) != 0) {
+        ok = false;
+        why = errno;
+    }
+    if (!ok) {
+        rc = cli_failed("%s: cannot be written: %s", path, strerror(why));
+        if (fd >= 0)
+            unlink(beside);
+    }
+    free(beside);
     return rc;
 }
