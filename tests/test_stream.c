@@ -467,6 +467,44 @@ static void test_same_vocabulary_and_late_start(void **state) {
     cmc_steering_free(st);
 }
 
+/* One step's row, for comparison with the shift done by hand. */
+static int32_t keep_row(void *user, const float *logits, int32_t n) {
+    memcpy(user, logits, (size_t)n * sizeof *logits);
+    return 0;
+}
+
+/* Before its first byte, a response whose leads differ is steered through the first token's map; after it, as ever. */
+static void test_first_token(void **state) {
+    const fixture *f = *state;
+    cmc_error err = {0};
+    size_t n = (size_t)cmc_model_n_vocab(f->host), bytes = n * sizeof(float);
+    cmc_steering *st = steering(f->host, CMC_TMPL_CHATML, f->qwen, 2, CMC_TMPL_PLAIN);
+    float *plain = malloc(bytes), *steered = malloc(bytes), *want = malloc(bytes), *work = malloc(2 * bytes);
+    cmc_stream_opts o = opts_of(2);
+    cmc_stream *a = stream_of(st, "hat", &o), *b = stream_of(st, "hat", &o);
+    a->unsteered = true;
+    stream_set_pick(a, keep_row, plain);
+    stream_set_pick(b, keep_row, steered);
+    assert_non_null(st->deltas[0].first_map);
+    for (int step = 0; step < 2; step++) {
+        OK(cmc_streams_step((cmc_stream *[]){a, b}, 2, &err));
+        const cmc_map *maps[] = {step == 0 ? st->deltas[0].first_map : st->deltas[0].map, /* the right one, the other */
+                                 step == 0 ? st->deltas[0].map : st->deltas[0].first_map};
+        for (int other = 0; other < 2; other++) {
+            double worst = 0;
+            shift_in in = {.map = maps[other], .alpha = 2, .logits = b->deltas[0].row};
+            memcpy(want, plain, bytes);
+            shift_apply_plain(want, (int32_t)n, &in, 1, false, work);
+            for (size_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)want[i] - (double)steered[i]));
+            assert_true(other ? worst > 1e-2 : worst < 1e-4);
+        }
+    }
+    cmc_stream_free(a);
+    cmc_stream_free(b);
+    cmc_steering_free(st);
+    free(plain); free(steered); free(want); free(work);
+}
+
 /* ------------------------------------------------------------------------------------------------------ scores */
 
 /* Scores a record, then generates its responses token by token: the log-probabilities are the same. */
@@ -593,6 +631,7 @@ int main(void) {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_context_is_the_text),
         cmocka_unit_test(test_same_vocabulary_and_late_start),
+        cmocka_unit_test(test_first_token),
         cmocka_unit_test(test_score_is_stream),
         cmocka_unit_test(test_score_overflow),
         cmocka_unit_test(test_score_counts),
