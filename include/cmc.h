@@ -358,17 +358,22 @@ typedef struct cmc_stream_opts {
     size_t n_stop;
 } cmc_stream_opts;
 
-/* Renders the record's prompt for host and deltas. Nothing is evaluated until the first step. */
+/* Renders the record's prompt for host and deltas; an answer that the record ends with is no part of it. Nothing is
+ * evaluated until the first step. Deltas added to `st` later have no part in the stream; strengths may change between steps. */
 CMC_API cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
 /* Another stream with the same prompt that shares the host's evaluated prefix (the prompt is evaluated now if it was not). */
 CMC_API cmc_status cmc_stream_fork(cmc_stream *s, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
 /* A stream for another prompt, a conversation's next turn say, that keeps what `s` has evaluated of it. `s` may be freed. */
 CMC_API cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
 CMC_API void cmc_stream_free(cmc_stream *s);
-/* One token for every stream that is not stopped, evaluated as a batch. */
+/* One token for every stream that is not stopped, evaluated as a batch. Host logits do not depend on the deltas, so an
+ * unsteered stream is the same alone and beside steered ones: bit for bit in exact mode, and in the fast one too where
+ * the weights are block-quantised and the batch is too small for BLAS, as two streams' steps are. Where a delta fails (its
+ * context cannot hold the prompt, say), the step can be tried again once that is mended. */
 CMC_API cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err);
 CMC_API cmc_stop cmc_stream_stopped(const cmc_stream *s);
-/* The response so far: whole UTF-8 characters only, less what may yet turn out to be a stop string; all of it once stopped. */
+/* The response so far: whole UTF-8 characters only, less what may yet turn out to be a stop string; all of it once stopped.
+ * The space that a template puts before an answer ("Answer: Paris") is no part of it. */
 CMC_API const char *cmc_stream_text(const cmc_stream *s, size_t *len);
 CMC_API const int32_t *cmc_stream_ids(const cmc_stream *s, size_t *n);        /* new tokens, the end token included */
 CMC_API size_t cmc_stream_prompt_tokens(const cmc_stream *s);
