@@ -118,7 +118,11 @@ static int ab_stacked(const ab_state *a, const gen_side side[2])
     for (int k = 0; k < 2 && rc == CLI_OK; k++) {
         char figures[96];
         ab_figures(&side[k], figures, sizeof figures);
-        rc = out_printf("%s-- %s\n", k ? "\n" : "", a->title[k]);
+        rc = out_printf("%s-- ", k ? "\n" : "");
+        if (rc == CLI_OK)
+            rc = text_put(a->title[k], strlen(a->title[k]), 0, false);
+        if (rc == CLI_OK)
+            rc = out_bytes("\n", 1);
         for (size_t from = 0; from < side[k].len && rc == CLI_OK;) {
             size_t start = from, end = text_wrap(side[k].text, side[k].len, a->width, &from);
             rc = text_put(side[k].text + start, end - start, 0, false);

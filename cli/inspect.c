@@ -1,8 +1,10 @@
 /* cmc inspect: what a file says of itself. */
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "cli/text.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <string.h>
 
 typedef struct inspect_args { common_args common; } inspect_args;
@@ -104,13 +106,28 @@ static const char *inspect_count(uint64_t n, char out[32])
     return out;
 }
 
+/* A line of the table. What comes from the file may hold anything: it is made fit for a terminal. */
+static int inspect_line(const char *label, const char *fmt, ...) CLI_PRINTF(2, 3);
+static int inspect_line(const char *label, const char *fmt, ...)
+{
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    int rc = out_printf("%-14s ", label);
+    if (rc == CLI_OK)
+        rc = text_put(line, strlen(line), 0, false);
+    return rc ? rc : out_bytes("\n", 1);
+}
+
 static int inspect_token(const cmc_vocab *v, int32_t id, const char *what)
 {
     size_t n;
     if (id < 0)
         return CLI_OK;
     const char *s = cmc_vocab_spelling(v, id, &n);
-    return out_printf("  %-12s %" PRId32 " %.*s\n", what, id, (int)(n < 60 ? n : 60), s);
+    return inspect_line(what, "%" PRId32 " %.*s", id, (int)(n < 60 ? n : 60), s);
 }
 
 static int inspect_vocab(const cmc_vocab *v)
@@ -118,10 +135,10 @@ static int inspect_vocab(const cmc_vocab *v)
     int rc = out_printf("vocabulary     %s, %" PRId32 " tokens%s\n", cmc_vocab_kind_name(v), cmc_vocab_size(v),
                         cmc_vocab_adds_bos(v) ? ", BOS put first" : "");
     if (rc == CLI_OK)
-        rc = inspect_token(v, cmc_vocab_role_token(v, CMC_ROLE_BOS), "bos");
+        rc = inspect_token(v, cmc_vocab_role_token(v, CMC_ROLE_BOS), "  bos");
     for (int32_t i = 0; i < cmc_vocab_size(v) && rc == CLI_OK; i++) {
         if (cmc_vocab_is_end(v, i))
-            rc = inspect_token(v, i, "end");
+            rc = inspect_token(v, i, "  end");
     }
     return rc;
 }
@@ -141,16 +158,20 @@ static int inspect_types(const cmc_file_info *fi)
 
 static int inspect_delta(const cmc_delta_info *d)
 {
-    int rc = out_printf("delta          format %" PRIu32 ", templates: host %s, delta %s\n"
-                        "  trained on   %s (%s)\n"
-                        "  by           %s, %" PRIu64 " steps, seed %" PRIu64 ", data %s\n"
-                        "  gain         %.4f nats a token on held-out text\n"
-                        "  alpha        %.6g for any host, and\n",
-                        d->format_version, d->host_template, d->delta_template, d->trained_host, d->trained_host_hash,
-                        d->objective, d->steps, d->seed, d->data_hash, d->gain, d->alpha);
+    int rc = inspect_line("delta", "format %" PRIu32 ", templates: host %s, delta %s", d->format_version,
+                          d->host_template, d->delta_template);
+    if (rc == CLI_OK)
+        rc = inspect_line("  trained on", "%s (%s)", d->trained_host, d->trained_host_hash);
+    if (rc == CLI_OK)
+        rc = inspect_line("  by", "%s, %" PRIu64 " steps, seed %" PRIu64 ", data %s", d->objective, d->steps, d->seed,
+                          d->data_hash);
+    if (rc == CLI_OK)
+        rc = inspect_line("  gain", "%.4f nats a token on held-out text", d->gain);
+    if (rc == CLI_OK)
+        rc = inspect_line("  alpha", "%.6g for a host that is not named here", d->alpha);
     for (size_t i = 0; i < d->n_alphas && rc == CLI_OK; i++) {
-        rc = out_printf("               %.6g for %s (%s): gain %.4f\n", d->alphas[i].alpha, d->alphas[i].host_name,
-                        d->alphas[i].host_hash, d->alphas[i].gain);
+        rc = inspect_line("", "%.6g for %s (%s), gain %.4f", d->alphas[i].alpha, d->alphas[i].host_name,
+                          d->alphas[i].host_hash, d->alphas[i].gain);
     }
     return rc;
 }
@@ -161,16 +182,23 @@ static int inspect_table(const char *path, const cmc_file_info *fi)
     const char *name = cmc_file_info_name(fi);
     const cmc_vocab *v = cmc_file_info_vocab(fi);
     const cmc_delta_info *d = cmc_file_info_delta(fi);
-    int rc = out_printf("file           %s\nname           %s\narchitecture   %s\nparameters     %s (%" PRIu64 ")\n"
-                        "size           %s bytes (%" PRIu64 ")\n",
-                        path, name ? name : "-", cmc_file_info_arch(fi),
-                        inspect_count(cmc_file_info_params(fi), params), cmc_file_info_params(fi),
-                        inspect_count(cmc_file_info_bytes(fi), bytes), cmc_file_info_bytes(fi));
+    int rc = inspect_line("file", "%s", path);
     if (rc == CLI_OK)
-        rc = out_printf("context        %" PRId32 " tokens\nlayers         %" PRId32 " of width %" PRId32 "\n",
-                        cmc_file_info_context(fi), cmc_file_info_layers(fi), cmc_file_info_embd(fi));
+        rc = inspect_line("name", "%s", name ? name : "-");
     if (rc == CLI_OK)
-        rc = v ? inspect_vocab(v) : out_printf("vocabulary     none\n");
+        rc = inspect_line("architecture", "%s", cmc_file_info_arch(fi));
+    if (rc == CLI_OK)
+        rc = inspect_line("parameters", "%s (%" PRIu64 ")", inspect_count(cmc_file_info_params(fi), params),
+                          cmc_file_info_params(fi));
+    if (rc == CLI_OK)
+        rc = inspect_line("size", "%s bytes (%" PRIu64 ")", inspect_count(cmc_file_info_bytes(fi), bytes),
+                          cmc_file_info_bytes(fi));
+    if (rc == CLI_OK)
+        rc = inspect_line("context", "%" PRId32 " tokens", cmc_file_info_context(fi));
+    if (rc == CLI_OK)
+        rc = inspect_line("layers", "%" PRId32 " of width %" PRId32, cmc_file_info_layers(fi), cmc_file_info_embd(fi));
+    if (rc == CLI_OK)
+        rc = v ? inspect_vocab(v) : inspect_line("vocabulary", "none");
     if (rc == CLI_OK)
         rc = inspect_types(fi);
     return rc || !d ? rc : inspect_delta(d);

@@ -245,8 +245,8 @@ static int score_main(void *opts, const arg_list *operands)
     if (a->tokens && !a->common.json)
         return cli_usage("--tokens: needs --json");
     if (cmc_records_read(a->file, true, &records, &err) != CMC_OK)
-        return cli_error(NULL, &err);
-    if (records.n == 0)
+        rc = cli_error(NULL, &err);
+    else if (records.n == 0)
         rc = cli_failed("%s: holds no record", a->file);
     else
         rc = score_open_and_run(a, &records);
