@@ -153,6 +153,10 @@ static cmc_status take_bytes(cmc_stream *s, int32_t id, cmc_error *err) {
 }
 
 static cmc_status take_token(cmc_stream *s, int32_t id, cmc_error *err) {
+    if (id < 0) {
+        return cmc_fail(err, CMC_E_FORMAT, "%s: no token can be picked, for every logit is NaN or -infinity",
+                        cmc_model_path(s->st->host));
+    }
     if (cmc_ids_push(&s->seq, id) != CMC_OK) return cmc_fail_nomem(err, "a stream", s->seq.n * sizeof id);
     s->have_row = false;
     if (!s->ignore_end && cmc_vocab_is_end(cmc_model_vocab(s->st->host), id)) {
