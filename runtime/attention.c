@@ -134,8 +134,8 @@ static void attn_chunk(const attn_job *j, const attn_range *a, attn_block *b, si
     for (size_t p = lowest; p < end - base; p += VEC_PANEL)
         for (size_t r = 0; r < rows; r += VEC_TILE_ROWS) {
             const size_t n = rows - r < VEC_TILE_ROWS ? rows - r : VEC_TILE_ROWS;
-            j->vec->panel(b->score + r * KV_CHUNK + p, KV_CHUNK, b->q + r * ldq, ldq, keys + p * j->head_k, n, j->head_k,
-                          false);
+            j->vec->panel(b->score + r * KV_CHUNK + p, KV_CHUNK, b->q + r * ldq, ldq, keys + p * j->head_k, n,
+                          j->head_k, false);
         }
     attn_softmax(j, a, b, base, end);
     for (size_t d = 0; d < wide; d += VEC_PANEL)

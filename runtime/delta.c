@@ -30,8 +30,8 @@ static const delta_text delta_texts[] = {
 /* Text of a stranger's file: UTF-8 without control characters (it is printed) that fits. */
 static cmc_status delta_copy(const gguf *g, const char *key, gguf_str s, char *to, size_t size, cmc_error *err) {
     if (s.n >= size)
-        return cmc_fail(err, CMC_E_FORMAT, "%s: %s is %zu bytes long; at most %zu would be right", g->file.path, key, s.n,
-                        size - 1);
+        return cmc_fail(err, CMC_E_FORMAT, "%s: %s is %zu bytes long; at most %zu would be right", g->file.path, key,
+                        s.n, size - 1);
     for (size_t i = 0; i < s.n; i++)
         if ((unsigned char)s.s[i] < 0x20 || s.s[i] == 0x7f)
             return cmc_fail(err, CMC_E_FORMAT, "%s: %s has a control character at byte %zu", g->file.path, key, i);
@@ -51,7 +51,7 @@ static cmc_status delta_read_text(const gguf *g, const delta_text *t, cmc_delta_
     return delta_copy(g, t->key, s, (char *)d + t->at, t->size, err);
 }
 
-/* Optional; NaN stays NaN only where the key is absent. */
+/* Numbers that may be absent: *out stays as it is then. */
 static cmc_status delta_read_f64(const gguf *g, const char *key, double *out, cmc_error *err) {
     return gguf_find(g, key) ? gguf_need_f64(g, key, out, err) : CMC_OK;
 }
@@ -87,8 +87,8 @@ static cmc_status delta_read_alphas(const gguf *g, cmc_delta_info *d, cmc_error 
     const gguf_kv *hashes = gguf_get_array(g, keys[0], GGUF_STRING);
     const uint64_t n = hashes ? hashes->n : 0;
     if (n > DELTA_MAX_ALPHAS)
-        return cmc_fail(err, CMC_E_FORMAT, "%s: %s has %" PRIu64 " entries; at most %u would be right", g->file.path, keys[0],
-                        n, DELTA_MAX_ALPHAS);
+        return cmc_fail(err, CMC_E_FORMAT, "%s: %s has %" PRIu64 " entries; at most %u would be right", g->file.path,
+                        keys[0], n, DELTA_MAX_ALPHAS);
     const gguf_kv *names, *values, *gains;
     CMC_TRY(delta_array(g, keys[0], GGUF_STRING, n, &hashes, err));
     CMC_TRY(delta_array(g, keys[1], GGUF_STRING, n, &names, err));
@@ -103,16 +103,16 @@ static cmc_status delta_read_alphas(const gguf *g, cmc_delta_info *d, cmc_error 
     for (uint64_t i = 0; i < n; i++) {
         CMC_TRY(delta_copy(g, keys[0], gguf_array_next_str(hashes, &hash_at), table[i].host_hash,
                            sizeof table[i].host_hash, err));
-        CMC_TRY(delta_copy(g, keys[1], gguf_array_next_str(names, &name_at), table[i].host_name, sizeof table[i].host_name,
-                           err));
+        CMC_TRY(delta_copy(g, keys[1], gguf_array_next_str(names, &name_at), table[i].host_name,
+                           sizeof table[i].host_name, err));
         table[i].alpha = gguf_array_f64(values, i);
         table[i].gain = gguf_array_f64(gains, i);
         if (!delta_is_hash(table[i].host_hash))
             return cmc_fail(err, CMC_E_FORMAT, "%s: entry %" PRIu64 " of %s is \"%s\", which is not 32 hex digits",
                             g->file.path, i, keys[0], table[i].host_hash);
         if (!isfinite(table[i].alpha) || !isfinite(table[i].gain))
-            return cmc_fail(err, CMC_E_FORMAT, "%s: entry %" PRIu64 " of %s or %s is not a finite number", g->file.path, i,
-                            keys[2], keys[3]);
+            return cmc_fail(err, CMC_E_FORMAT, "%s: entry %" PRIu64 " of %s or %s is not a finite number", g->file.path,
+                            i, keys[2], keys[3]);
     }
     return CMC_OK;
 }
@@ -121,8 +121,10 @@ static cmc_status delta_read_all(const gguf *g, cmc_delta_info *d, cmc_error *er
     uint64_t version;
     CMC_TRY(gguf_need_u64(g, "cmc.format_version", 1, UINT32_MAX, &version, err));
     if (version > DELTA_VERSION)
-        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: a delta of format version %" PRIu64 ", but this cmc reads up to %u: a newer "
-                        "cmc is needed", g->file.path, version, DELTA_VERSION);
+        return cmc_fail(err, CMC_E_UNSUPPORTED,
+                        "%s: a delta of format version %" PRIu64 ", but this cmc reads up to %u: a newer "
+                        "cmc is needed",
+                        g->file.path, version, DELTA_VERSION);
     d->format_version = (uint32_t)version;
     d->alpha = 1.0;
     for (size_t i = 0; i < sizeof delta_texts / sizeof *delta_texts; i++)

@@ -14,11 +14,11 @@ static cmc_status eval_check(cmc_model *m, const cmc_eval_item *items, size_t n_
             return cmc_fail(err, CMC_E_ARG, "%s: item %zu of the batch has no session of this model", m->path, i);
         const size_t pending = cmc_session_pending(it->session);
         if (it->want == CMC_WANT_NONE ? it->n_rows != 0 : it->n_rows > 0 && !it->out)
-            return cmc_fail(err, CMC_E_ARG, "%s: item %zu of the batch asks for %zu rows, but %s", m->path, i, it->n_rows,
-                            it->want == CMC_WANT_NONE ? "wants none" : "has no room for them");
+            return cmc_fail(err, CMC_E_ARG, "%s: item %zu of the batch asks for %zu rows, but %s", m->path, i,
+                            it->n_rows, it->want == CMC_WANT_NONE ? "wants none" : "has no room for them");
         if (it->n_rows > pending)
-            return cmc_fail(err, CMC_E_ARG, "%s: item %zu of the batch asks for %zu rows of %zu pending tokens", m->path, i,
-                            it->n_rows, pending);
+            return cmc_fail(err, CMC_E_ARG, "%s: item %zu of the batch asks for %zu rows of %zu pending tokens",
+                            m->path, i, it->n_rows, pending);
     }
     return CMC_OK;
 }
@@ -63,7 +63,8 @@ static size_t eval_fill(const cmc_model *m, const cmc_eval_item *items, size_t n
         const size_t from = c->at > first_row ? c->at : first_row;
         const size_t width = (size_t)(it->want == CMC_WANT_LOGITS ? m->p.n_vocab : m->p.n_embd);
         if (n > 0)
-            seqs[n_seqs++] = (graph_seq){&s->kv, s->ids.v + s->n_eval + c->at, n, s->n_eval + c->at, end > from ? end - from : 0};
+            seqs[n_seqs++] =
+                (graph_seq){&s->kv, s->ids.v + s->n_eval + c->at, n, s->n_eval + c->at, end > from ? end - from : 0};
         for (size_t i = from; i < end; i++, rows->n++) {
             rows->to[rows->n] = it->out + (i - first_row) * width;
             rows->logits[rows->n] = it->want == CMC_WANT_LOGITS;
@@ -77,7 +78,8 @@ static size_t eval_fill(const cmc_model *m, const cmc_eval_item *items, size_t n
 }
 
 /* Logits of rows [lo, hi): straight to where they belong if that is one block, else by way of the scratch. */
-static cmc_status eval_logits(cmc_model *m, const eval_rows *rows, size_t lo, size_t hi, const float *hidden, cmc_error *err) {
+static cmc_status eval_logits(cmc_model *m, const eval_rows *rows, size_t lo, size_t hi, const float *hidden,
+                              cmc_error *err) {
     const size_t v = (size_t)m->p.n_vocab, e = (size_t)m->p.n_embd;
     bool block = true;
     for (size_t i = lo + 1; i < hi && block; i++)

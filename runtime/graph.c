@@ -216,7 +216,8 @@ static void graph_attend(graph_job *g) {
 }
 
 /* One layer: s->h holds the normed input, s->x the residual stream; afterwards s->h is x normed with `next_norm`. */
-static cmc_status graph_layer(graph_job *g, const graph_seq *seqs, size_t n_seqs, const float *next_norm, cmc_error *err) {
+static cmc_status graph_layer(graph_job *g, const graph_seq *seqs, size_t n_seqs, const float *next_norm,
+                              cmc_error *err) {
     cmc_model *m = g->m;
     struct model_scratch *s = g->s;
     const model_layer *l = g->l;

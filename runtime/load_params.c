@@ -62,7 +62,8 @@ static cmc_status params_int(params_reader *r, const char *name, bool must, int3
         return CMC_OK;
     uint64_t v = 0;
     if (kv && kv->type == GGUF_ARRAY) {
-        if (kv->n == 0 || kv->elem == GGUF_STRING || kv->elem == GGUF_ARRAY || kv->elem == GGUF_F32 || kv->elem == GGUF_F64)
+        if (kv->n == 0 || kv->elem == GGUF_STRING || kv->elem == GGUF_ARRAY || kv->elem == GGUF_F32 ||
+            kv->elem == GGUF_F64)
             return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s should be an integer", r->g->file.path, key);
         const int64_t first = gguf_array_i64(kv, 0);
         for (uint64_t i = 1; i < kv->n; i++)
@@ -70,8 +71,8 @@ static cmc_status params_int(params_reader *r, const char *name, bool must, int3
                 return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: %s differs from layer to layer, which cmc does not do",
                                 r->g->file.path, key);
         if (first < lo || first > hi)
-            return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s is %lld, which is not between %d and %d", r->g->file.path, key,
-                            (long long)first, lo, hi);
+            return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s is %lld, which is not between %d and %d", r->g->file.path,
+                            key, (long long)first, lo, hi);
         v = (uint64_t)first;
     } else {
         CMC_TRY(gguf_need_u64(r->g, key, (uint64_t)lo, (uint64_t)hi, &v, r->err));
@@ -88,7 +89,8 @@ static cmc_status params_float(params_reader *r, const char *name, bool must, fl
     double v;
     CMC_TRY(gguf_need_f64(r->g, key, &v, r->err));
     if (!isfinite(v) || v <= 0 || v > 1e30 || (float)v <= 0)
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s is %g; it should be a finite number above 0", r->g->file.path, key, v);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s is %g; it should be a finite number above 0", r->g->file.path,
+                        key, v);
     *out = (float)v;
     return CMC_OK;
 }
@@ -99,10 +101,22 @@ static cmc_status params_refuse(params_reader *r) {
         const char *name;
         double neutral;
     } table[] = {
-        {"expert_count", 0}, {"expert_used_count", 0}, {"final_logit_softcapping", 0}, {"attn_logit_softcapping", 0},
-        {"attention.temperature_scale", 0}, {"attention.scale", 0}, {"logit_scale", 1}, {"residual_scale", 1},
-        {"embedding_scale", 1}, {"attention.clamp_kqv", 0}, {"attention.max_alibi_bias", 0}, {"use_parallel_residual", 0},
-        {"rope.scaling.alpha", 0}, {"rope.scaling.attn_factor", 1}, {"n_cls_out", 0}, {"pooling_type", 0},
+        {"expert_count", 0},
+        {"expert_used_count", 0},
+        {"final_logit_softcapping", 0},
+        {"attn_logit_softcapping", 0},
+        {"attention.temperature_scale", 0},
+        {"attention.scale", 0},
+        {"logit_scale", 1},
+        {"residual_scale", 1},
+        {"embedding_scale", 1},
+        {"attention.clamp_kqv", 0},
+        {"attention.max_alibi_bias", 0},
+        {"use_parallel_residual", 0},
+        {"rope.scaling.alpha", 0},
+        {"rope.scaling.attn_factor", 1},
+        {"n_cls_out", 0},
+        {"pooling_type", 0},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const char *key = params_key(r, table[i].name);
@@ -128,8 +142,8 @@ static cmc_status params_rope(params_reader *r, model_params *p) {
     p->n_rot = p->head_k;
     CMC_TRY(params_int(r, "rope.dimension_count", false, 2, p->head_k, &p->n_rot));
     if (p->n_rot % 2)
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s.rope.dimension_count is %d; it should be even", r->g->file.path, r->arch,
-                        p->n_rot);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %s.rope.dimension_count is %d; it should be even", r->g->file.path,
+                        r->arch, p->n_rot);
     p->rope_base = 10000.0f;
     CMC_TRY(params_float(r, "rope.freq_base", false, &p->rope_base));
     p->rope_base_local = p->arch == ARCH_GEMMA3 ? 10000.0f : p->rope_base;
@@ -142,8 +156,10 @@ static cmc_status params_rope(params_reader *r, model_params *p) {
     if (type.n == 4 && memcmp(type.s, "none", 4) == 0)
         return CMC_OK;
     if (type.n != 6 || memcmp(type.s, "linear", 6) != 0)
-        return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: RoPE scaling \"%.*s\" is not one that cmc does (none, linear, or "
-                        "factors in rope_freqs.weight)", r->g->file.path, type.n < 40 ? (int)type.n : 40, type.s);
+        return cmc_fail(r->err, CMC_E_UNSUPPORTED,
+                        "%s: RoPE scaling \"%.*s\" is not one that cmc does (none, linear, or "
+                        "factors in rope_freqs.weight)",
+                        r->g->file.path, type.n < 40 ? (int)type.n : 40, type.s);
     float factor = 1.0f;
     CMC_TRY(params_float(r, "rope.scale_linear", false, &factor));
     CMC_TRY(params_float(r, "rope.scaling.factor", false, &factor));
@@ -162,7 +178,8 @@ static cmc_status params_window(params_reader *r, model_params *p) {
             return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: %s is an array; cmc reads a period", r->g->file.path, key);
         CMC_TRY(params_int(r, "attention.sliding_window_pattern", false, 0, 1024, &p->swa_period));
     } else if (kv && p->swa_window) {
-        return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: %s is given, which cmc knows for gemma3 only", r->g->file.path, key);
+        return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: %s is given, which cmc knows for gemma3 only", r->g->file.path,
+                        key);
     }
     if (!p->swa_window)
         p->swa_period = 0;
@@ -174,8 +191,8 @@ static cmc_status params_heads(params_reader *r, model_params *p) {
     p->n_head_kv = p->n_head;
     CMC_TRY(params_int(r, "attention.head_count_kv", false, 1, p->n_head, &p->n_head_kv));
     if (p->n_head % p->n_head_kv)
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %d heads do not share %d K/V heads evenly", r->g->file.path, p->n_head,
-                        p->n_head_kv);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: %d heads do not share %d K/V heads evenly", r->g->file.path,
+                        p->n_head, p->n_head_kv);
     const bool given = gguf_find(r->g, params_key(r, "attention.key_length")) != NULL;
     if (!given && p->n_embd % p->n_head)
         return cmc_fail(r->err, CMC_E_FORMAT, "%s: %d heads do not divide a width of %d, and there is no "
@@ -185,7 +202,8 @@ static cmc_status params_heads(params_reader *r, model_params *p) {
     p->head_v = given ? p->head_k : p->head_v;
     CMC_TRY(params_int(r, "attention.value_length", false, 1, 8192, &p->head_v));
     if (p->head_k < 2 || p->head_k % 2)
-        return cmc_fail(r->err, CMC_E_FORMAT, "%s: a head's width is %d; it should be even", r->g->file.path, p->head_k);
+        return cmc_fail(r->err, CMC_E_FORMAT, "%s: a head's width is %d; it should be even", r->g->file.path,
+                        p->head_k);
     p->attn_scale = 1.0f / sqrtf((float)p->head_k);
     if (p->arch == ARCH_GEMMA3 && p->n_layer == 62) /* the 27B model scales by its nominal head width */
         p->attn_scale = 1.0f / sqrtf((float)(p->n_embd / p->n_head));

@@ -82,7 +82,8 @@ static cmc_status split_check_tensors(gguf *const *parts, size_t n_parts, cmc_er
 }
 
 /* Opens all parts; `given` is the one that the caller named, opened already, and goes into the list. */
-static cmc_status split_open(const char *path, gguf *given, size_t given_no, size_t count, gguf **parts, cmc_error *err) {
+static cmc_status split_open(const char *path, gguf *given, size_t given_no, size_t count, gguf **parts,
+                             cmc_error *err) {
     parts[given_no] = given;
     for (size_t i = 0; i < count; i++) {
         if (i != given_no) {

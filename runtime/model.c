@@ -39,8 +39,8 @@ static cmc_status model_open_vocab(cmc_model *m, cmc_error *err) {
     CMC_TRY(vocab_from_gguf(m->parts[0], &m->vocab, err));
     const int32_t n = cmc_vocab_size(m->vocab);
     if (n > m->p.n_vocab)
-        return cmc_fail(err, CMC_E_FORMAT, "%s: the vocabulary has %d tokens, but token_embd.weight has only %d rows", m->path,
-                        n, m->p.n_vocab);
+        return cmc_fail(err, CMC_E_FORMAT, "%s: the vocabulary has %d tokens, but token_embd.weight has only %d rows",
+                        m->path, n, m->p.n_vocab);
     return CMC_OK;
 }
 

@@ -43,8 +43,10 @@ static cmc_status bind_check(binder *b, const gguf_tensor *t, const char *name, 
                         file, name, t->type);
     }
     if (t->ne[0] != n_in || t->ne[1] != n_out || t->ne[2] != 1 || t->ne[3] != 1)
-        return cmc_fail(b->err, CMC_E_FORMAT, "%s: tensor %s has shape %" PRIu64 " x %" PRIu64 " x %" PRIu64 " x %" PRIu64
-                        "; %zu x %zu would be right", file, name, t->ne[0], t->ne[1], t->ne[2], t->ne[3], n_in, n_out);
+        return cmc_fail(b->err, CMC_E_FORMAT,
+                        "%s: tensor %s has shape %" PRIu64 " x %" PRIu64 " x %" PRIu64 " x %" PRIu64
+                        "; %zu x %zu would be right",
+                        file, name, t->ne[0], t->ne[1], t->ne[2], t->ne[3], n_in, n_out);
     return CMC_OK;
 }
 

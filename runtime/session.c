@@ -32,9 +32,10 @@ cmc_status cmc_session_new(cmc_model *m, int32_t n_ctx, cmc_session **out, cmc_e
     if (have && need > have) {
         const int32_t asked = s->n_ctx;
         cmc_session_free(s);
-        return cmc_fail(err, CMC_E_NOMEM, "%s: keys and values of a context of %d tokens take %" PRIu64 " MiB, but only %"
-                        PRIu64 " MiB of memory are free; a shorter context would fit", m->path, asked, (need >> 20) + 1,
-                        have >> 20);
+        return cmc_fail(err, CMC_E_NOMEM,
+                        "%s: keys and values of a context of %d tokens take %" PRIu64 " MiB, but only %" PRIu64
+                        " MiB of memory are free; a shorter context would fit",
+                        m->path, asked, (need >> 20) + 1, have >> 20);
     }
     *out = s;
     return CMC_OK;
@@ -85,8 +86,8 @@ size_t cmc_session_pending(const cmc_session *s) {
 
 static cmc_status session_check_id(const cmc_session *s, int32_t id, size_t at, cmc_error *err) {
     if (id < 0 || id >= s->m->p.n_vocab)
-        return cmc_fail(err, CMC_E_ARG, "%s: token id %d at position %zu is not one of the model's %d", s->m->path, id, at,
-                        s->m->p.n_vocab);
+        return cmc_fail(err, CMC_E_ARG, "%s: token id %d at position %zu is not one of the model's %d", s->m->path, id,
+                        at, s->m->p.n_vocab);
     return CMC_OK;
 }
 
@@ -106,7 +107,8 @@ cmc_status cmc_session_sync(cmc_session *s, const int32_t *ids, size_t n, cmc_er
         memcpy(s->ids.v + keep, ids + keep, (n - keep) * sizeof *ids);
     s->ids.n = n;
     s->n_eval = keep;
-    kv_trim(&s->kv, n + KV_CHUNK); /* one to spare: a delta's text that is re-tokenised shrinks and grows all the time */
+    kv_trim(&s->kv,
+            n + KV_CHUNK); /* one to spare: a delta's text that is re-tokenised shrinks and grows all the time */
     return CMC_OK;
 }
 

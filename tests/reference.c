@@ -68,7 +68,8 @@ static void ref_norm(const ref_model *m, const ref_matrix *w, double *x, size_t 
 }
 
 /* Multiplies pairs, as complex numbers, by e^(i angle). */
-static void ref_rope(const ref_model *m, double *head, size_t pos, double base, double stretch, const ref_matrix *factors) {
+static void ref_rope(const ref_model *m, double *head, size_t pos, double base, double stretch,
+                     const ref_matrix *factors) {
     const size_t half = m->wide_k / 2;
     const int pairs = strcmp(m->arch, "llama") == 0;
     for (size_t i = 0; i < half; i++) {
@@ -115,7 +116,8 @@ static void ref_heads(const ref_model *m, int layer, double *x, size_t n, size_t
     free(factors.v);
 }
 
-static void ref_attend(const ref_model *m, const double *q, const double *k, const double *v, double *out, size_t n, size_t window) {
+static void ref_attend(const ref_model *m, const double *q, const double *k, const double *v, double *out, size_t n,
+                       size_t window) {
     double *w = calloc(n, sizeof *w);
     for (size_t i = 0; i < n; i++)
         for (size_t h = 0; h < m->heads; h++) {
@@ -218,7 +220,8 @@ double *reference_logits(const char *path, const int32_t *ids, size_t n, size_t 
     double *x = calloc(n * m.embd, sizeof *x);
     for (size_t i = 0; i < n; i++)
         for (size_t d = 0; d < m.embd; d++)
-            x[i * m.embd + d] = embd.v[(size_t)ids[i] * m.embd + d] * (strcmp(m.arch, "gemma3") == 0 ? sqrt((double)m.embd) : 1);
+            x[i * m.embd + d] =
+                embd.v[(size_t)ids[i] * m.embd + d] * (strcmp(m.arch, "gemma3") == 0 ? sqrt((double)m.embd) : 1);
     for (size_t il = 0; il < m.layers; il++)
         ref_layer(&m, (int)il, x, n);
     double *h = ref_normed(&m, -1, "output_norm.weight", x, n);

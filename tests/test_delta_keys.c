@@ -35,8 +35,16 @@ static void round_trip(void **state) {
             table[i].alpha = 0.1 * (double)i;
             table[i].gain = -0.25 * (double)i;
         }
-        cmc_delta_info d = {.host_template = "chatml", .delta_template = "alpaca", .alpha = 0.7, .n_alphas = n, .alphas = table,
-                            .trained_host = "SmolLM2 135M", .objective = "sft", .steps = UINT64_MAX, .seed = 42, .gain = 0.125};
+        cmc_delta_info d = {.host_template = "chatml",
+                            .delta_template = "alpaca",
+                            .alpha = 0.7,
+                            .n_alphas = n,
+                            .alphas = table,
+                            .trained_host = "SmolLM2 135M",
+                            .objective = "sft",
+                            .steps = UINT64_MAX,
+                            .seed = 42,
+                            .gain = 0.125};
         hash_of(d.trained_host_hash, 1);
         hash_of(d.data_hash, 2);
         gguf_writer *w = gguf_writer_new();
@@ -124,27 +132,84 @@ static const hostile table[] = {
     {.key = "cmc.template.host", .form = U32, .number = 1, .status = CMC_E_FORMAT, .message = "cmc.template.host"},
     {.key = "cmc.template.host", .form = TEXT, .text = LONG_64, .status = CMC_E_FORMAT, .message = "64 bytes"},
     {.key = "cmc.template.host", .form = TEXT, .text = "a\nb", .status = CMC_E_FORMAT, .message = "control character"},
-    {.key = "cmc.template.delta", .form = TEXT, .text = "\x1b[31m", .status = CMC_E_FORMAT, .message = "control character"},
+    {.key = "cmc.template.delta",
+     .form = TEXT,
+     .text = "\x1b[31m",
+     .status = CMC_E_FORMAT,
+     .message = "control character"},
     {.key = "cmc.template.delta", .form = TEXT, .text = "\xff\xfe", .status = CMC_E_FORMAT, .message = "UTF-8"},
     {.key = "cmc.template.delta", .form = MISSING},
-    {.key = "cmc.train.host_name", .form = TEXT, .text = LONG_64 LONG_64, .status = CMC_E_FORMAT, .message = "at most 127"},
+    {.key = "cmc.train.host_name",
+     .form = TEXT,
+     .text = LONG_64 LONG_64,
+     .status = CMC_E_FORMAT,
+     .message = "at most 127"},
     {.key = "cmc.train.steps", .form = F64, .number = 3, .status = CMC_E_FORMAT, .message = "cmc.train.steps"},
     {.key = "cmc.train.seed", .form = TEXT, .text = "x", .status = CMC_E_FORMAT, .message = "cmc.train.seed"},
     {.key = "cmc.alpha.default", .form = F64, .number = NAN, .status = CMC_E_FORMAT, .message = "cmc.alpha.default"},
-    {.key = "cmc.alpha.default", .form = F64, .number = INFINITY, .status = CMC_E_FORMAT, .message = "cmc.alpha.default"},
+    {.key = "cmc.alpha.default",
+     .form = F64,
+     .number = INFINITY,
+     .status = CMC_E_FORMAT,
+     .message = "cmc.alpha.default"},
     {.key = "cmc.alpha.default", .form = MISSING},
-    {.key = "cmc.alpha.host_hashes", .form = STRINGS, .text = "no hash", .n = 2, .status = CMC_E_FORMAT, .message = "32 hex"},
-    {.key = "cmc.alpha.host_hashes", .form = STRINGS, .text = LONG_64, .n = 2, .status = CMC_E_FORMAT, .message = "64 bytes"},
-    {.key = "cmc.alpha.host_hashes", .form = STRINGS, .text = GOOD_HASH, .n = 3, .status = CMC_E_FORMAT, .message = "entries"},
-    {.key = "cmc.alpha.host_hashes", .form = STRINGS, .text = GOOD_HASH, .n = 70000, .status = CMC_E_FORMAT, .message = "70000"},
+    {.key = "cmc.alpha.host_hashes",
+     .form = STRINGS,
+     .text = "no hash",
+     .n = 2,
+     .status = CMC_E_FORMAT,
+     .message = "32 hex"},
+    {.key = "cmc.alpha.host_hashes",
+     .form = STRINGS,
+     .text = LONG_64,
+     .n = 2,
+     .status = CMC_E_FORMAT,
+     .message = "64 bytes"},
+    {.key = "cmc.alpha.host_hashes",
+     .form = STRINGS,
+     .text = GOOD_HASH,
+     .n = 3,
+     .status = CMC_E_FORMAT,
+     .message = "entries"},
+    {.key = "cmc.alpha.host_hashes",
+     .form = STRINGS,
+     .text = GOOD_HASH,
+     .n = 70000,
+     .status = CMC_E_FORMAT,
+     .message = "70000"},
     {.key = "cmc.alpha.host_hashes", .form = NUMBERS, .n = 2, .status = CMC_E_FORMAT, .message = "array of strings"},
     {.key = "cmc.alpha.host_hashes", .form = MISSING, .status = CMC_E_FORMAT, .message = "cmc.alpha.host_hashes"},
-    {.key = "cmc.alpha.host_names", .form = STRINGS, .text = "n", .n = 1, .status = CMC_E_FORMAT, .message = "has 1 entries"},
-    {.key = "cmc.alpha.host_names", .form = STRINGS, .text = "a\tb", .n = 2, .status = CMC_E_FORMAT, .message = "control character"},
+    {.key = "cmc.alpha.host_names",
+     .form = STRINGS,
+     .text = "n",
+     .n = 1,
+     .status = CMC_E_FORMAT,
+     .message = "has 1 entries"},
+    {.key = "cmc.alpha.host_names",
+     .form = STRINGS,
+     .text = "a\tb",
+     .n = 2,
+     .status = CMC_E_FORMAT,
+     .message = "control character"},
     {.key = "cmc.alpha.host_names", .form = U32, .number = 1, .status = CMC_E_FORMAT, .message = "array of strings"},
-    {.key = "cmc.alpha.values", .form = NUMBERS, .number = NAN, .n = 2, .status = CMC_E_FORMAT, .message = "not a finite"},
-    {.key = "cmc.alpha.values", .form = NUMBERS, .number = 1, .n = 0, .status = CMC_E_FORMAT, .message = "has 0 entries"},
-    {.key = "cmc.alpha.gains", .form = STRINGS, .text = "1", .n = 2, .status = CMC_E_FORMAT, .message = "64-bit floats"},
+    {.key = "cmc.alpha.values",
+     .form = NUMBERS,
+     .number = NAN,
+     .n = 2,
+     .status = CMC_E_FORMAT,
+     .message = "not a finite"},
+    {.key = "cmc.alpha.values",
+     .form = NUMBERS,
+     .number = 1,
+     .n = 0,
+     .status = CMC_E_FORMAT,
+     .message = "has 0 entries"},
+    {.key = "cmc.alpha.gains",
+     .form = STRINGS,
+     .text = "1",
+     .n = 2,
+     .status = CMC_E_FORMAT,
+     .message = "64-bit floats"},
     {.key = "cmc.alpha.gains", .form = MISSING, .status = CMC_E_FORMAT, .message = "cmc.alpha.gains"},
 };
 
@@ -180,7 +245,11 @@ static void hostile_values(void **state) {
     cmc_alpha_entry entries[2] = {{.host_name = "a", .alpha = 1}, {.host_name = "b", .alpha = 2}};
     hash_of(entries[0].host_hash, 1);
     hash_of(entries[1].host_hash, 2);
-    const cmc_delta_info d = {.host_template = "plain", .delta_template = "plain", .alpha = 1, .n_alphas = 2, .alphas = entries,
+    const cmc_delta_info d = {.host_template = "plain",
+                              .delta_template = "plain",
+                              .alpha = 1,
+                              .n_alphas = 2,
+                              .alphas = entries,
                               .trained_host = "h"};
     gguf_writer *w = gguf_writer_new();
     assert_true(delta_info_write(w, &d));
@@ -201,7 +270,8 @@ static void hostile_values(void **state) {
         ok(gguf_open(tiny_path(dir, "bad.gguf"), &g, &err), &err);
         cmc_delta_info *r;
         const cmc_status st = delta_info_read(g, &r, &err);
-        if (st != h->status || (st != CMC_OK && (!strstr(err.message, h->message) || !strstr(err.message, "bad.gguf: "))))
+        if (st != h->status ||
+            (st != CMC_OK && (!strstr(err.message, h->message) || !strstr(err.message, "bad.gguf: "))))
             fail_msg("case %zu (%s): status %d, message: %s", i, h->key, (int)st, err.message);
         assert_true((st == CMC_OK) == (r != NULL));
         delta_info_free(r);

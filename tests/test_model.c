@@ -29,7 +29,8 @@ static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
     cmc_error err = {0};
     f->dir = tiny_dir_new();
-    const cmc_runtime_opts exact = {.threads = 1, .exact = true}, exact3 = {.threads = 3, .exact = true}, fast = {.threads = 2};
+    const cmc_runtime_opts exact = {.threads = 1, .exact = true}, exact3 = {.threads = 3, .exact = true},
+                           fast = {.threads = 2};
     ok(cmc_runtime_open(&exact, &f->exact, &err), &err);
     ok(cmc_runtime_open(&exact3, &f->exact3, &err), &err);
     ok(cmc_runtime_open(&fast, &f->fast, &err), &err);
@@ -72,8 +73,16 @@ static const tiny_spec specs[] = {
 #define N_SPECS (sizeof specs / sizeof *specs)
 
 /* A long one for what happens at the seams: chunks of the cache, passes of a batch, the window. */
-static const tiny_spec long_spec = {.arch = "gemma3", .type = CMC_Q8_0, .tied = true, .n_embd = 32, .n_head = 2, .n_head_kv = 1,
-                                    .n_ff = 32, .n_ctx = 1500, .swa_window = 200, .swa_period = 2};
+static const tiny_spec long_spec = {.arch = "gemma3",
+                                    .type = CMC_Q8_0,
+                                    .tied = true,
+                                    .n_embd = 32,
+                                    .n_head = 2,
+                                    .n_head_kv = 1,
+                                    .n_ff = 32,
+                                    .n_ctx = 1500,
+                                    .swa_window = 200,
+                                    .swa_period = 2};
 
 static cmc_model *open_spec(const fixture *f, cmc_runtime *rt, const tiny_spec *s) {
     cmc_error err = {0};
@@ -271,7 +280,8 @@ static void batch_equals_each_alone(void **state) {
                 ok(cmc_model_logits(m, items[i].out, items[i].n_rows, logits, &err), &err);
             }
             if (items[i].want != CMC_WANT_NONE)
-                assert_memory_equal(logits, alone + (length[i] - items[i].n_rows) * v, items[i].n_rows * v * sizeof *logits);
+                assert_memory_equal(logits, alone + (length[i] - items[i].n_rows) * v,
+                                    items[i].n_rows * v * sizeof *logits);
             if (logits != items[i].out)
                 free(logits);
             free(items[i].out);
