@@ -7,12 +7,14 @@
 
 #include "base/mem.h"
 #include "runtime/prompt.h"
+#include "runtime/runtime.h"
 
 /* The streams of one step that still run. */
 typedef struct stream_batch {
     cmc_stream **v; size_t n;
     cmc_eval_item *items;       /* [n] */
     bool *done;                 /* [n] */
+    int32_t *picks;             /* [n] */
 } stream_batch;
 
 /* ------------------------------------------------------------------------------------------------ the hosts */
@@ -174,15 +176,26 @@ static cmc_status take_token(cmc_stream *s, int32_t id, cmc_error *err) {
     return cmc_session_append(s->host, id, err);
 }
 
+/* Worker t's share of the streams: each has its own logits, scratch and sampler. */
+static void pick_share(void *arg, int t, int nt) {
+    stream_batch *b = arg;
+    for (size_t i = (size_t)t; i < b->n; i += (size_t)nt) {
+        cmc_stream *s = b->v[i];
+        steering_shift(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
+        b->picks[i] = choose(s);
+    }
+}
+
 static cmc_status step_batch(stream_batch *b, cmc_error *err) {
     double t0 = cmc_now();
     CMC_TRY(eval_hosts(b, err));
     CMC_TRY(eval_deltas(b, err));
-    for (size_t i = 0; i < b->n; i++) {
-        cmc_stream *s = b->v[i];
-        steering_shift(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
-        CMC_TRY(take_token(s, choose(s), err));
+    if (b->n > 1) {
+        cmc_pool_run(cmc_model_runtime(b->v[0]->st->host)->pool, pick_share, b);
+    } else {
+        pick_share(b, 0, 1);
     }
+    for (size_t i = 0; i < b->n; i++) CMC_TRY(take_token(b->v[i], b->picks[i], err));
     double seconds = cmc_now() - t0;
     for (size_t i = 0; i < b->n; i++) { /* the first step is the prompt's; a batch's time is every member's */
         cmc_stream_timing *t = &b->v[i]->timing;
@@ -202,8 +215,9 @@ cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err
     b.v = cmc_alloc(n, sizeof *b.v);
     b.items = cmc_alloc(n, sizeof *b.items);
     b.done = cmc_alloc(n, sizeof *b.done);
+    b.picks = cmc_alloc(n, sizeof *b.picks);
     cmc_status status = CMC_OK;
-    if (!b.v || !b.items || !b.done) {
+    if (!b.v || !b.items || !b.done || !b.picks) {
         status = cmc_fail_nomem(err, "a batch", n * sizeof *b.items);
     } else {
         for (size_t i = 0; i < n; i++) {
@@ -214,6 +228,7 @@ cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err
     free(b.v);
     free(b.items);
     free(b.done);
+    free(b.picks);
     return status;
 }
 

@@ -101,7 +101,7 @@ static void run_model(const char *variable, const char *oracle, bool exact, doub
     printf(
         "%s, %s: %zu log-probabilities, mean difference %.3g, largest %.3g; %zu of %zu most likely tokens the same\n",
         oracle, exact ? "exact" : "fast", f.n, f.sum / (double)f.n, f.largest, f.hits, f.rows);
-    assert_true(f.n > 1000);
+    assert_true(f.n > 800);
     assert_true(f.sum / (double)f.n <= mean_limit);
     assert_true(f.largest <= largest_limit);
     cmc_model_free(m);

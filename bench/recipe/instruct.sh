@@ -48,8 +48,7 @@ text)
     sample questions --special --temperature 0.8 --top-p 0.95 --seed 1 -n 48 --stop "
 "
     python3 "$here/pairs.py" answers "$dir/questions.jsonl" >"$dir/answers.prompts.jsonl"
-    sample answers --template chatml --temperature 0.6 --top-p 0.9 --seed 2 -n 160 --stop "
-
+    sample answers --template chatml --temperature 0.6 --top-p 0.9 --seed 2 -n 100 --stop "
 "
     python3 "$here/pairs.py" pairs "$dir/answers.jsonl" "$dir/train.jsonl" "$dir/test.jsonl" "$test" ;;
 train)

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 
-SYSTEM = "Answer in a few short sentences."
+BRIEF = "\n\nAnswer briefly, in one or two short sentences."
 OPEN = "<|im_start|>user\n"
 
 
@@ -66,8 +66,7 @@ def answers(raw):
     for r in lines(raw):
         q = (r["prompt"][len(OPEN):] + r["text"]).strip()
         if r["stop"] in ("eos", "stop") and whole_question(q) and not seen.near(q):
-            print(json.dumps({"messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": q}]},
-                             ensure_ascii=False))
+            print(json.dumps({"instruction": q + BRIEF}, ensure_ascii=False))
 
 
 def whole_answer(a):
@@ -79,7 +78,7 @@ def whole_answer(a):
 def pairs(raw, train, test, n_test):
     out, seen = [], Seen(5, 0.25)
     for r in lines(raw):
-        q, a = r["messages"][-1]["content"], r["text"].strip()
+        q, a = r["instruction"][:-len(BRIEF)], r["text"].strip()
         if r["stop"] in ("eos", "stop") and whole_answer(a) and not seen.near(a):
             out.append({"instruction": q, "output": a})
     for path, part in ((train, out[:-n_test]), (test, out[-n_test:])):
