@@ -84,7 +84,9 @@ export CMC_TEST_DATA="$src/tests/data"
 
 units "$build" ""
 program
-if "$src/tests/install.sh" "$build" "$tmp/host.gguf" "$tmp/delta.gguf" >"$tmp/log" 2>&1; then
+if "$build/tests/mktiny" --ctx 512 --seed 1 "$tmp/host.gguf" >"$tmp/log" 2>&1 &&
+    "$build/tests/mktiny" --vocab spm --embd 32 --layers 1 --ctx 512 --seed 2 "$tmp/delta.gguf" >>"$tmp/log" 2>&1 &&
+    "$src/tests/install.sh" "$build" "$tmp/host.gguf" "$tmp/delta.gguf" >>"$tmp/log" 2>&1; then
     passed=$((passed + 1)) && echo "ok   install and example"
 else
     failed=$((failed + 1)) && echo "FAIL install and example" && tail -n 20 "$tmp/log" | sed 's/^/    /'
