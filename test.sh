@@ -5,6 +5,7 @@
 set -eu
 cd "$(dirname "$0")"
 scripts/deps.sh build test fetch
+export TARGETS="all check-programs"
 scripts/build.sh
-scripts/build.sh build/sanitize --enable-sanitize CFLAGS='-O1 -g' CXXFLAGS='-O1 -g'
+scripts/build.sh build/sanitize --enable-sanitize --disable-shared CFLAGS='-O1 -g' CXXFLAGS='-O1 -g'
 exec tests/run.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds in a folder (default: this source tree) and rebuilds nothing that is up to date.
-# Usage: scripts/build.sh [DIR [configure options]]
+# Usage: [TARGETS="all check-programs"] scripts/build.sh [DIR [configure options]]
 set -eu
 src=$(cd "$(dirname "$0")/.." && pwd)
 dir=${1:-$src}
@@ -16,4 +16,5 @@ cd "$dir"
 if newer config.status "$src/configure"; then
     "$src/configure" -q "$@"
 fi
-exec make -s -j"$(nproc)"
+# shellcheck disable=SC2086  # a list of targets
+exec make -s -j"$(nproc)" ${TARGETS:-all}

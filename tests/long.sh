@@ -7,7 +7,7 @@ seconds=${CMC_FUZZ_SECONDS:-300}
 dir=$src/build/fuzz
 san='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 mkdir -p "$dir"
-CC=clang CXX=clang++ "$src/scripts/build.sh" "$dir" --enable-sanitize --disable-shared \
+TARGETS=libcmc-core.la CC=clang CXX=clang++ "$src/scripts/build.sh" "$dir" --enable-sanitize --disable-shared \
     CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' CXXFLAGS='-O1 -g -fsanitize=fuzzer-no-link'
 failed=0 passed=0
 for f in "$src"/tests/fuzz_*.c; do
