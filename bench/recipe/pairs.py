@@ -3,7 +3,8 @@
 
     pairs.py questions OPENINGS N            -> JSONL of {"text": an opened user turn}
     pairs.py answers RAW_QUESTIONS           -> JSONL of chat prompts for the questions that are whole
-    pairs.py pairs RAW_ANSWERS TRAIN TEST N  -> cleaned, de-duplicated {"instruction","output"}; the last N distinct are TEST
+    pairs.py pairs RAW_ANSWERS TRAIN TEST N  -> cleaned, de-duplicated {"instruction","output"}, each answer its first
+                                                sentence; the last N are TEST
 """
 import json
 import re
@@ -75,10 +76,18 @@ def whole_answer(a):
             all(c.isprintable() or c == "\n" for c in a))
 
 
+def first_sentence(a):
+    """The answer up to its first full stop that a new sentence (or the end) follows; abbreviations are no stops."""
+    for m in re.finditer(r'[.!?]["\')]*(?=\s+["(]?[A-Z0-9]|\s*$)', a):
+        if not re.search(r"\b(?:[A-Z]|Dr|Mr|Mrs|Ms|St|vs|etc|e\.g|i\.e|No)\.$", a[:m.end()]):
+            return a[:m.end()]
+    return a
+
+
 def pairs(raw, train, test, n_test):
     out, seen = [], Seen(5, 0.25)
     for r in lines(raw):
-        q, a = r["instruction"][:-len(BRIEF)], r["text"].strip()
+        q, a = r["instruction"][:-len(BRIEF)], first_sentence(r["text"].strip())
         if r["stop"] in ("eos", "stop") and whole_answer(a) and not seen.near(a):
             out.append({"instruction": q, "output": a})
     for path, part in ((train, out[:-n_test]), (test, out[-n_test:])):
