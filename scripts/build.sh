@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds in a folder (default: this source tree) and rebuilds nothing that is up to date.
+# Builds outside the sources and rebuilds nothing that is up to date. Without DIR: in build/release, with ./cmc a link to the program.
 # Usage: [TARGETS="all check-programs"] scripts/build.sh [DIR [configure options]]
 set -eu
 src=$(cd "$(dirname "$0")/.." && pwd)
-dir=${1:-$src}
+dir=${1:-$src/build/release}
 [ $# -eq 0 ] || shift
 newer() { [ ! -e "$1" ] || [ "$2" -nt "$1" ]; }
 cd "$src"
@@ -12,9 +12,11 @@ if newer configure configure.ac || newer Makefile.in Makefile.am || [ ! -e build
     autoreconf -i >/dev/null
 fi
 mkdir -p "$dir"
-cd "$dir"
-if newer config.status "$src/configure"; then
-    "$src/configure" -q "$@"
+if newer "$dir/config.status" configure; then
+    (cd "$dir" && "$src/configure" -q "$@")
 fi
 # shellcheck disable=SC2086  # a list of targets
-exec make -s -j"$(nproc)" ${TARGETS:-all}
+make -s -C "$dir" -j"$(nproc)" ${TARGETS:-all}
+if [ "$dir" = "$src/build/release" ]; then
+    ln -sf build/release/cmc cmc
+fi

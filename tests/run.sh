@@ -4,7 +4,7 @@
 # is there already or CMC_ACCEPT_GEMMA=1); what cannot be had is a counted SKIP.
 set -u
 src=$(cd "$(dirname "$0")/.." && pwd)
-build=${1:-$src}
+build=${1:-$src/build/release}
 san=${2:-}
 [ -n "$san" ] || san=$src/build/sanitize
 [ -d "$san" ] || san=
