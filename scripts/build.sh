@@ -15,8 +15,9 @@ mkdir -p "$dir"
 if newer "$dir/config.status" configure; then
     (cd "$dir" && "$src/configure" -q "$@")
 fi
-# shellcheck disable=SC2086  # a list of targets
-make -s -C "$dir" -j"$(nproc)" ${TARGETS:-all}
+for target in ${TARGETS:-all}; do # one after the other: make would build what they share twice at once
+    make -s -C "$dir" -j"$(nproc)" "$target"
+done
 if [ "$dir" = "$src/build/release" ]; then
     ln -sf build/release/cmc cmc
 fi
