@@ -9,14 +9,15 @@ newer() { [ ! -e "$1" ] || [ "$2" -nt "$1" ]; }
 cd "$src"
 if newer configure configure.ac || newer Makefile.in Makefile.am || [ ! -e build-aux/ltmain.sh ]; then
     mkdir -p m4
-    autoreconf -i >/dev/null
+    autoreconf -i >m4/autoreconf.log 2>&1 || { cat m4/autoreconf.log >&2; exit 1; }
 fi
 mkdir -p "$dir"
 if newer "$dir/config.status" configure; then
     (cd "$dir" && "$src/configure" -q "$@")
 fi
+make -q -C "$dir" ${TARGETS:-all} >/dev/null 2>&1 || echo "Building in $dir (a minute or two the first time)" >&2
 for target in ${TARGETS:-all}; do # one after the other: make would build what they share twice at once
-    make -s -C "$dir" -j"$(nproc)" "$target"
+    make -s -C "$dir" -j"$(nproc)" "$target" >/dev/null
 done
 if [ "$dir" = "$src/build/release" ]; then
     ln -sf build/release/cmc cmc
