@@ -7,4 +7,4 @@ cd "$(dirname "$0")"
 scripts/deps.sh build fetch
 scripts/build.sh
 model=$(scripts/fetch-model.sh smollm2)
-exec ./cmc ab -m "$model" -d deltas/instruct.gguf --template plain -n 120 "${1:-What should I pack for a day in the mountains?}"
+exec ./cmc ab -m "$model" -d deltas/instruct.gguf --template plain -n 120 "${1:-Why is sleep important?}"

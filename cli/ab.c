@@ -94,8 +94,18 @@ static int ab_wrapped(const char *left, size_t n_left, const char *right, size_t
     return rc;
 }
 
+/* What is shown of an answer: one without text is said to be so, not left to be taken for a fault. */
+static const char *ab_shown(const gen_side *side, size_t *len)
+{
+    static const char none[] = "(no text)";
+    *len = side->len ? side->len : sizeof none - 1;
+    return side->len ? side->text : none;
+}
+
 static int ab_columns(const ab_state *a, const gen_side side[2])
 {
+    size_t n_left, n_right;
+    const char *left = ab_shown(&side[0], &n_left), *right = ab_shown(&side[1], &n_right);
     int column = (a->width - 3) / 2;
     char figures[2][96];
     ab_figures(&side[0], figures[0], sizeof figures[0]);
@@ -104,7 +114,7 @@ static int ab_columns(const ab_state *a, const gen_side side[2])
     if (rc == CLI_OK)
         rc = ab_rule(column);
     if (rc == CLI_OK)
-        rc = ab_wrapped(side[0].text, side[0].len, side[1].text, side[1].len, column);
+        rc = ab_wrapped(left, n_left, right, n_right, column);
     if (rc == CLI_OK)
         rc = ab_rule(column);
     if (rc == CLI_OK)
@@ -117,15 +127,17 @@ static int ab_stacked(const ab_state *a, const gen_side side[2])
     int rc = CLI_OK;
     for (int k = 0; k < 2 && rc == CLI_OK; k++) {
         char figures[96];
+        size_t len;
+        const char *text = ab_shown(&side[k], &len);
         ab_figures(&side[k], figures, sizeof figures);
         rc = out_printf("%s-- ", k ? "\n" : "");
         if (rc == CLI_OK)
             rc = text_put(a->title[k], strlen(a->title[k]), 0, false);
         if (rc == CLI_OK)
             rc = out_bytes("\n", 1);
-        for (size_t from = 0; from < side[k].len && rc == CLI_OK;) {
-            size_t start = from, end = text_wrap(side[k].text, side[k].len, a->width, &from);
-            rc = text_put(side[k].text + start, end - start, 0, false);
+        for (size_t from = 0; from < len && rc == CLI_OK;) {
+            size_t start = from, end = text_wrap(text, len, a->width, &from);
+            rc = text_put(text + start, end - start, 0, false);
             if (rc == CLI_OK)
                 rc = out_bytes("\n", 1);
         }
