@@ -138,7 +138,8 @@ CMC_API bool cmc_vocab_equal(const cmc_vocab *a, const cmc_vocab *b);
 CMC_API const char *cmc_vocab_chat_template(const cmc_vocab *v);
 
 /* Appends the ids of text[0..len) (any bytes; invalid UTF-8 goes through byte tokens, else U+FFFD) to `out`. */
-CMC_API cmc_status cmc_tokenize(const cmc_vocab *v, const char *text, size_t len, unsigned flags, cmc_ids *out, cmc_error *err);
+CMC_API cmc_status cmc_tokenize(const cmc_vocab *v, const char *text, size_t len, unsigned flags, cmc_ids *out,
+                                cmc_error *err);
 
 /* --------------------------------------------------------------------------------------------------- the map */
 
@@ -161,14 +162,16 @@ typedef struct cmc_map_counts {
     double seconds;
 } cmc_map_counts;
 
-CMC_API cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, cmc_map **out, cmc_error *err);
+CMC_API cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, cmc_map **out,
+                                 cmc_error *err);
 CMC_API void cmc_map_free(cmc_map *m);
 /* The delta token of a host token (-1: none), how it was found, and its distance (default rule: bytes; reference:
  * characters). `how` and `distance` may be NULL. */
 CMC_API int32_t cmc_map_get(const cmc_map *m, int32_t host_id, cmc_map_how *how, int32_t *distance);
 CMC_API void cmc_map_counts_get(const cmc_map *m, cmc_map_counts *out);
 /* The reference's "one2one" form: a JSON list of n_host delta ids, -1 for none. `delta_size` checks the ids read. */
-CMC_API cmc_status cmc_map_import(const char *path, int32_t host_size, int32_t delta_size, cmc_map **out, cmc_error *err);
+CMC_API cmc_status cmc_map_import(const char *path, int32_t host_size, int32_t delta_size, cmc_map **out,
+                                  cmc_error *err);
 CMC_API cmc_status cmc_map_export(const cmc_map *m, const char *path, cmc_error *err);
 
 /* --------------------------------------------------------------------------------------------- files, models */
@@ -303,7 +306,8 @@ typedef struct cmc_rendered {
 /* The one function that renders, tokenises, masks and aligns (design, contract 6). A {"text"} record gives one span from
  * ids[1] on. A record whose last turn is the user's gets the opening of an answer and no span for it. `special`: control
  * token spellings in the record's own text become tokens. */
-CMC_API cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special, cmc_rendered *out, cmc_error *err);
+CMC_API cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special,
+                              cmc_rendered *out, cmc_error *err);
 CMC_API void cmc_rendered_free(cmc_rendered *r);
 
 /* -------------------------------------------------------------------------------------------------- steering */
@@ -321,7 +325,8 @@ CMC_API cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *op
 CMC_API void cmc_steering_free(cmc_steering *st);
 /* Adds a delta. alpha NaN: the one stored for this host, else the stored default, else 1. `map` NULL: built here by the
  * default rule. `t` AUTO: the template stored in the delta, else the delta file's own. */
-CMC_API cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double alpha, const cmc_map *map, cmc_template t, cmc_error *err);
+CMC_API cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double alpha, const cmc_map *map,
+                                    cmc_template t, cmc_error *err);
 CMC_API size_t cmc_steering_n_deltas(const cmc_steering *st);
 CMC_API double cmc_steering_alpha(const cmc_steering *st, size_t k);
 CMC_API cmc_status cmc_steering_set_alpha(cmc_steering *st, size_t k, double alpha, cmc_error *err);
@@ -330,7 +335,8 @@ CMC_API cmc_template cmc_steering_template(const cmc_steering *st); /* the host'
 
 /* The arithmetic alone (design, contract 4): logits[n_host] in place, from delta_logits[k][n_delta_k]; a NULL row or an
  * alpha of 0 leaves that delta out. */
-CMC_API cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float *const *delta_logits, cmc_error *err);
+CMC_API cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float *const *delta_logits,
+                                      cmc_error *err);
 
 typedef struct cmc_sampling {
     double temperature;      /* 0: greedy */
@@ -360,11 +366,13 @@ typedef struct cmc_stream_opts {
 
 /* Renders the record's prompt for host and deltas; an answer that the record ends with is no part of it. Nothing is
  * evaluated until the first step. Deltas added to `st` later have no part in the stream; strengths may change between steps. */
-CMC_API cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
+CMC_API cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts,
+                                  cmc_stream **out, cmc_error *err);
 /* Another stream with the same prompt that shares the host's evaluated prefix (the prompt is evaluated now if it was not). */
 CMC_API cmc_status cmc_stream_fork(cmc_stream *s, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
 /* A stream for another prompt, a conversation's next turn say, that keeps what `s` has evaluated of it. `s` may be freed. */
-CMC_API cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts, cmc_stream **out, cmc_error *err);
+CMC_API cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts,
+                                   cmc_stream **out, cmc_error *err);
 CMC_API void cmc_stream_free(cmc_stream *s);
 /* One token for every stream that is not stopped, evaluated as a batch. Host logits do not depend on the deltas, so an
  * unsteered stream is the same alone and beside steered ones: bit for bit in exact mode, and in the fast one too where
@@ -395,7 +403,8 @@ typedef struct cmc_score {
 /* Scores under several strengths at once: alphas[n_sets][n_deltas]; n_sets 0 or no deltas: the steering's own alphas,
  * one set. At every response token the delta sees its own rendering of the prompt and the bytes of the response so far
  * (design, contract 5), exactly as when generating. */
-CMC_API cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets, cmc_score *out, cmc_error *err);
+CMC_API cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
+                                    cmc_score *out, cmc_error *err);
 CMC_API void cmc_score_free(cmc_score *s);
 
 /* -------------------------------------------------------------------------------------------------- training */
@@ -418,7 +427,8 @@ typedef struct cmc_train_opts {
     double lr, warmup, min_lr, beta1, beta2, eps, weight_decay, clip;  /* warmup: share of all steps; min_lr: share of lr */
     double alpha;                       /* strength while training */
     double held_out;                    /* share of records held out */
-    int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch); scores without gain before it stops */
+    int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
+                                           scores without gain before it stops */
     int32_t checkpoint_every;           /* steps; 0: as eval_every */
     bool resume;
     bool fresh;                         /* a checkpoint that is there is ignored and replaced */
@@ -444,7 +454,8 @@ typedef struct cmc_train_result {
     double held_out_host, held_out_steered, alpha, seconds;
     bool resumed, finished;
 } cmc_train_result;
-CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user, cmc_train_result *out, cmc_error *err);
+CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
+                             cmc_train_result *out, cmc_error *err);
 
 #ifdef __cplusplus
 }
