@@ -2,8 +2,8 @@
  * filters judge by the model's own probabilities, and a higher temperature spreads the choice among the tokens that
  * they keep but admits no others.
  *
- * The same token everywhere: the generator, the exponential and every sum are written out here in IEEE double
- * arithmetic, in one order, and nothing is left to a mathematical library or to vector code. */
+ * The same token everywhere: the generator is written out here, the exponential and every sum in sampler_weigh.c, in IEEE
+ * double arithmetic and in one order; nothing is left to a mathematical library. */
 #include "runtime/sampler.h"
 
 #include <float.h>
@@ -13,13 +13,14 @@
 
 #include "base/mem.h"
 #include "runtime/sampler_cut.h"
+#include "runtime/sampler_weigh.h"
 
 struct sampler {
     cmc_sampling opts;
     size_t n_vocab;
     uint64_t random;
     uint8_t *seen;             /* [n_vocab] tokens penalised in this step, all 0 between steps; NULL: no penalty */
-    double *weights;           /* [n_vocab], or NULL where top-k comes first */
+    double *weights, *sums;    /* [n_vocab] and its blocks' sums, or NULL where top-k comes first */
     candidate *candidates;     /* NULL where nothing filters */
 };
 
@@ -65,7 +66,8 @@ static bool allocate(sampler *s) {
     }
     if (random && !has_top_k(s)) {
         s->weights = cmc_alloc(s->n_vocab, sizeof *s->weights);
-        if (!s->weights) {
+        s->sums = cmc_alloc(s->n_vocab / WEIGH_BLOCK + 1, sizeof *s->sums);
+        if (!s->weights || !s->sums) {
             return false;
         }
     }
@@ -102,6 +104,7 @@ void sampler_free(sampler *s) {
     }
     free(s->seen);
     free(s->weights);
+    free(s->sums);
     free(s->candidates);
     free(s);
 }
@@ -113,34 +116,6 @@ static double draw(sampler *s) {
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     z ^= z >> 31;
     return (double)(z >> 11) * 0x1p-53;
-}
-
-/* e^x for x <= 0, to about an ulp. Below -60 it is 0: all tokens of any vocabulary together would stay under the
- * generator's resolution. x = (32 e + j) ln 2 / 32 + r: 2^e by the exponent, 2^(j/32) by the table, e^r, |r| < 0.011,
- * by its Taylor polynomial. */
-static double exp_fixed(double x) {
-    static const double root[32] = {
-        1.0, 0x1.059b0d3158574p+0, 0x1.0b5586cf9890fp+0, 0x1.11301d0125b51p+0,
-        0x1.172b83c7d517bp+0, 0x1.1d4873168b9aap+0, 0x1.2387a6e756238p+0, 0x1.29e9df51fdee1p+0,
-        0x1.306fe0a31b715p+0, 0x1.371a7373aa9cbp+0, 0x1.3dea64c123422p+0, 0x1.44e086061892dp+0,
-        0x1.4bfdad5362a27p+0, 0x1.5342b569d4f82p+0, 0x1.5ab07dd485429p+0, 0x1.6247eb03a5585p+0,
-        0x1.6a09e667f3bcdp+0, 0x1.71f75e8ec5f74p+0, 0x1.7a11473eb0187p+0, 0x1.82589994cce13p+0,
-        0x1.8ace5422aa0dbp+0, 0x1.93737b0cdc5e5p+0, 0x1.9c49182a3f090p+0, 0x1.a5503b23e255dp+0,
-        0x1.ae89f995ad3adp+0, 0x1.b7f76f2fb5e47p+0, 0x1.c199bdd85529cp+0, 0x1.cb720dcef9069p+0,
-        0x1.d5818dcfba487p+0, 0x1.dfc97337b9b5fp+0, 0x1.ea4afa2a490dap+0, 0x1.f50765b6e4540p+0,
-    };
-    if (x < -60) {
-        return 0;
-    }
-    const double step_hi = 0x1.62e42feep-6, step_lo = 0x1.a39ef35793c76p-38;   /* ln 2 / 32; hi times k is exact */
-    int k = (int)(x * 0x1.71547652b82fep+5 - 0.5);
-    double r = (x - k * step_hi) - k * step_lo;
-    double p = r * (1 + r * (1.0 / 2 + r * (1.0 / 6 + r * (1.0 / 24 + r * (1.0 / 120 + r * (1.0 / 720))))));
-    unsigned j = (unsigned)k & 31u;
-    uint64_t bits = (uint64_t)(1023 + (k - (int)j) / 32) << 52;
-    double scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return (root[j] + root[j] * p) * scale;
 }
 
 /* As HF and llama.cpp have it: each token of the recent text once, towards less probable whatever its sign. */
@@ -180,17 +155,8 @@ static int32_t best_token(const float *logits, size_t n) {
     return best;
 }
 
-/* How far below the greatest, as a weight that the greatest has as 1. Right for a greatest of +inf too. */
-static double weigh(float logit, float top, double inverse_temperature) {
-    return logit == top ? 1 : logit < top ? exp_fixed(((double)logit - (double)top) * inverse_temperature) : 0;
-}
-
 static double weigh_all(sampler *s, const float *logits, float top, double inverse_temperature) {
-    double sum = 0;
-    for (size_t i = 0; i < s->n_vocab; i++) {
-        sum += s->weights[i] = weigh(logits[i], top, inverse_temperature);
-    }
-    return sum;
+    return weigh_row(logits, s->n_vocab, top, inverse_temperature, s->weights, s->sums);
 }
 
 /* Candidates that top-p may keep, where nothing was filtered yet. Those that weigh less than (1 - p) / n_vocab of all
@@ -273,11 +239,24 @@ static int32_t pick_candidate(const candidate *c, size_t n, double at) {
     return last;
 }
 
+/* The token at share `at` of the weight: its block by the blocks' sums, then the token in it. Where rounding leaves
+ * nothing at that place, the block's last token that weighs anything. */
 static int32_t pick_any(sampler *s, const float *logits, float top, double at) {
-    double total = weigh_all(s, logits, top, 1 / s->opts.temperature), sum = 0;
+    double need = at * weigh_all(s, logits, top, 1 / s->opts.temperature), before = 0;
+    size_t n_blocks = (s->n_vocab + WEIGH_BLOCK - 1) / WEIGH_BLOCK, block = 0;
+    for (size_t i = 0; i < n_blocks; i++) {
+        if (s->sums[i] > 0) {
+            before += block < i ? s->sums[block] : 0;
+            block = i;
+            if (before + s->sums[i] > need) {
+                break;
+            }
+        }
+    }
     int32_t last = -1;
-    for (size_t i = 0; i < s->n_vocab && !(last >= 0 && sum > at * total); i++) {
-        sum += s->weights[i];
+    size_t end = (block + 1) * WEIGH_BLOCK < s->n_vocab ? (block + 1) * WEIGH_BLOCK : s->n_vocab;
+    for (size_t i = block * WEIGH_BLOCK; i < end && !(last >= 0 && before > need); i++) {
+        before += s->weights[i];
         last = s->weights[i] > 0 ? (int32_t)i : last;
     }
     return last;

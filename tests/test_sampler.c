@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "runtime/sampler.h"
 #include "runtime/sampler_cut.h"
+#include "runtime/sampler_weigh.h"
 
 static uint64_t rng_state;
 
@@ -237,6 +238,37 @@ static void test_top_k_is_the_head_of_a_sort(void **state) {
 
 /* ---------------------------------------------------------------------------------------------------- corners */
 
+/* The vector code is the plain code bit for bit, whatever the logits and the length. */
+static void test_weights_are_the_same_bits(void **state) {
+    (void)state;
+    enum { MOST = 3 * WEIGH_BLOCK + 7 };
+    static float l[MOST];
+    static double a[MOST], b[MOST], sa[4], sb[4];
+    for (int round = 0; round < 400; round++) {
+        size_t n = round < 20 ? (size_t)round + 1 : 1 + rnd() % MOST;
+        float top = -INFINITY, spread = (float)(1 << (rnd() % 8));
+        for (size_t i = 0; i < n; i++) {
+            uint32_t odd = rnd() % 50;
+            l[i] = odd == 0 ? -INFINITY : odd == 1 ? NAN : odd == 2 ? -1e30f : spread * ((float)(rnd() % 65536) / 65536 - 0.5f);
+            top = l[i] > top ? l[i] : top;
+        }
+        if (round % 40 == 39) {
+            l[rnd() % n] = top = INFINITY;
+        }
+        double inverse = round % 3 ? 1.0 / (0.1 + (double)(rnd() % 20)) : 1;
+        double x = weigh_row_plain(l, n, top, inverse, a, sa), y = weigh_row(l, n, top, inverse, b, sb), sum = 0;
+        assert_memory_equal(a, b, n * sizeof *a);
+        assert_memory_equal(sa, sb, (n + WEIGH_BLOCK - 1) / WEIGH_BLOCK * sizeof *sa);
+        assert_true(x == y);
+        for (size_t i = 0; i < n; i++) {
+            double want = l[i] == top ? 1 : l[i] < top ? exp(((double)l[i] - (double)top) * inverse) : 0;
+            assert_true(fabs(a[i] - want) <= 1e-14 * want + 1e-26);
+            sum += a[i];
+        }
+        assert_true(fabs(sum - x) <= 1e-12 * sum);
+    }
+}
+
 static void test_greedy(void **state) {
     (void)state;
     static const struct { float row[6]; int32_t want; } cases[] = {
@@ -429,6 +461,7 @@ int main(void) {
         cmocka_unit_test(test_equal_logits_keep_the_lowest_ids),
         cmocka_unit_test(test_cut_is_the_head_of_a_sort),
         cmocka_unit_test(test_top_k_is_the_head_of_a_sort),
+        cmocka_unit_test(test_weights_are_the_same_bits),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_not_a_number_is_never_picked),
         cmocka_unit_test(test_one_token_vocabulary),
