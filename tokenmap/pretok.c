@@ -5,46 +5,17 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tokenmap/pretok_kinds.h"
 #include "tokenmap/tok.h"
 
-/* White space as Unicode has it (PCRE2's \s counts U+180E too, which is none since Unicode 6.3). */
-#define WS "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define SPACE "[" WS "]"
-#define NOT_SPACE "[^" WS "]"
-
-#define GPT2                                                                                                           \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+|" SPACE "+(?!" NOT_SPACE ")|" SPACE "+"
-/* Llama 3 and Qwen 2 differ in how many digits make a part. */
-#define CL100K(digits) \
-    "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits \
-    "| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" SPACE "+(?!" NOT_SPACE ")|" SPACE "+"
-
-enum { MAX_STAGES = 4 };
-
-/* A stage cuts each part that the stage before it left; what its expression does not match is a part as well. */
-static const struct pretok_kind {
-    const char *name;
-    bool ignore_merges;   /* a part that is a token as a whole is that token */
-    const char *stages[MAX_STAGES];
-} KINDS[] = {
-    {"gpt-2", false, {GPT2}},
-    {"gpt2", false, {GPT2}},
-    {"smollm", false, {"\\p{N}", GPT2}},
-    {"llama-bpe", true, {CL100K("{1,3}")}},
-    {"llama3", true, {CL100K("{1,3}")}},
-    {"llama-v3", true, {CL100K("{1,3}")}},
-    {"qwen2", false, {CL100K("")}},
-    {"default", false, {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
-};
-
 struct pretok {
-    const struct pretok_kind *kind;
-    pcre2_code *code[MAX_STAGES];
+    const pretok_kind *kind;
+    pcre2_code *code[PRETOK_MAX_STAGES];
     size_t n_stages;
 };
 
 static cmc_status pretok_compile(pretok *p, const char *file, cmc_error *err) {
-    for (; p->n_stages < MAX_STAGES && p->kind->stages[p->n_stages] != NULL; p->n_stages++) {
+    for (; p->n_stages < PRETOK_MAX_STAGES && p->kind->stages[p->n_stages] != NULL; p->n_stages++) {
         int code;
         PCRE2_SIZE at;
         pcre2_code *re =
@@ -64,16 +35,11 @@ static cmc_status pretok_compile(pretok *p, const char *file, cmc_error *err) {
 
 cmc_status pretok_new(const char *name, const char *file, pretok **out, cmc_error *err) {
     *out = NULL;
-    const struct pretok_kind *kind = NULL;
-    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
-        if (strcmp(KINDS[i].name, name) == 0) {
-            kind = &KINDS[i];
-        }
-    }
+    const pretok_kind *kind = pretok_kind_find(name);
     if (kind == NULL) {
         return cmc_fail(err, CMC_E_UNSUPPORTED,
-                        "%s: pre-tokenizer \"%s\" is not known; gpt-2, smollm, llama-bpe, qwen2 and default are", file,
-                        name);
+                        "%s: pre-tokenizer \"%s\" is not known; those of GPT-2, Llama 3, Qwen, DeepSeek and others are",
+                        file, name);
     }
     pretok *p = cmc_calloc(1, sizeof *p);
     if (p == NULL) {
@@ -100,6 +66,10 @@ void pretok_free(pretok *p) {
 
 bool pretok_ignore_merges(const pretok *p) {
     return p->kind->ignore_merges;
+}
+
+bool pretok_adds_bos(const pretok *p) {
+    return p->kind->adds_bos;
 }
 
 typedef struct splitter {

@@ -48,6 +48,7 @@ typedef bool (*pretok_emit)(void *user, const uint8_t *s, size_t n);
 cmc_status pretok_new(const char *name, const char *file, pretok **out, cmc_error *err);
 void pretok_free(pretok *p);
 bool pretok_ignore_merges(const pretok *p);
+bool pretok_adds_bos(const pretok *p);   /* where the file does not say */
 /* Gives the pre-tokens of valid UTF-8 in order. `open` and *done as in tok_run. */
 cmc_status pretok_split(const pretok *p, const uint8_t *s, size_t n, bool open, pretok_emit emit, void *user,
                         size_t *done, cmc_error *err);

@@ -180,7 +180,7 @@ static cmc_status vocab_gguf_fill(const gguf *g, const gguf_tokens *t, cmc_vocab
         CMC_TRY(spm_new(v, err));
     } else {
         CMC_TRY(bpe_new(v, g, err));
-        v->add_bos = pretok_ignore_merges(bpe_pretok(v->bpe)); /* Llama 3 */
+        v->add_bos = pretok_adds_bos(bpe_pretok(v->bpe));
     }
     gguf_get_bool(g, KEY("add_bos_token"), &v->add_bos);
     return CMC_OK;
