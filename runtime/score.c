@@ -120,23 +120,15 @@ static cmc_status delta_rows(score_job *job, const cmc_record *r, const cmc_rend
 
 /* -------------------------------------------------------------------------------------------------- the blocks */
 
-/* log softmax(x)[id], summed in double. */
-static float log_prob(const float *x, size_t n, int32_t id) {
-    float top = x[0];
-    for (size_t i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - top);
-    return (float)((double)x[id] - (double)top - log(sum));
-}
-
-/* One row: the host's own value, then each set's. */
+/* One row: the host's own value, then each set's. The host's softmax serves them all (shift_log_sum). */
 static void score_one(score_job *job, size_t i, int t, const float **rows, steering_row *kinds) {
     const cmc_steering *st = job->st;
     cmc_score *out = job->out;
     size_t n_vocab = (size_t)cmc_model_n_vocab(st->host), q = job->first + i;
     const float *logits = job->logits + i * n_vocab;
     int32_t id = out->ids.v[out->pos[q]];
-    out->host_logprob[q] = log_prob(logits, n_vocab, id);
+    double log_sum = shift_log_sum(logits, (int32_t)n_vocab);
+    out->host_logprob[q] = (float)((double)logits[id] - log_sum);
     for (size_t k = 0; k < st->n; k++) {
         size_t n_delta = (size_t)cmc_model_n_vocab(st->deltas[k].model);
         rows[k] = job->delta_hidden[k] ? job->delta_logits[k] + i * n_delta : NULL;
@@ -145,7 +137,9 @@ static void score_one(score_job *job, size_t i, int t, const float **rows, steer
     for (size_t a = 0; a < job->n_sets; a++) {
         memcpy(job->row[t], logits, n_vocab * sizeof *logits);
         bool steered = steering_shift(st, job->alphas + a * st->n, rows, kinds, job->row[t], &job->work[t]);
-        out->logprob[a * out->n + q] = steered ? log_prob(job->row[t], n_vocab, id) : out->host_logprob[q];
+        const float *row = job->row[t];
+        double own_sum = steered && st->opts.unmapped_raw ? shift_log_sum(row, (int32_t)n_vocab) : log_sum;
+        out->logprob[a * out->n + q] = steered ? (float)((double)row[id] - own_sum) : out->host_logprob[q];
     }
 }
 

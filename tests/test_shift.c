@@ -271,6 +271,42 @@ static void softmax(const float *v, int32_t n, double *p) {
     }
 }
 
+/* log sum e^logits: the plain one against its definition, the fast one against it, and centred shifts leave it alone. */
+static void test_log_sum(void **state) {
+    (void)state;
+    rng_state = 12;
+    static const int32_t sizes[] = {1, 3, 8, 511, 512, 513, 4099};
+    for (size_t a = 0; a < sizeof sizes / sizeof *sizes; a++) {
+        for (size_t n = 1; n <= MAX_DELTAS; n++) {
+            scene s = make_scene(sizes[a], n, 60, n == 2 ? 200 : 8);
+            long double sum = 0;
+            for (int32_t i = 0; i < s.n_host; i++) {
+                sum += expl((long double)s.h[i]);
+            }
+            double want = (double)logl(sum);
+            assert_close(shift_log_sum_plain(s.h, s.n_host), want, 1e-12 * (1 + fabs(want)), "log sum, plain", s.n_host);
+            assert_close(shift_log_sum(s.h, s.n_host), want, 3e-6, "log sum, fast", s.n_host);
+            const float *out = run(&s, shift_apply, false);
+            assert_close(shift_log_sum(out, s.n_host), want, n == 2 ? 1e-4 : 5e-6, "log sum after shifts", s.n_host);
+            free_scene(&s);
+        }
+    }
+    float odd[20];
+    for (int plain = 0; plain < 2; plain++) {
+        double (*log_sum)(const float *, int32_t) = plain ? shift_log_sum_plain : shift_log_sum;
+        for (int32_t i = 0; i < 20; i++) {
+            odd[i] = -INFINITY;
+        }
+        assert_true(log_sum(odd, 20) == -INFINITY);
+        odd[17] = NAN;
+        assert_true(isnan(log_sum(odd, 20)));
+        odd[4] = 1;
+        assert_true(isnan(log_sum(odd, 20)));
+        odd[17] = -INFINITY;
+        assert_true(log_sum(odd, 20) == 1);
+    }
+}
+
 static void test_unmapped_tokens_keep_their_probability(void **state) {
     (void)state;
     rng_state = 5;
@@ -458,6 +494,7 @@ int main(void) {
         cmocka_unit_test(test_huge_host_logits),
         cmocka_unit_test(test_banned_tokens_stay_banned),
         cmocka_unit_test(test_no_mass_to_centre_by),
+        cmocka_unit_test(test_log_sum),
         cmocka_unit_test(test_unmapped_tokens_keep_their_probability),
         cmocka_unit_test(test_additive_constant_of_a_delta_is_nothing),
         cmocka_unit_test(test_order_of_deltas_is_nothing),

@@ -23,6 +23,9 @@ cmc_status map_fill_reference(cmc_map *m, const cmc_vocab *host, const cmc_vocab
 /* map_file.c: cmc_map_import from bytes that stay the caller's; `name` is what messages call them. */
 cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name, int32_t host_size, int32_t delta_size,
                              cmc_map **out, cmc_error *err);
+/* map_override.c: cmc_map_override from bytes that stay the caller's; `name` is what messages call them. */
+cmc_status map_override_memory(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, const uint8_t *data,
+                               size_t size, const char *name, cmc_error *err);
 
 /* Arithmetic of contract 4, plainly written (shift.c) and fast (shift_fast.c) with the same results up to rounding.
  * Adds the deltas' mapped, centred shifts to logits[n_host] in place.
@@ -34,6 +37,11 @@ cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name,
 typedef struct shift_in { const cmc_map *map; float alpha; const float *logits; } shift_in;
 void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
 void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
+
+/* log sum_i e^logits[i]; -inf where all are, NaN where any is. Centred shifts keep the mapped tokens' mass, and so leave this as it was (to
+ * rounding): one softmax of the host's row serves any number of strengths. Not so where raw. */
+double shift_log_sum(const float *logits, int32_t n);
+double shift_log_sum_plain(const float *logits, int32_t n);
 
 /* Gradient of the steered cross-entropy for one target with one delta: ddelta[n_delta] += as in methods.md, given the
  * steered logits. The host's are not needed, and may be NULL: on the mapped tokens steered probability and host

@@ -63,6 +63,27 @@ void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t
     }
 }
 
+/* Of logits that are all -inf or NaN. */
+static double log_sum_nothing(const float *logits, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        if (isnan(logits[i])) {
+            return NAN;
+        }
+    }
+    return -INFINITY;
+}
+
+double shift_log_sum_plain(const float *logits, int32_t n) {
+    double top = -INFINITY, sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        top = fmax(top, (double)logits[i]);
+    }
+    for (int32_t i = 0; i < n && top > -INFINITY; i++) {
+        sum += exp((double)logits[i] - top);
+    }
+    return top == -INFINITY && sum == 0 ? log_sum_nothing(logits, n) : top + log(sum);
+}
+
 /* With o the steered logits, q = softmax(o), M the mapped tokens and P_M their probability, the same before and after:
  *   dL/dd[j] = alpha ( sum_{i: map[i]=j} q_i / P_M - [map[y]=j] ),   0 where the target y is unmapped;
  *   raw:       alpha ( sum_{i: map[i]=j} q_i - [map[y]=j] ).

@@ -282,6 +282,27 @@ static TARGET double sum_softmax(const float *o, const int32_t *to, int32_t n, f
     return sum;
 }
 
+static TARGET bool any_nan(const float *o, int32_t n) {
+    __m256 odd = _mm256_setzero_ps();
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        __m256 v = load_lanes(o + (i), left);                                                                    \
+        odd = _mm256_or_ps(odd, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));                                              \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
+    return _mm256_movemask_ps(odd) != 0;
+}
+
+static double log_sum_avx2(const float *o, int32_t n) {
+    float top;
+    if (any_nan(o, n)) {
+        return NAN;
+    }
+    double sum = sum_softmax(o, NULL, n, &top);
+    return sum > 0 ? (double)top + log(sum) : -INFINITY;
+}
+
 /* cell[i] and p[i] say what a block of the gradient adds where. An unmapped token adds 0 to one of the first cells:
  * which tokens are mapped follows no pattern, and a branch on it costs more than all the rest. */
 INLINE void transpose_block(const float *o, const int32_t *to, int32_t n, __m256 ref, __m256 scale, __m256i spare,
@@ -345,6 +366,15 @@ void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bo
     }
 #endif
     shift_apply_plain(logits, n_host, in, n, raw, work);
+}
+
+double shift_log_sum(const float *logits, int32_t n) {
+#ifdef SHIFT_AVX2
+    if (have_avx2()) {
+        return log_sum_avx2(logits, n);
+    }
+#endif
+    return shift_log_sum_plain(logits, n);
 }
 
 void shift_transpose(const cmc_map *m, float alpha, bool raw, const float *host_logits, const float *steered_logits,
