@@ -140,7 +140,7 @@ static double prose_cost(const cmc_vocab *v, const char *prose, size_t len) {
         assert_int_equal(retok_append(r, b, n, NULL), CMC_OK);
         assert_int_equal(retok_ids(r, &got, &n_got, &kept, NULL), CMC_OK);
     }
-    double cost = (double)retok_cost(r) / (double)len;
+    double cost = (double)retok_merged(r) / (double)len;
     retok_free(r);
     cmc_ids_free(&ids);
     return cost;

@@ -248,15 +248,8 @@ static void bpe_merge(const struct tok_bpe *b, bpe_scratch *sc, int32_t n) {
     }
 }
 
-/* Bytes without a token give nothing, as in llama.cpp and Hugging Face's tokenizers: SmolLM2 has none for U+0004, say,
- * and its "unknown" token is <|endoftext|>, which no text should turn into. */
-bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, cmc_ids *out) {
-    const struct tok_bpe *b = v->bpe;
-    int32_t whole = b->whole.slot != NULL ? idmap_find(&b->whole, s, n) : -1;
-    if (whole >= 0 || n == 1) {
-        whole = whole >= 0 ? whole : b->byte_id[s[0]];
-        return whole < 0 || cmc_ids_push(out, whole) == CMC_OK;
-    }
+/* The symbols that s[0..n) is merged to, in sc->sym: symbol i begins at byte i. False when memory is out. */
+static bool bpe_run(const struct tok_bpe *b, bpe_scratch *sc, const uint8_t *s, size_t n) {
     void *sym = sc->sym, *heap = sc->heap;
     bool ok = cmc_grow(&sym, &sc->sym_cap, n, sizeof *sc->sym);
     sc->sym = sym;
@@ -270,8 +263,40 @@ bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, c
         sc->sym[i] = (symbol){b->byte_id[s[i]], (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1};
     }
     bpe_merge(b, sc, (int32_t)n);
+    return true;
+}
+
+int32_t bpe_whole(const cmc_vocab *v, const uint8_t *s, size_t n) {
+    return v->bpe->whole.slot != NULL ? idmap_find(&v->bpe->whole, s, n) : -1;
+}
+
+/* Bytes without a token give nothing, as in llama.cpp and Hugging Face's tokenizers: SmolLM2 has none for U+0004, say,
+ * and its "unknown" token is <|endoftext|>, which no text should turn into. */
+bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, cmc_ids *out) {
+    int32_t whole = bpe_whole(v, s, n);
+    if (whole >= 0 || n == 1) {
+        whole = whole >= 0 ? whole : v->bpe->byte_id[s[0]];
+        return whole < 0 || cmc_ids_push(out, whole) == CMC_OK;
+    }
+    if (!bpe_run(v->bpe, sc, s, n)) {
+        return false;
+    }
     for (int32_t i = 0; i >= 0; i = sc->sym[i].next) {
         if (sc->sym[i].id >= 0 && cmc_ids_push(out, sc->sym[i].id) != CMC_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool bpe_pieces(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, tok_pieces *out) {
+    if (!bpe_run(v->bpe, sc, s, n)) {
+        return false;
+    }
+    for (int32_t i = 0, next; i >= 0; i = next) {
+        next = sc->sym[i].next;
+        uint32_t len = (uint32_t)(next >= 0 ? next : (int32_t)n) - (uint32_t)i;
+        if (!tok_pieces_add(out, &(tok_piece){sc->sym[i].id, len}, 1)) {
             return false;
         }
     }

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "tokenmap/tok.h"
+#include "tokenmap/words.h"
 
 struct retok {
     const cmc_vocab *v;
@@ -16,8 +17,14 @@ struct retok {
     cmc_ids ids, tail;        /* the ids last given; scratch */
     size_t n_stable;
     size_t known;             /* bytes that ids stand for: nothing to do while the whole text is as long */
-    uint64_t cost;
+    words *words;             /* what lies behind the stable part; NULL where tokens depend on all of the text */
+    uint64_t scanned;
 };
+
+/* Byte-level BPE and (nearly all) SentencePiece vocabularies, whose tokens go by their neighbourhood. */
+static bool retok_local(const cmc_vocab *v) {
+    return v->model != VOCAB_SPM || spm_local(v);
+}
 
 cmc_status retok_new(const cmc_vocab *v, retok **out, cmc_error *err) {
     *out = cmc_calloc(1, sizeof **out);
@@ -25,6 +32,11 @@ cmc_status retok_new(const cmc_vocab *v, retok **out, cmc_error *err) {
         return cmc_fail_nomem(err, "a text", sizeof **out);
     }
     (*out)->v = v;
+    if (retok_local(v) && ((*out)->words = words_new()) == NULL) {
+        retok_free(*out);
+        *out = NULL;
+        return cmc_fail_nomem(err, "a text", sizeof **out);
+    }
     return CMC_OK;
 }
 
@@ -33,7 +45,9 @@ cmc_status retok_fork(const retok *r, retok **out, cmc_error *err) {
     retok *f = *out;
     f->text = cmc_alloc(r->n, 1);
     f->ids.v = cmc_alloc(r->ids.n, sizeof *f->ids.v);
-    if (f->text == NULL || f->ids.v == NULL) {
+    words_free(f->words);
+    f->words = r->words != NULL ? words_copy(r->words) : NULL;
+    if (f->text == NULL || f->ids.v == NULL || (r->words != NULL && f->words == NULL)) {
         retok_free(f);
         *out = NULL;
         return cmc_fail_nomem(err, "a copy of a text", r->n);
@@ -49,7 +63,7 @@ cmc_status retok_fork(const retok *r, retok **out, cmc_error *err) {
     f->stable = r->stable;
     f->n_stable = r->n_stable;
     f->known = r->known;
-    f->cost = r->cost;
+    f->scanned = r->scanned;
     return CMC_OK;
 }
 
@@ -79,15 +93,29 @@ bool retok_whole(const retok *r) {
     return cmc_utf8_whole(r->text, r->n) == r->n;
 }
 
+/* How many bytes of text[stable..whole) are certain to be tokenised alike whatever follows. SentencePiece: those before
+ * the last cut; a place that was none before is none now. */
+static cmc_status retok_certain(const retok *r, size_t whole, size_t *bytes, cmc_error *err) {
+    size_t from = r->known > r->stable ? r->known - r->stable : 0;
+    *bytes = 0;
+    return r->words == NULL ? CMC_OK
+                            : spm_stable(r->v, r->text + r->stable, whole - r->stable, from, bytes, err);
+}
+
 /* Tokenises text[stable..whole) into tail: first what is certain, whose length in bytes and ids it gives, then the
- * rest. */
+ * rest. The merging is no more than `words` finds to be new; special tokens and pre-tokens are looked for in the rest
+ * each time, which costs some nanoseconds a byte (bench/sync_cost.c). */
 static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_ids, cmc_error *err) {
     const char *s = (const char *)r->text + r->stable;
     size_t n = whole - r->stable, done;
-    tok_opts opts = {.cont = true};
+    tok_opts opts = {.cont = true, .words = r->words};
     r->tail.n = 0;
+    r->scanned += n;
+    if (r->words != NULL) {
+        words_begin(r->words, r->text);
+    }
     if (r->v->model == VOCAB_SPM) {
-        CMC_TRY(spm_stable(r->v, (const uint8_t *)s, n, bytes, err));
+        CMC_TRY(retok_certain(r, whole, bytes, err));
         CMC_TRY(tok_run(r->v, s, *bytes, opts, &r->tail, &done, err));
     } else {
         opts.open = true;
@@ -95,9 +123,7 @@ static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_id
         opts.open = false;
     }
     *n_ids = r->tail.n;
-    CMC_TRY(tok_run(r->v, s + *bytes, n - *bytes, opts, &r->tail, &done, err));
-    r->cost += r->v->model == VOCAB_SPM ? n : n + (n - *bytes);
-    return CMC_OK;
+    return tok_run(r->v, s + *bytes, n - *bytes, opts, &r->tail, &done, err);
 }
 
 cmc_status retok_ids(retok *r, const int32_t **ids, size_t *n, size_t *n_kept, cmc_error *err) {
@@ -132,6 +158,10 @@ const uint8_t *retok_text(const retok *r, size_t *n) {
     return r->text;
 }
 
-uint64_t retok_cost(const retok *r) {
-    return r->cost;
+uint64_t retok_scanned(const retok *r) {
+    return r->scanned;
+}
+
+uint64_t retok_merged(const retok *r) {
+    return r->words != NULL ? words_cost(r->words) : r->scanned;
 }

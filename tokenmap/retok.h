@@ -1,5 +1,5 @@
-/* Text synchronisation: the ids of a growing text, kept equal to those of tokenising the whole text from scratch, at the
- * cost of the run since the last boundary that cannot change (design, contract 5). */
+/* Text synchronisation: the ids of a growing text, kept equal to those of tokenising the whole text from scratch (design,
+ * contract 5), at the cost of merging the last few tokens (words.h) behind the last boundary that cannot change. */
 #ifndef CMC_TOKENMAP_RETOK_H
 #define CMC_TOKENMAP_RETOK_H
 #include "tokenmap/vocab.h"
@@ -18,6 +18,8 @@ bool retok_whole(const retok *r);
 cmc_status retok_ids(retok *r, const int32_t **ids, size_t *n, size_t *n_kept, cmc_error *err);
 /* The whole text so far. */
 const uint8_t *retok_text(const retok *r, size_t *n);
-/* Bytes handed to the tokenizer so far (what re-tokenising cost). */
-uint64_t retok_cost(const retok *r);
+/* What it took so far, in bytes: those that were looked through for special tokens and pre-tokens, and those that were
+ * merged. */
+uint64_t retok_scanned(const retok *r);
+uint64_t retok_merged(const retok *r);
 #endif

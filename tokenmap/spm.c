@@ -21,7 +21,48 @@ struct tok_spm {
     _Atomic(spm_pairs *) pairs;
     int32_t unk;              /* the model's unknown piece: not a token that is ever given */
     bool byte_fallback;       /* all 256 byte tokens are there, so nothing is unknown */
+    bool local;
 };
+
+/* Whether an unused piece is two symbols' sum: each a character or a piece. */
+static bool spm_joinable(const cmc_vocab *v, const idmap *pieces, int32_t id) {
+    const uint8_t *s = (const uint8_t *)v->spell + v->spell_off[id];
+    size_t n = v->spell_off[id + 1] - v->spell_off[id], first = 0;
+    for (size_t i = 0, len; i < n; i += len) {
+        if (cmc_utf8_decode(s + i, n - i, &len) < 0) {
+            return false; /* no text has it */
+        }
+        first = i == 0 ? len : first;
+        bool left = i == first || idmap_find(pieces, s, i) >= 0;
+        bool right = i + len == n || idmap_find(pieces, s + i, n - i) >= 0;
+        if (i > 0 && left && right) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool spm_find_local(cmc_vocab *v) {
+    idmap pieces = {0};
+    v->spm->local = true;
+    if (!idmap_init(&pieces, (size_t)v->n, (const uint8_t *)v->spell, v->spell_off)) {
+        return false;
+    }
+    for (int32_t i = 0; i < v->n; i++) {
+        if (v->kind[i] == CMC_KIND_NORMAL || v->kind[i] == CMC_KIND_UNUSED) {
+            idmap_add(&pieces, i);
+        }
+    }
+    for (int32_t i = 0; i < v->n && v->spm->local; i++) {
+        v->spm->local = v->kind[i] != CMC_KIND_UNUSED || !spm_joinable(v, &pieces, i);
+    }
+    idmap_free(&pieces);
+    return true;
+}
+
+bool spm_local(const cmc_vocab *v) {
+    return v->spm->local;
+}
 
 cmc_status spm_new(cmc_vocab *v, cmc_error *err) {
     v->spm = cmc_calloc(1, sizeof *v->spm);
@@ -29,7 +70,9 @@ cmc_status spm_new(cmc_vocab *v, cmc_error *err) {
         return cmc_fail_nomem(err, "a tokenizer", sizeof *v->spm);
     }
     pthread_mutex_init(&v->spm->lock, NULL);
-    return CMC_OK;
+    v->spm->local = true;
+    bool unused = memchr(v->kind, CMC_KIND_UNUSED, (size_t)v->n) != NULL;
+    return !unused || spm_find_local(v) ? CMC_OK : cmc_fail_nomem(err, "an index of pieces", (size_t)v->n * 8);
 }
 
 void spm_free(struct tok_spm *t) {
@@ -69,11 +112,20 @@ static cmc_status spm_ready(const cmc_vocab *v, spm_shim **out, cmc_error *err) 
     return st;
 }
 
+/* Ids go to one of the two. */
 typedef struct spm_sink {
     const cmc_vocab *v;
     const char *text;
-    cmc_ids *out;
+    cmc_ids *ids;
+    tok_pieces *pieces;
 } spm_sink;
+
+static bool spm_put(spm_sink *k, int32_t id, size_t len) {
+    if (k->pieces != NULL) {
+        return tok_pieces_add(k->pieces, &(tok_piece){id, (uint32_t)len}, 1);
+    }
+    return id < 0 || cmc_ids_push(k->ids, id) == CMC_OK;
+}
 
 /* Characters without a piece: as byte tokens where all their bytes have one, else as the unknown token. */
 static bool spm_emit_unknown(spm_sink *k, size_t begin, size_t end) {
@@ -85,11 +137,11 @@ static bool spm_emit_unknown(spm_sink *k, size_t begin, size_t end) {
             bytes = bytes && k->v->byte_token[s[j]] >= 0;
         }
         for (size_t j = i; bytes && j < i + len; j++) {
-            if (cmc_ids_push(k->out, k->v->byte_token[s[j]]) != CMC_OK) {
+            if (!spm_put(k, k->v->byte_token[s[j]], j + 1 == i + len ? len : 0)) {
                 return false;
             }
         }
-        if (!bytes && k->v->unk >= 0 && cmc_ids_push(k->out, k->v->unk) != CMC_OK) {
+        if (!bytes && !spm_put(k, k->v->unk, len)) {
             return false;
         }
     }
@@ -101,7 +153,7 @@ static bool spm_emit(void *user, int id, size_t begin, size_t end) {
     if (id == k->v->spm->unk && !k->v->spm->byte_fallback) {
         return spm_emit_unknown(k, begin, end);
     }
-    return cmc_ids_push(k->out, id) == CMC_OK;
+    return spm_put(k, id, end - begin);
 }
 
 /* Where to stop for now: all of a short text; of a long one some thousand bytes, up to a cut. */
@@ -109,7 +161,7 @@ static cmc_status spm_chunk(const cmc_vocab *v, const char *s, size_t n, size_t 
     const uint8_t *u = (const uint8_t *)s;
     *out = 0;
     for (size_t size = CHUNK; *out == 0 && size < n; size *= 2) {
-        CMC_TRY(spm_stable(v, u, cmc_utf8_whole(u, size), out, err));
+        CMC_TRY(spm_stable(v, u, cmc_utf8_whole(u, size), 0, out, err));
     }
     *out = *out == 0 ? n : *out;
     return CMC_OK;
@@ -117,14 +169,16 @@ static cmc_status spm_chunk(const cmc_vocab *v, const char *s, size_t n, size_t 
 
 /* libsentencepiece keeps the whole text's candidates in one heap, which a megabyte makes larger than any cache: a long
  * text goes through it in parts, cut where it makes no difference (spm_pairs.h). */
-cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out, cmc_error *err) {
+static cmc_status spm_encode_to(spm_sink sink, const char *s, size_t n, cmc_error *err) {
+    const cmc_vocab *v = sink.v;
+    bool spans = sink.pieces != NULL;
     spm_shim *shim;
     char msg[256];
     CMC_TRY(spm_ready(v, &shim, err));
     for (size_t i = 0, size; i < n; i += size) {
         CMC_TRY(spm_chunk(v, s + i, n - i, &size, err));
-        spm_sink sink = {v, s + i, out};
-        if (!spm_shim_encode(shim, s + i, size, !v->spm->byte_fallback, spm_emit, &sink, msg, sizeof msg)) {
+        sink.text = s + i;
+        if (!spm_shim_encode(shim, s + i, size, spans || !v->spm->byte_fallback, spm_emit, &sink, msg, sizeof msg)) {
             return msg[0] == '\0'
                        ? cmc_fail_nomem(err, "ids of a text", n)
                        : cmc_fail(err, CMC_E_FORMAT, "%s: libsentencepiece cannot encode a text: %s", v->path, msg);
@@ -133,7 +187,15 @@ cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out,
     return CMC_OK;
 }
 
-cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t *out, cmc_error *err) {
+cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out, cmc_error *err) {
+    return spm_encode_to((spm_sink){.v = v, .ids = out}, s, n, err);
+}
+
+cmc_status spm_encode_pieces(const cmc_vocab *v, const char *s, size_t n, tok_pieces *out, cmc_error *err) {
+    return spm_encode_to((spm_sink){.v = v, .pieces = out}, s, n, err);
+}
+
+cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t from, size_t *out, cmc_error *err) {
     spm_pairs *pairs = atomic_load(&v->spm->pairs);
     if (pairs == NULL) {
         pthread_mutex_lock(&v->spm->lock);
@@ -147,6 +209,6 @@ cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t *ou
     if (pairs == NULL) {
         return cmc_fail_nomem(err, "pairs of characters", (size_t)v->n);
     }
-    *out = spm_pairs_last_cut(pairs, s, n);
+    *out = spm_pairs_last_cut(pairs, s, n, from);
     return CMC_OK;
 }

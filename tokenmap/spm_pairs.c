@@ -100,13 +100,13 @@ static size_t pairs_before(const uint8_t *s, size_t i) {
     return i - 1;
 }
 
-size_t spm_pairs_last_cut(const spm_pairs *p, const uint8_t *s, size_t n) {
+size_t spm_pairs_last_cut(const spm_pairs *p, const uint8_t *s, size_t n, size_t from) {
     if (n == 0) {
         return 0;
     }
     size_t len, at = pairs_before(s, n);
     uint32_t next = pairs_char(s + at, n - at, &len);
-    while (at > 0) {
+    while (at > 0 && at >= from) {
         size_t before = pairs_before(s, at);
         uint32_t c = pairs_char(s + before, at - before, &len);
         uint64_t pair = (uint64_t)c << 32 | next;

@@ -11,7 +11,7 @@
 typedef struct spm_pairs spm_pairs;
 spm_pairs *spm_pairs_new(const cmc_vocab *v);      /* NULL when memory is out */
 void spm_pairs_free(spm_pairs *p);
-/* The largest i <= n with a cut before s[i] (0 is always one); the end of the text is none, for what follows is
- * unknown. */
-size_t spm_pairs_last_cut(const spm_pairs *p, const uint8_t *s, size_t n);
+/* The largest i < n, from <= i, with a cut before s[i]; 0 where there is none. The end of the text is none, for what
+ * follows is unknown. `from`: a place between characters. */
+size_t spm_pairs_last_cut(const spm_pairs *p, const uint8_t *s, size_t n, size_t from);
 #endif

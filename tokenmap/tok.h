@@ -9,9 +9,17 @@
 /* ---- tokenize.c */
 /* Appends the ids of text[0..n) to out. `open`: more text may follow; then only the ids that no continuation can change
  * are given, and *done says how many bytes they cover (BPE only). Otherwise *done = n. */
-typedef struct tok_opts { bool special, cont, open; } tok_opts;
+typedef struct tok_opts {
+    bool special, cont, open;
+    struct words *words;      /* not NULL: words of the text given before are not merged again (words.h) */
+} tok_opts;
 cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts, cmc_ids *out, size_t *done,
                    cmc_error *err);
+
+/* A symbol that is not merged any further, and how many bytes of the text it stands for. Id -1: it has no token. */
+typedef struct tok_piece { int32_t id; uint32_t len; } tok_piece;
+typedef struct tok_pieces { tok_piece *v; size_t n, cap; } tok_pieces;
+bool tok_pieces_add(tok_pieces *p, const tok_piece *v, size_t n);   /* false when memory is out */
 
 /* ---- specials.c: control and user-defined tokens in a text, the longest at the leftmost place (as SentencePiece and
  * Hugging Face's tokenizers do it). */
@@ -38,6 +46,10 @@ bpe_scratch *bpe_scratch_new(void);
 void bpe_scratch_free(bpe_scratch *s);
 /* Appends the ids of one pre-token. False when memory is out. */
 bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, cmc_ids *out);
+/* The same in two: the token that a pre-token is as a whole, where the pre-tokenizer looks for that first (else -1); and
+ * what merging makes of it. */
+int32_t bpe_whole(const cmc_vocab *v, const uint8_t *s, size_t n);
+bool bpe_pieces(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, tok_pieces *out);
 /* A byte of the GPT-2 alphabet: the character that stands for byte b, and back (-1: none). */
 int32_t bpe_byte_char(uint8_t b);
 int bpe_char_byte(int32_t cp);
@@ -58,7 +70,12 @@ cmc_status spm_new(cmc_vocab *v, cmc_error *err); /* sets v->spm; libsentencepie
 void spm_free(struct tok_spm *t);
 /* Appends the ids of valid UTF-8. */
 cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out, cmc_error *err);
+/* The same with their lengths. A character given as the tokens of its bytes has its length at the last one. */
+cmc_status spm_encode_pieces(const cmc_vocab *v, const char *s, size_t n, tok_pieces *out, cmc_error *err);
 /* How many bytes from the front of s[0..n) end at the last place that no piece can bridge: what lies before it is
- * tokenised alike whatever follows (see spm_pairs.c). */
-cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t *out, cmc_error *err);
+ * tokenised alike whatever follows (see spm_pairs.c). 0: there is none at or after `from`. */
+cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t from, size_t *out, cmc_error *err);
+/* Whether a text's tokens depend on their neighbourhood alone: no unused piece can be merged together. SentencePiece
+ * takes an unused piece apart again, by what was last joined into it anywhere in the text. */
+bool spm_local(const cmc_vocab *v);
 #endif

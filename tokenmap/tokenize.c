@@ -5,18 +5,23 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "tokenmap/tok.h"
+#include "tokenmap/words.h"
 
 static const char REPLACEMENT[] = "\xef\xbf\xbd"; /* U+FFFD */
 
 typedef struct tok_ctx {
     const cmc_vocab *v;
     bpe_scratch *scratch;     /* BPE only */
+    words *words;             /* what is known of the text already, or NULL */
     cmc_ids *out;
     cmc_error *err;
 } tok_ctx;
 
 static bool tok_emit_word(void *user, const uint8_t *s, size_t n) {
     tok_ctx *c = user;
+    if (c->words != NULL) {
+        return words_encode(c->words, c->v, s, n, c->out, c->err) == CMC_OK;
+    }
     return bpe_word(c->v, c->scratch, s, n, c->out);
 }
 
@@ -27,7 +32,8 @@ static cmc_status tok_valid(tok_ctx *c, const char *s, size_t n, bool open, size
         return CMC_OK;
     }
     if (c->v->model == VOCAB_SPM) {
-        return spm_encode(c->v, s, n, c->out, c->err);
+        return c->words != NULL ? words_encode(c->words, c->v, (const uint8_t *)s, n, c->out, c->err)
+                                : spm_encode(c->v, s, n, c->out, c->err);
     }
     return pretok_split(bpe_pretok(c->v->bpe), (const uint8_t *)s, n, open, tok_emit_word, c, done, c->err);
 }
@@ -37,7 +43,9 @@ static cmc_status tok_stray(tok_ctx *c, uint8_t byte) {
     size_t done;
     int32_t id = c->v->byte_token[byte];
     if (id < 0) {
-        return tok_valid(c, REPLACEMENT, sizeof REPLACEMENT - 1, false, &done);
+        tok_ctx apart = *c;
+        apart.words = NULL; /* it stands nowhere in the text */
+        return tok_valid(&apart, REPLACEMENT, sizeof REPLACEMENT - 1, false, &done);
     }
     return cmc_ids_push(c->out, id) == CMC_OK ? CMC_OK : cmc_fail_nomem(c->err, "ids of a text", sizeof id);
 }
@@ -118,7 +126,7 @@ cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts
     if (n > INT32_MAX / 4) {
         return cmc_fail(err, CMC_E_ARG, "a text of %zu bytes is too long to tokenise: at most %d", n, INT32_MAX / 4);
     }
-    tok_ctx c = {v, NULL, out, err};
+    tok_ctx c = {.v = v, .words = opts.words, .out = out, .err = err};
     if (v->model == VOCAB_BPE && (c.scratch = bpe_scratch_new()) == NULL) {
         return cmc_fail_nomem(err, "a tokenizer", 0);
     }
