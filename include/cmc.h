@@ -173,6 +173,11 @@ CMC_API void cmc_map_counts_get(const cmc_map *m, cmc_map_counts *out);
 CMC_API cmc_status cmc_map_import(const char *path, int32_t host_size, int32_t delta_size, cmc_map **out,
                                   cmc_error *err);
 CMC_API cmc_status cmc_map_export(const cmc_map *m, const char *path, cmc_error *err);
+/* Hand edits: applies a text file of lines `HOST -> DELTA`. A token is its id, or its spelling as stored, as a JSON
+ * string ("\u2581the"); none on the right unmaps the host token; # begins a comment. Entries get CMC_HOW_OVERRIDE, or
+ * CMC_HOW_NONE. All or nothing: where a line is wrong, it is named and the map stays as it was. */
+CMC_API cmc_status cmc_map_override(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, const char *path,
+                                    cmc_error *err);
 
 /* --------------------------------------------------------------------------------------------- files, models */
 
