@@ -215,7 +215,9 @@ static void test_refused(void **state) {
         const char *says;
     } cases[] = {
         {{.tokens = SPM}, CMC_E_FORMAT, "tokenizer.ggml.model"},
-        {{.model = "bert", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"bert\""},
+        {{.model = "bert", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"bert\" (WordPiece)"},
+        {{.model = "t5", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"t5\" (Unigram)"},
+        {{.model = "rwkv", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"rwkv\";"},
         {{.model = "llama", .tokens = SPM, .no_scores = true}, CMC_E_FORMAT, "scores"},
         {{.model = "llama", .tokens = SPM, .n_types = 3}, CMC_E_FORMAT, "token_type has 3 entries for 12 tokens"},
         {{.model = "llama", .tokens = none}, CMC_E_FORMAT, "0 tokens"},
@@ -227,9 +229,9 @@ static void test_refused(void **state) {
         {{.model = "gpt2", .tokens = BPE, .merges = unknown}, CMC_E_FORMAT, "merge 0, \"a zz\""},
         {{.model = "gpt2", .tokens = BPE, .merges = whole}, CMC_E_FORMAT, "merge 0, \"ab\""},
         {{.model = "gpt2", .tokens = BPE, .merges = no_sum}, CMC_E_FORMAT, "merge 0, \"b b\""},
-        {{.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .pre = "deepseek-coder"},
+        {{.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .pre = "whitespace"},
          CMC_E_UNSUPPORTED,
-         "\"deepseek-coder\""},
+         "\"whitespace\""},
         {{.model = "gpt2", .tokens = BPE, .merges = BPE_MERGES, .pre = "a pre-tokenizer with a name beyond measure"},
          CMC_E_UNSUPPORTED,
          "pre-tokenizer"},

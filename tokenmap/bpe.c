@@ -1,4 +1,4 @@
-/* Byte-level BPE: merges by rank within a pre-token. */
+/* BPE: merges by rank within a pre-token, from bytes (GPT-2 and most others) or from characters (Gemma 4). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +12,10 @@ struct tok_bpe {
     merge *slot;              /* open addressing; id -1: free */
     size_t mask;
     idmap whole;              /* bytes of normal tokens, for pre-tokenizers that look for a whole part first */
+    idmap chars;              /* bytes of normal tokens, where merging starts from characters */
     pretok *pre;
-    int32_t byte_id[256];     /* where merging starts: the token spelled as the byte's character, or -1 */
+    int32_t byte_id[256];     /* where merging starts: the token spelled as the byte's character, or -1; from
+                               * characters: the byte's own token, for characters that have none */
 };
 
 /* ---------------------------------------------------------------------------------------- the GPT-2 alphabet
@@ -115,26 +117,31 @@ static cmc_status bpe_load_merges(cmc_vocab *v, const gguf *g, const idmap *spel
     return st;
 }
 
+static bool bpe_index_bytes(const cmc_vocab *v, idmap *out) {
+    if (!idmap_init(out, (size_t)v->n, v->bytes, v->byte_off)) {
+        return false;
+    }
+    for (int32_t id = 0; id < v->n; id++) {
+        if (v->kind[id] == CMC_KIND_NORMAL) {
+            idmap_add(out, id);
+        }
+    }
+    return true;
+}
+
 /* The tokens merging starts from, and the index of whole parts. */
 static bool bpe_index(cmc_vocab *v, const idmap *spelled) {
     struct tok_bpe *b = v->bpe;
+    if (v->marked) {
+        memcpy(b->byte_id, v->byte_token, sizeof b->byte_id);
+        return bpe_index_bytes(v, &b->chars);
+    }
     for (unsigned i = 0; i < 256; i++) {
         uint8_t c[4];
         size_t n = cmc_utf8_encode(bpe_byte_char((uint8_t)i), c);
         b->byte_id[i] = idmap_find(spelled, c, n);
     }
-    if (!pretok_ignore_merges(b->pre)) {
-        return true;
-    }
-    if (!idmap_init(&b->whole, (size_t)v->n, v->bytes, v->byte_off)) {
-        return false;
-    }
-    for (int32_t id = 0; id < v->n; id++) {
-        if (v->kind[id] == CMC_KIND_NORMAL) {
-            idmap_add(&b->whole, id);
-        }
-    }
-    return true;
+    return !pretok_ignore_merges(b->pre) || bpe_index_bytes(v, &b->whole);
 }
 
 cmc_status bpe_new(cmc_vocab *v, const gguf *g, cmc_error *err) {
@@ -161,6 +168,7 @@ void bpe_free(struct tok_bpe *b) {
     if (b != NULL) {
         free(b->slot);
         idmap_free(&b->whole);
+        idmap_free(&b->chars);
         pretok_free(b->pre);
         free(b);
     }
@@ -225,11 +233,11 @@ static void bpe_try(const struct tok_bpe *b, bpe_scratch *sc, int32_t left, int3
 }
 
 /* Least rank first, the leftmost of equals. A candidate whose symbols have changed since is stale and skipped. */
-static void bpe_merge(const struct tok_bpe *b, bpe_scratch *sc, int32_t n) {
+static void bpe_merge(const struct tok_bpe *b, bpe_scratch *sc) {
     symbol *sym = sc->sym;
     sc->n = 0;
-    for (int32_t i = 0; i + 1 < n; i++) {
-        bpe_try(b, sc, i, i + 1);
+    for (int32_t i = 0; i >= 0; i = sym[i].next) {
+        bpe_try(b, sc, i, sym[i].next);
     }
     while (sc->n > 0) {
         candidate c = bpe_heap_pop(sc);
@@ -248,6 +256,24 @@ static void bpe_merge(const struct tok_bpe *b, bpe_scratch *sc, int32_t n) {
     }
 }
 
+/* The token of the character that s[0..n) begins with, and its length. -1 and 1: there is none, or no character begins
+ * here, as where merging goes on within one that had none. */
+static int32_t bpe_char(const struct tok_bpe *b, const uint8_t *s, size_t n, size_t *len) {
+    int32_t cp = cmc_utf8_decode(s, n, len);
+    int32_t id = cp < 0 ? -1 : cp == 0x2581 ? idmap_find(&b->chars, " ", 1) : idmap_find(&b->chars, s, *len);
+    *len = id < 0 ? 1 : *len;
+    return id;
+}
+
+static void bpe_symbols(const struct tok_bpe *b, symbol *sym, const uint8_t *s, size_t n) {
+    int32_t prev = -1;
+    for (size_t i = 0, len = 1; i < n; i += len) {
+        int32_t id = b->chars.slot != NULL ? bpe_char(b, s + i, n - i, &len) : -1;
+        sym[i] = (symbol){id >= 0 ? id : b->byte_id[s[i]], prev, i + len < n ? (int32_t)(i + len) : -1};
+        prev = (int32_t)i;
+    }
+}
+
 /* The symbols that s[0..n) is merged to, in sc->sym: symbol i begins at byte i. False when memory is out. */
 static bool bpe_run(const struct tok_bpe *b, bpe_scratch *sc, const uint8_t *s, size_t n) {
     void *sym = sc->sym, *heap = sc->heap;
@@ -259,10 +285,8 @@ static bool bpe_run(const struct tok_bpe *b, bpe_scratch *sc, const uint8_t *s, 
     if (!ok) {
         return false;
     }
-    for (size_t i = 0; i < n; i++) {
-        sc->sym[i] = (symbol){b->byte_id[s[i]], (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1};
-    }
-    bpe_merge(b, sc, (int32_t)n);
+    bpe_symbols(b, sc->sym, s, n);
+    bpe_merge(b, sc);
     return true;
 }
 
@@ -274,7 +298,7 @@ int32_t bpe_whole(const cmc_vocab *v, const uint8_t *s, size_t n) {
  * and its "unknown" token is <|endoftext|>, which no text should turn into. */
 bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, cmc_ids *out) {
     int32_t whole = bpe_whole(v, s, n);
-    if (whole >= 0 || n == 1) {
+    if (whole >= 0 || (n == 1 && v->bpe->chars.slot == NULL)) {
         whole = whole >= 0 ? whole : v->bpe->byte_id[s[0]];
         return whole < 0 || cmc_ids_push(out, whole) == CMC_OK;
     }

@@ -56,6 +56,17 @@ static bool specials_fill(const cmc_vocab *v, bool control, special_table *t) {
     return true;
 }
 
+bool specials_strips(const cmc_vocab *v, int32_t id) {
+    static const char *const KEEP[] = {"<unk>", "<s>", "<|endoftext|>"};
+    const char *s = v->spell + v->spell_off[id];
+    size_t n = v->spell_off[id + 1] - v->spell_off[id];
+    bool strips = v->strip_after;
+    for (size_t k = 0; strips && k < sizeof KEEP / sizeof *KEEP; k++) {
+        strips = n != strlen(KEEP[k]) || memcmp(s, KEEP[k], n) != 0;
+    }
+    return strips;
+}
+
 cmc_status specials_build(cmc_vocab *v, cmc_error *err) {
     v->specials = cmc_calloc(1, sizeof *v->specials);
     if (v->specials == NULL || !specials_fill(v, false, &v->specials->user) ||

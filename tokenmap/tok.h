@@ -36,6 +36,8 @@ void specials_free(struct vocab_specials *s);
  * the text ended while one still fitted. */
 int32_t specials_match(const special_table *t, const uint8_t *text, size_t n, size_t *len, bool *at_end);
 int32_t specials_find(const special_table *t, const void *s, size_t n);
+/* Whether the white space after this special token in a text is taken for part of it. */
+bool specials_strips(const cmc_vocab *v, int32_t id);
 
 /* ---- bpe.c */
 typedef struct bpe_scratch bpe_scratch;

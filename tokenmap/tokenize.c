@@ -88,8 +88,22 @@ static cmc_status tok_part(tok_ctx *c, const char *s, size_t n, bool space) {
     return n == 0 ? CMC_OK : space ? tok_spaced(c, s, n) : tok_plain(c, s, n, false, &done);
 }
 
+/* Length of the white space that s[0..n) begins with, as Unicode has it. */
+static size_t tok_white(const uint8_t *s, size_t n) {
+    size_t i = 0;
+    for (size_t len; i < n; i += len) {
+        int32_t c = cmc_utf8_decode(s + i, n - i, &len);
+        if (!((c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
+              c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000)) {
+            break;
+        }
+    }
+    return i;
+}
+
 /* The space goes where llama.cpp puts it: before the text, and after every special token in it. In a text that
- * continues another it follows control tokens only, so that without these the ids stand for just the text's bytes. */
+ * continues another it follows control tokens only, so that without these the ids stand for just the text's bytes; for
+ * the same reason only they take white space along there. */
 static cmc_status tok_specials(tok_ctx *c, const char *text, size_t n, tok_opts o, size_t *done) {
     const special_table *t = o.special ? &c->v->specials->all : &c->v->specials->user;
     const uint8_t *u = (const uint8_t *)text;
@@ -109,8 +123,11 @@ static cmc_status tok_specials(tok_ctx *c, const char *text, size_t n, tok_opts 
         if (cmc_ids_push(c->out, id) != CMC_OK) {
             return cmc_fail_nomem(c->err, "ids of a text", n);
         }
-        space = spaces && (!o.cont || c->v->kind[id] == CMC_KIND_CONTROL);
-        start = i += len;
+        bool alters = !o.cont || c->v->kind[id] == CMC_KIND_CONTROL;
+        space = spaces && alters;
+        i += len;
+        i += alters && specials_strips(c->v, id) ? tok_white(u + i, n - i) : 0;
+        start = i;
     }
     if (!o.open) {
         *done = n;

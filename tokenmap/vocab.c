@@ -24,6 +24,7 @@ cmc_status vocab_new(const char *path, vocab_model model, uint64_t n, uint64_t s
     }
     v->path = cmc_strndup(path, strlen(path));
     v->model = model;
+    v->marked = model == VOCAB_SPM;
     v->n = (int32_t)n;
     v->bos = v->eos = v->eot = v->pad = v->unk = -1;
     v->spell = cmc_alloc(spell_bytes, 1);
@@ -102,9 +103,9 @@ static cmc_status vocab_derive_bytes(cmc_vocab *v, cmc_error *err) {
                                 v->path, i, (int)(n < 40 ? n : 40), s);
             }
             out[k++] = (uint8_t)b;
-        } else if (v->kind[i] == CMC_KIND_NORMAL && v->model == VOCAB_BPE) {
+        } else if (v->kind[i] == CMC_KIND_NORMAL && !v->marked) {
             k = vocab_bytes_bpe(s, n, out);
-        } else if (v->kind[i] == CMC_KIND_USER && v->model == VOCAB_BPE) {
+        } else if (v->kind[i] == CMC_KIND_USER && !v->marked) {
             memcpy(out, s, n); /* added tokens are spelled as they are */
             k = n;
         } else if (v->kind[i] == CMC_KIND_NORMAL || v->kind[i] == CMC_KIND_USER) {
@@ -115,9 +116,9 @@ static cmc_status vocab_derive_bytes(cmc_vocab *v, cmc_error *err) {
     return CMC_OK;
 }
 
-/* SPM: the tokens of kind byte. BPE: the normal tokens of one byte. The lowest id where there are several. */
+/* The tokens of kind byte; with byte-level BPE the normal tokens of one byte. The lowest id where there are several. */
 static void vocab_derive_byte_tokens(cmc_vocab *v) {
-    uint8_t want = v->model == VOCAB_SPM ? CMC_KIND_BYTE : CMC_KIND_NORMAL;
+    uint8_t want = v->marked ? CMC_KIND_BYTE : CMC_KIND_NORMAL;
     for (int32_t i = v->n - 1; i >= 0; i--) {
         if (v->kind[i] == want && v->byte_off[i + 1] - v->byte_off[i] == 1) {
             v->byte_token[v->bytes[v->byte_off[i]]] = i;

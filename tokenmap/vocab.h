@@ -18,6 +18,8 @@ struct cmc_vocab {
     int32_t byte_token[256];                  /* id of the token for a raw byte, or -1 */
     int32_t bos, eos, eot, pad, unk;          /* -1: none */
     bool add_bos, add_space_prefix;
+    bool marked;                              /* spellings write a space as U+2581 and a byte as <0x0A>: SPM, some BPE */
+    bool strip_after;                         /* special tokens swallow the white space after them (Phi-3) */
     char pre[32];                             /* BPE pre-tokenizer's name */
     char *chat_template;
     struct tok_spm *spm;

@@ -2,13 +2,16 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "tokenmap/pretok_kinds.h"
 #include "tokenmap/tok.h"
 #include "tokenmap/vocab_build.h"
 
 #define KEY(name) "tokenizer.ggml." name
+#define GEMMA4 "gemma4" /* a model of its own, with one pre-tokenizer of the same name */
 
 /* Token types as GGUF (and sentencepiece_model.proto) number them. */
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
@@ -18,22 +21,28 @@ typedef struct gguf_tokens {
     const gguf_kv *tokens, *types, *scores;   /* types: may be NULL; scores: NULL for BPE */
 } gguf_tokens;
 
+static bool vocab_gguf_is(gguf_str s, const char *name) {
+    return s.n == strlen(name) && memcmp(s.s, name, s.n) == 0;
+}
+
 static cmc_status vocab_gguf_model(const gguf *g, vocab_model *out, cmc_error *err) {
     gguf_str name;
     if (!gguf_get_str(g, KEY("model"), &name)) {
         return cmc_fail(err, CMC_E_FORMAT, "%s: no " KEY("model") ", so the file holds no vocabulary", g->file.path);
     }
-    if (name.n == 5 && memcmp(name.s, "llama", 5) == 0) {
+    if (vocab_gguf_is(name, "llama")) {
         *out = VOCAB_SPM;
-    } else if (name.n == 4 && memcmp(name.s, "gpt2", 4) == 0) {
-        *out = VOCAB_BPE;
-    } else {
-        return cmc_fail(
-            err, CMC_E_UNSUPPORTED,
-            "%s: " KEY("model") " is \"%.*s\"; \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE) are read",
-            g->file.path, (int)(name.n < 40 ? name.n : 40), name.s);
+        return CMC_OK;
     }
-    return CMC_OK;
+    if (vocab_gguf_is(name, "gpt2") || vocab_gguf_is(name, GEMMA4)) {
+        *out = VOCAB_BPE;
+        return CMC_OK;
+    }
+    const char *known = vocab_gguf_is(name, "bert") ? " (WordPiece)" : vocab_gguf_is(name, "t5") ? " (Unigram)" : "";
+    return cmc_fail(err, CMC_E_UNSUPPORTED,
+                    "%s: " KEY("model") " is \"%.*s\"%s; \"llama\" (SentencePiece BPE), \"gpt2\" (byte-level BPE) and "
+                    "\"" GEMMA4 "\" (BPE over characters) are read",
+                    g->file.path, (int)(name.n < 40 ? name.n : 40), name.s, known);
 }
 
 /* An array with an entry for each token. */
@@ -146,6 +155,44 @@ static cmc_status vocab_gguf_ids(const gguf *g, cmc_vocab *v, bool typed, int32_
     return CMC_OK;
 }
 
+/* The pre-tokenizer's name, and whether its tokens are spelled as SentencePiece's are. */
+static cmc_status vocab_gguf_pre(const gguf *g, cmc_vocab *v, cmc_error *err) {
+    gguf_str model = {0}, s;
+    gguf_get_str(g, KEY("model"), &model);
+    if (vocab_gguf_is(model, GEMMA4)) {
+        s = model;
+    } else if (!gguf_get_str(g, KEY("pre"), &s)) {
+        s = (gguf_str){"default", 7};
+    }
+    if (s.n >= sizeof v->pre || memchr(s.s, 0, s.n) != NULL) {
+        return cmc_fail(err, CMC_E_UNSUPPORTED,
+                        "%s: " KEY("pre") " is of %zu bytes, no pre-tokenizer that cmc knows", g->file.path, s.n);
+    }
+    memcpy(v->pre, s.s, s.n);
+    const pretok_kind *kind = pretok_kind_find(v->pre);
+    v->marked = kind != NULL && kind->chars;
+    return CMC_OK;
+}
+
+static bool vocab_gguf_named(const gguf *g, const char *part) {
+    gguf_str s;
+    size_t n = strlen(part);
+    for (size_t i = 0; gguf_get_str(g, "general.name", &s) && i + n <= s.n; i++) {
+        if (strncasecmp(s.s + i, part, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of Phi-3's tokens tokenizer.json says that they take along the white space after them ("rstrip"). GGUF has no key for
+ * it, so the family has to be recognised: by its architecture (Phi-3, Phi-3.5) or, as llama.cpp does, by its name. */
+static bool vocab_gguf_strips(const gguf *g) {
+    gguf_str arch;
+    return (gguf_get_str(g, "general.architecture", &arch) && vocab_gguf_is(arch, "phi3")) ||
+           vocab_gguf_named(g, "phi-3") || vocab_gguf_named(g, "phi3");
+}
+
 static cmc_status vocab_gguf_texts(const gguf *g, cmc_vocab *v, cmc_error *err) {
     gguf_str s;
     if (gguf_get_str(g, "tokenizer.chat_template", &s)) {
@@ -154,17 +201,8 @@ static cmc_status vocab_gguf_texts(const gguf *g, cmc_vocab *v, cmc_error *err) 
             return cmc_fail_nomem(err, "the chat template", s.n);
         }
     }
-    if (v->model == VOCAB_BPE) {
-        if (!gguf_get_str(g, KEY("pre"), &s)) {
-            s = (gguf_str){"default", 7};
-        }
-        if (s.n >= sizeof v->pre || memchr(s.s, 0, s.n) != NULL) {
-            return cmc_fail(err, CMC_E_UNSUPPORTED,
-                            "%s: " KEY("pre") " is of %zu bytes, no pre-tokenizer that cmc knows", g->file.path, s.n);
-        }
-        memcpy(v->pre, s.s, s.n);
-    }
-    return CMC_OK;
+    v->strip_after = v->model == VOCAB_SPM && vocab_gguf_strips(g);
+    return v->model == VOCAB_BPE ? vocab_gguf_pre(g, v, err) : CMC_OK;
 }
 
 static cmc_status vocab_gguf_fill(const gguf *g, const gguf_tokens *t, cmc_vocab **out, cmc_error *err) {
@@ -183,6 +221,8 @@ static cmc_status vocab_gguf_fill(const gguf *g, const gguf_tokens *t, cmc_vocab
         v->add_bos = pretok_adds_bos(bpe_pretok(v->bpe));
     }
     gguf_get_bool(g, KEY("add_bos_token"), &v->add_bos);
+    /* Early files of Gemma 4 say false, which the model does not bear. */
+    v->add_bos = v->add_bos || strcmp(v->pre, GEMMA4) == 0;
     return CMC_OK;
 }
 

@@ -10,13 +10,13 @@
  */
 static const struct end_name { const char *name; bool marker; } END_NAMES[] = {
     {"<|eot_id|>", true}, {"<|im_end|>", true}, {"<end_of_turn>", true}, {"<|end|>", true}, {"<|eom_id|>", true},
-    {"<|end_of_text|>", true}, {"<|endoftext|>", true}, {"<|return|>", true}, {"<|call|>", true},
+    {"<turn|>", true}, {"<|end_of_text|>", true}, {"<|endoftext|>", true}, {"<|return|>", true}, {"<|call|>", true},
     {"<end_of_utterance>", true}, {"<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", true},
     {"<EOT>", false}, {"[EOT]", false}, {"[EOS]", false}, {"</s>", false}, {"<eos>", false},
 };
 enum {
     N_END_NAMES = sizeof END_NAMES / sizeof *END_NAMES,
-    N_EOT_NAMES = 7 /* of them: the end of a turn in a dialogue */
+    N_EOT_NAMES = 8 /* of them: the end of a turn in a dialogue */
 };
 
 static bool roles_spelled(const cmc_vocab *v, int32_t id, const char *name) {
