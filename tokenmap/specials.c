@@ -28,6 +28,28 @@ static special specials_entry(const cmc_vocab *v, int32_t id) {
     return e;
 }
 
+void specials_sort(special_table *t) {
+    qsort(t->v, t->n, sizeof *t->v, specials_compare);
+    uint32_t i = 0;
+    for (uint32_t b = 0; b < 257; b++) {
+        while (i < t->n && t->v[i].s[0] < b) {
+            i++;
+        }
+        t->first[b] = i;
+    }
+}
+
+bool specials_strips(const cmc_vocab *v, int32_t id) {
+    static const char *const KEEP[] = {"<unk>", "<s>", "<|endoftext|>"};
+    const char *s = v->spell + v->spell_off[id];
+    size_t n = v->spell_off[id + 1] - v->spell_off[id];
+    bool strips = v->strip_after;
+    for (size_t k = 0; strips && k < sizeof KEEP / sizeof *KEEP; k++) {
+        strips = n != strlen(KEEP[k]) || memcmp(s, KEEP[k], n) != 0;
+    }
+    return strips;
+}
+
 static bool specials_fill(const cmc_vocab *v, bool control, special_table *t) {
     uint32_t n = 0;
     for (int32_t id = 0; id < v->n; id++) {
@@ -45,26 +67,8 @@ static bool specials_fill(const cmc_vocab *v, bool control, special_table *t) {
             }
         }
     }
-    qsort(t->v, t->n, sizeof *t->v, specials_compare);
-    uint32_t i = 0;
-    for (uint32_t b = 0; b < 257; b++) {
-        while (i < t->n && t->v[i].s[0] < b) {
-            i++;
-        }
-        t->first[b] = i;
-    }
+    specials_sort(t);
     return true;
-}
-
-bool specials_strips(const cmc_vocab *v, int32_t id) {
-    static const char *const KEEP[] = {"<unk>", "<s>", "<|endoftext|>"};
-    const char *s = v->spell + v->spell_off[id];
-    size_t n = v->spell_off[id + 1] - v->spell_off[id];
-    bool strips = v->strip_after;
-    for (size_t k = 0; strips && k < sizeof KEEP / sizeof *KEEP; k++) {
-        strips = n != strlen(KEEP[k]) || memcmp(s, KEEP[k], n) != 0;
-    }
-    return strips;
 }
 
 cmc_status specials_build(cmc_vocab *v, cmc_error *err) {

@@ -32,6 +32,7 @@ typedef struct special_table {
 struct vocab_specials { special_table user, all; };  /* all: control tokens too */
 cmc_status specials_build(cmc_vocab *v, cmc_error *err);
 void specials_free(struct vocab_specials *s);
+void specials_sort(special_table *t);     /* entries in any order; sets `first` */
 /* The longest token that text[0..n) begins with, *len its length; -1 if none. *at_end: a longer one may begin here, for
  * the text ended while one still fitted. */
 int32_t specials_match(const special_table *t, const uint8_t *text, size_t n, size_t *len, bool *at_end);
