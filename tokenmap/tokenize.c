@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "tokenmap/hf.h"
 #include "tokenmap/tok.h"
 #include "tokenmap/words.h"
 
@@ -142,6 +143,9 @@ cmc_status tok_run(const cmc_vocab *v, const char *text, size_t n, tok_opts opts
                    cmc_error *err) {
     if (n > INT32_MAX / 4) {
         return cmc_fail(err, CMC_E_ARG, "a text of %zu bytes is too long to tokenise: at most %d", n, INT32_MAX / 4);
+    }
+    if (v->model == VOCAB_HF) {
+        return hf_tokenize(v, text, n, opts, out, done, err);
     }
     tok_ctx c = {.v = v, .words = opts.words, .out = out, .err = err};
     if (v->model == VOCAB_BPE && (c.scratch = bpe_scratch_new()) == NULL) {

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "tokenmap/hf.h"
 #include "tokenmap/tok.h"
 #include "tokenmap/vocab_build.h"
 
@@ -103,6 +104,8 @@ static cmc_status vocab_derive_bytes(cmc_vocab *v, cmc_error *err) {
                                 v->path, i, (int)(n < 40 ? n : 40), s);
             }
             out[k++] = (uint8_t)b;
+        } else if (v->hf != NULL && (v->kind[i] == CMC_KIND_NORMAL || v->kind[i] == CMC_KIND_USER)) {
+            k = hf_decode_token(&v->hf->decode, (cmc_token_kind)v->kind[i], s, n, out);
         } else if (v->kind[i] == CMC_KIND_NORMAL && !v->marked) {
             k = vocab_bytes_bpe(s, n, out);
         } else if (v->kind[i] == CMC_KIND_USER && !v->marked) {
@@ -147,7 +150,8 @@ cmc_status cmc_vocab_open(const char *path, cmc_vocab **out, cmc_error *err) {
         gguf_free(g);
         return st;
     }
-    cmc_status st = vocab_from_spm_model(f.data, f.size, path, out, err);
+    cmc_status st = hf_is_object(f.data, f.size) ? vocab_from_hf(f.data, f.size, path, out, err)
+                                                 : vocab_from_spm_model(f.data, f.size, path, out, err);
     cmc_file_unmap(&f);
     return st;
 }
@@ -168,6 +172,7 @@ void cmc_vocab_free(cmc_vocab *v) {
     free(v->chat_template);
     spm_free(v->spm);
     bpe_free(v->bpe);
+    hf_free(v->hf);
     specials_free(v->specials);
     free(v);
 }
@@ -181,7 +186,7 @@ int32_t cmc_vocab_size(const cmc_vocab *v) {
 }
 
 const char *cmc_vocab_kind_name(const cmc_vocab *v) {
-    return v->model == VOCAB_SPM ? "spm" : "bpe";
+    return v->model == VOCAB_SPM ? "spm" : v->hf != NULL && v->hf->unigram != NULL ? "unigram" : "bpe";
 }
 
 const uint8_t *cmc_vocab_bytes(const cmc_vocab *v, int32_t id, size_t *len) {

@@ -3,7 +3,7 @@
 #define CMC_TOKENMAP_VOCAB_H
 #include "base/gguf.h"
 
-typedef enum vocab_model { VOCAB_SPM = 0, VOCAB_BPE } vocab_model;
+typedef enum vocab_model { VOCAB_SPM = 0, VOCAB_BPE, VOCAB_HF } vocab_model;
 
 struct cmc_vocab {
     char *path;
@@ -24,6 +24,7 @@ struct cmc_vocab {
     char *chat_template;
     struct tok_spm *spm;
     struct tok_bpe *bpe;
+    struct tok_hf *hf;
     struct vocab_specials *specials;          /* control and user-defined spellings, longest first */
 };
 
