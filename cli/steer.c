@@ -21,6 +21,11 @@ const arg_opt steer_opts[] = {
     {.name = "unmapped", .kind = ARG_STR, .at = offsetof(steer_args, unmapped), .value = "keep|raw",
      .help = "tokens that no delta maps keep their probability (keep), or their logit (raw, as the paper's code does)",
      .choices = "keep|raw", .show_default = true},
+    {.name = "map", .kind = ARG_LIST, .at = offsetof(steer_args, maps), .value = "[N=]FILE",
+     .help = "a delta's token map, as cmc map --ids writes it, in place of the one built here; with several deltas N "
+             "says which one, counted from 1"},
+    {.name = "override", .kind = ARG_LIST, .at = offsetof(steer_args, overrides), .value = "[N=]FILE",
+     .help = "hand edits of a delta's token map, as cmc map --override takes them; N as for --map"},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(steer_args, exact),
      .help = "slow and reproducible arithmetic: float32, no BLAS, one order of summation"},
     {.name = NULL},
@@ -56,46 +61,127 @@ static int steer_template(const char *option, const char *name, cmc_template *ou
     return cli_usage("%s: %s", option, err.message);
 }
 
-static int steer_add(steer *s, const char *arg, cmc_template t)
+/* ------------------------------------------------------------------------------------------------------- maps */
+
+/* "N=FILE" apart; a FILE alone is for the only delta. */
+static int steer_which(const char *option, const char *arg, size_t n_deltas, size_t *k, const char **file)
+{
+    size_t digits = strspn(arg, "0123456789");
+    *file = arg;
+    *k = 0;
+    if (n_deltas == 0)
+        return cli_usage("%s: \"%s\" is for a delta, and there is none: -d DELTA", option, arg);
+    if (digits && arg[digits] == '=') {
+        unsigned long n = strtoul(arg, NULL, 10);
+        if (n < 1 || n > n_deltas)
+            return cli_usage("%s: \"%s\" is for delta %.*s; they are counted from 1 to %zu", option, arg, (int)digits,
+                             arg, n_deltas);
+        *k = n - 1;
+        *file = arg + digits + 1;
+    } else if (n_deltas > 1) {
+        return cli_usage("%s: there are %zu deltas; say which one \"%s\" is for: %s 1=%s", option, n_deltas, arg,
+                         option, arg);
+    }
+    return **file ? CLI_OK : cli_usage("%s: \"%s\" names no file", option, arg);
+}
+
+/* files[n_deltas] from the option's values: each delta's, or NULL. */
+static int steer_files(const char *option, const arg_list *values, size_t n_deltas, const char **files)
+{
+    for (size_t i = 0; i < values->n; i++) {
+        size_t k;
+        const char *file;
+        int rc = steer_which(option, values->v[i], n_deltas, &k, &file);
+        if (rc)
+            return rc;
+        if (files[k])
+            return cli_usage("%s: delta %zu has two, \"%s\" and \"%s\"", option, k + 1, files[k], file);
+        files[k] = file;
+    }
+    return CLI_OK;
+}
+
+int steer_map_open(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, const char *list,
+                   const char *edits, cmc_map **out)
+{
+    cmc_error err = {0};
+    cmc_status st = list ? cmc_map_import(list, cmc_vocab_size(host), cmc_vocab_size(delta), out, &err)
+                         : cmc_map_build(host, delta, rule, out, &err);
+    if (st == CMC_OK && edits)
+        st = cmc_map_override(*out, host, delta, edits, &err);
+    if (st == CMC_OK)
+        return CLI_OK;
+    cmc_map_free(*out);
+    *out = NULL;
+    return cli_error(NULL, &err);
+}
+
+/* ----------------------------------------------------------------------------------------------------- opening */
+
+static int steer_add(steer *s, const char *arg, const char *list, const char *edits, cmc_template t)
 {
     cmc_error err = {0};
     double alpha;
     char *path;
+    int rc = CLI_OK;
     if (!steer_split(arg, &path, &alpha))
         return cli_no_memory();
-    s->paths[s->n] = path;
-    s->deltas[s->n] = NULL;
     size_t k = s->n++;
+    s->paths[k] = path;
     if (!*path)
         return cli_usage("-d: \"%s\" names no file", arg);
     if (cmc_model_open(s->rt, path, &s->deltas[k], &err) != CMC_OK)
         return cli_error(NULL, &err);
-    if (cmc_steering_add(s->st, s->deltas[k], alpha, NULL, t, &err) != CMC_OK)
+    if (list || edits)
+        rc = steer_map_open(cmc_model_vocab(s->host), cmc_model_vocab(s->deltas[k]), CMC_RULE_DEFAULT, list, edits,
+                            &s->maps[k]);
+    if (rc)
+        return rc;
+    if (cmc_steering_add(s->st, s->deltas[k], alpha, s->maps[k], t, &err) != CMC_OK)
         return cli_error(NULL, &err);
     return CLI_OK;
 }
 
-static int steer_open_parts(const steer_args *a, const common_args *common, steer *s)
+/* What the options come to before a file is opened. */
+typedef struct steer_plan {
+    cmc_steering_opts opts;
+    cmc_template delta_template;
+    const char **maps, **edits;   /* [n deltas] files, NULL for none; one block */
+} steer_plan;
+
+static int steer_make_plan(const steer_args *a, steer_plan *p)
+{
+    size_t n = a->deltas.n;
+    p->opts.special = a->special;
+    p->opts.unmapped_raw = strcmp(a->unmapped, "raw") == 0;
+    p->maps = calloc(2 * n + 1, sizeof *p->maps);
+    if (!p->maps)
+        return cli_no_memory();
+    p->edits = p->maps + n;
+    int rc = steer_template("--template", a->host_template, &p->opts.host_template);
+    if (rc == CLI_OK)
+        rc = steer_template("--delta-template", a->delta_template, &p->delta_template);
+    if (rc == CLI_OK)
+        rc = steer_files("--map", &a->maps, n, p->maps);
+    return rc ? rc : steer_files("--override", &a->overrides, n, p->edits);
+}
+
+static int steer_open_parts(const steer_args *a, const common_args *common, const steer_plan *p, steer *s)
 {
     cmc_error err = {0};
     cmc_runtime_opts rt_opts = {.threads = common->threads, .exact = a->exact};
-    cmc_steering_opts opts = {.special = a->special, .unmapped_raw = strcmp(a->unmapped, "raw") == 0};
-    cmc_template delta_template;
-    int rc = steer_template("--template", a->host_template, &opts.host_template);
-    if (rc == CLI_OK)
-        rc = steer_template("--delta-template", a->delta_template, &delta_template);
-    if (rc)
-        return rc;
+    int rc = CLI_OK;
     s->deltas = calloc(a->deltas.n + 1, sizeof *s->deltas);
     s->paths = calloc(a->deltas.n + 1, sizeof *s->paths);
-    if (!s->deltas || !s->paths)
+    s->maps = calloc(a->deltas.n + 1, sizeof *s->maps);
+    if (!s->deltas || !s->paths || !s->maps)
         return cli_no_memory();
     if (cmc_runtime_open(&rt_opts, &s->rt, &err) != CMC_OK ||
         cmc_model_open(s->rt, a->host, &s->host, &err) != CMC_OK ||
-        cmc_steering_new(s->host, &opts, &s->st, &err) != CMC_OK)
+        cmc_steering_new(s->host, &p->opts, &s->st, &err) != CMC_OK)
         return cli_error(NULL, &err);
     for (size_t k = 0; k < a->deltas.n && rc == CLI_OK; k++)
-        rc = steer_add(s, a->deltas.v[k], delta_template);
+        rc = steer_add(s, a->deltas.v[k], p->maps[k], p->edits[k], p->delta_template);
     return rc;
 }
 
@@ -104,7 +190,11 @@ int steer_open(const steer_args *a, const common_args *common, steer *out)
     memset(out, 0, sizeof *out);
     if (!a->host)
         return cli_usage("-m: a host is needed: -m HOST");
-    int rc = steer_open_parts(a, common, out);
+    steer_plan plan = {0};
+    int rc = steer_make_plan(a, &plan);
+    if (rc == CLI_OK)
+        rc = steer_open_parts(a, common, &plan, out);
+    free(plan.maps);
     if (rc)
         steer_close(out);
     return rc;
@@ -115,10 +205,12 @@ void steer_close(steer *s)
     cmc_steering_free(s->st);
     for (size_t k = 0; k < s->n; k++) {
         cmc_model_free(s->deltas[k]);
+        cmc_map_free(s->maps[k]);
         free(s->paths[k]);
     }
     free(s->deltas);
     free(s->paths);
+    free(s->maps);
     cmc_model_free(s->host);
     cmc_runtime_free(s->rt);
     memset(s, 0, sizeof *s);

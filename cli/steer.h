@@ -10,6 +10,7 @@ typedef struct steer_args {
     const char *host_template, *delta_template;
     bool special, exact;
     const char *unmapped;
+    arg_list maps, overrides;     /* FILE, or N=FILE for the N-th delta */
 } steer_args;
 extern const arg_opt steer_opts[];
 void steer_defaults(steer_args *a);
@@ -19,6 +20,7 @@ typedef struct steer {
     cmc_model *host;
     cmc_model **deltas;           /* [n] */
     char **paths;                 /* [n], without the alphas */
+    cmc_map **maps;               /* [n], NULL where the delta's map is the rule's */
     size_t n;
     cmc_steering *st;
 } steer;
@@ -28,6 +30,10 @@ int steer_open(const steer_args *a, const common_args *common, steer *out);
 void steer_close(steer *s);
 /* "FILE=ALPHA" apart: the last '=' that a number follows. *path is the caller's; alpha NaN where none is given. */
 bool steer_split(const char *arg, char **path, double *alpha);
+/* A map: the list in a file, or built by the rule where that is NULL; then the hand edits of a file that is not NULL.
+ * Gives an exit status; failures are reported. */
+int steer_map_open(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, const char *list,
+                   const char *edits, cmc_map **out);
 /* The share of the host's tokens that delta k's map reaches, 0 to 1. */
 double steer_coverage(const steer *s, size_t k);
 /* [{"file":..,"alpha":..,"mapped":..}], for JSON results. */

@@ -1,6 +1,6 @@
-/* Both rules of the map, entry by entry, against a search through every pair of tokens with true edit distances, written
- * from the rules' definitions and sharing nothing with the code under test: on thousands of small vocabularies with
- * every odd kind of token, on tiny models' own, and on samples of a quarter of a million tokens. */
+/* Both rules of the map, entry by entry, against a search through every pair of tokens with true edit distances,
+ * written from the rules' definitions and sharing nothing with the code under test: on thousands of small vocabularies
+ * with every odd kind of token, on tiny models' own, and on samples of a quarter of a million tokens. */
 #include "tests/vocab_help.h"
 #include "tests/vocab_make.h"
 #include "tokenmap/map.h"
@@ -378,7 +378,8 @@ static void test_nearly_equal_vocabularies(void **state) {
 static void test_tiny_models_vocabularies(void **state) {
     (void)state;
     tally found = {{0}};
-    const tiny_spec specs[] = {{.vocab = "bpe", .vocab_only = true}, {.vocab = "bpe", .n_learnt = 90, .control_first = true},
+    const tiny_spec specs[] = {{.vocab = "bpe", .vocab_only = true},
+                               {.vocab = "bpe", .n_learnt = 90, .control_first = true},
                                {.vocab = "spm", .vocab_only = true}, {.vocab = "spm", .n_learnt = 70}};
     enum { N = sizeof specs / sizeof *specs };
     cmc_vocab *v[N];
