@@ -83,7 +83,7 @@ static const char *const YOUTU[] = {
 };
 /* Digits in groups of three, counted from the right. Its \b looks at Unicode's word characters. */
 static const char *const TINY_AYA[] = {
-    "\\p{Nd}{1,3}(?=(?:\\p{Nd}{3})*+(?![\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}]))", O200K(CONTRACTION "?", "{1,3}"), NULL,
+    "\\p{Nd}{1,3}(?=(?:\\p{Nd}{3})*+(?![\\p{L}\\p{M}\\p{N}\\p{Pc}]))", O200K(CONTRACTION "?", "{1,3}"), NULL,
 };
 
 /* ---- DeepSeek's */
