@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <pthread.h>
 
+#include "tokenmap/retok.h"
 #include "tokenmap/spm_shim.h"
 #include "tokenmap/spm_wire.h"
 #include "tokenmap/tok.h"
@@ -234,6 +235,105 @@ static void test_bpe_ids(void **state) {
     assert_int_equal(mini_open(&m, &v, &err), CMC_OK);
     CHECK_CASES(v, whole);
     cmc_vocab_free(v);
+}
+
+/* ----------------------------------------------------------------------------------- BPE over characters (Gemma 4) */
+static const mini_token CHARS[] = {
+    {"<bos>", 3, 0}, {SP, 1, 0}, {"a", 1, 0}, {"b", 1, 0}, {SP "a", 1, 0}, {"ab", 1, 0}, {SP SP, 1, 0}, {"\n", 1, 0},
+    {"\n\n", 1, 0}, {"\xc3\xa9", 1, 0}, {"\xc3\xa9" "b", 1, 0}, {"<0xC3>", 6, 0}, {"<0xA8>", 6, 0}, {"<0x63>", 6, 0},
+    {"<u>", 4, 0}, {"<turn|>", 4, 0}, {"<", 1, 0}, {"u", 1, 0}, {">", 1, 0}, {NULL, 0, 0},
+};
+static const char *const CHAR_MERGES[] = {"\n \n", "a b", SP " a", SP " " SP, "\xc3\xa9 b", NULL};
+
+/* Given byte by byte, a text has the same ids as all at once. */
+static void check_growing(const cmc_vocab *v, const char *s, size_t n) {
+    retok *r;
+    cmc_ids want = {0};
+    assert_int_equal(retok_new(v, &r, NULL), CMC_OK);
+    for (size_t i = 0; i < n; i++) {
+        const int32_t *ids;
+        size_t n_ids, kept;
+        assert_int_equal(retok_append(r, (const uint8_t *)s + i, 1, NULL), CMC_OK);
+        assert_int_equal(retok_ids(r, &ids, &n_ids, &kept, NULL), CMC_OK);
+        tokenize_must(v, s, cmc_utf8_whole((const uint8_t *)s, i + 1), C, &want);
+        assert_ids(s, i + 1, ids, n_ids, want.v, want.n);
+    }
+    retok_free(r);
+    cmc_ids_free(&want);
+}
+
+static void test_bpe_chars(void **state) {
+    (void)state;
+    static const id_case cases[] = {
+        {"", B, {0, -1}},
+        {"ab", 0, {5, -1}},                /* no space before a text */
+        {"a", 0, {2, -1}}, {" a", 0, {4, -1}},
+        {" ab", 0, {1, 5, -1}},            /* a b comes before the space and a */
+        {"   a", 0, {6, 4, -1}}, {SP "a", 0, {4, -1}},
+        {"\xc3\xa9", 0, {9, -1}}, {"\xc3\xa9" "b", 0, {10, -1}},
+        {"\xc3\xa8" "b", 0, {11, 12, 3, -1}},            /* a character that is no token: its bytes */
+        {"\xc3", 0, {11, -1}}, {"\xc3" "a\xa8", 0, {11, 2, 12, -1}},
+        {"c", 0, {13, -1}}, {"cc", 0, {13, 13, -1}},
+        {"a\n\n\nb", 0, {2, 8, 7, 3, -1}},
+        {"a<u>b", 0, {2, 14, 3, -1}},
+        {"<turn|>", S, {15, -1}},
+        {"<turn|>", 0, {16, 17, 18, -1}},  /* ends a turn, so it is a control token; t, r, n and | are not there */
+    };
+    mini m = {.model = "gemma4", .pre = "no such one", .tokens = CHARS, .merges = CHAR_MERGES, .space_prefix = -1};
+    static const mini_key keys[] = {{"tokenizer.ggml.bos_token_id", 0}, {NULL, 0}};
+    m.keys = keys;                         /* .add_bos = 0: which is not believed */
+    cmc_vocab *v;
+    cmc_error err = {0};
+    if (mini_open(&m, &v, &err) != CMC_OK) {
+        fail_msg("%s", err.message);
+    }
+    CHECK_CASES(v, cases);
+    assert_true(cmc_vocab_is_end(v, 15));
+    assert_int_equal(cmc_vocab_role_token(v, CMC_ROLE_EOT), 15);
+    static const char *const pieces[] = {"a", "b", "ab", " ", "  ", " a", "\n", "\n\n", "\xc3\xa9", "\xc3\xa8", "<u>", "c"};
+    rng r = {3};
+    text t = {0};
+    for (size_t i = 0; i < 200; i++) {
+        t.n = 0;
+        for (uint32_t k = rng_below(&r, 12) + 1; k > 0; k--) {
+            const char *s = pieces[rng_below(&r, sizeof pieces / sizeof *pieces)];
+            text_add(&t, s, strlen(s));
+        }
+        check_growing(v, t.s, t.n);
+    }
+    free(t.s);
+    cmc_vocab_free(v);
+}
+
+/* Phi-3's special tokens take the white space after them along. */
+static void test_strip(void **state) {
+    (void)state;
+    static const mini_token tokens[] = {
+        {"<unk>", 2, 0}, {"<s>", 3, 0}, {"</s>", 4, 0}, {"<|end|>", 3, 0}, {"<|endoftext|>", 3, 0},
+        {SP, 1, -9}, {"a", 1, -8}, {SP "a", 1, -1}, {NULL, 0, 0},
+    };
+    static const id_case phi[] = {
+        {"<|end|>  a", S, {3, 7, -1}}, {"<|end|>\t\n\xc2\xa0\xe3\x80\x80" "a", S, {3, 7, -1}}, {"<|end|>  ", S, {3, -1}},
+        {"<|end|> <|end|>", S, {3, 3, -1}}, {"a <|end|>", S, {7, 5, 3, -1}},
+        {"<s> a", S, {1, 5, 7, -1}}, {"<|endoftext|> a", S, {4, 5, 7, -1}},
+        {"</s> a", 0, {2, 7, -1}}, {"</s> a", C, {2, 7, -1}}, {"</s>  a", C, {2, 5, 7, -1}},
+        {"<|end|> a", S | C, {3, 7, -1}}, {"<|end|>\xff", S, {3, 5, 0, -1}},
+    };
+    static const id_case other[] = {{"<|end|> a", S, {3, 5, 7, -1}}, {"</s> a", 0, {2, 5, 7, -1}}};
+    static const struct { const char *name; bool strips; } names[] = {
+        {"Phi-3-mini", true}, {"my phi3 tune", true}, {"Phi", false}, {NULL, false}, {"phi-", false},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        mini m = {.model = "llama", .tokens = tokens, .name = names[i].name, .space_prefix = -1, .add_bos = -1};
+        cmc_vocab *v;
+        assert_int_equal(mini_open(&m, &v, NULL), CMC_OK);
+        if (names[i].strips) {
+            CHECK_CASES(v, phi);
+        } else {
+            CHECK_CASES(v, other);
+        }
+        cmc_vocab_free(v);
+    }
 }
 
 static bool join_part(void *user, const uint8_t *s, size_t n) {
@@ -559,6 +659,8 @@ int main(void) {
         cmocka_unit_test(test_spm_no_unk),
         cmocka_unit_test(test_spm_parts),
         cmocka_unit_test(test_bpe_ids),
+        cmocka_unit_test(test_bpe_chars),
+        cmocka_unit_test(test_strip),
         cmocka_unit_test(test_pretokens),
         cmocka_unit_test(test_round_trip_tiny),
         cmocka_unit_test(test_dummy_space),

@@ -149,6 +149,7 @@ typedef struct mini {
     int space_prefix, add_bos;         /* -1: no such key */
     bool no_types, no_scores;
     size_t n_types;                    /* 0: as many as tokens */
+    const char *name;                  /* of the model; NULL: no such key */
 } mini;
 
 HELP size_t mini_arrays(const mini *m, gguf_writer *w, gguf_str *tokens, int32_t *types, float *scores) {
@@ -176,6 +177,9 @@ HELP cmc_status mini_open(const mini *m, cmc_vocab **out, cmc_error *err) {
     gguf_writer *w = gguf_writer_new();
     assert_non_null(w);
     assert_true(gguf_put_str(w, "general.architecture", "llama", 5));
+    if (m->name != NULL) {
+        assert_true(gguf_put_str(w, "general.name", m->name, strlen(m->name)));
+    }
     if (m->model != NULL) {
         assert_true(gguf_put_str(w, "tokenizer.ggml.model", m->model, strlen(m->model)));
     }
