@@ -6,7 +6,7 @@ Usage: vocab_check.py --cmc CMC --vocabs DIR [--llama-tokenize PROGRAM] [--texts
 
 The packages gguf and tokenizers are needed. All texts go through the two programs in one call, with a control token
 between them: what stands between control tokens is tokenised on its own. The tokenizers are put together from the
-vocabulary and from the pre-tokenizers that the models' own tokenizer.json have; their normalisers (NFC for Qwen, MPT) are
+vocabulary and the pre-tokenizers that the models' own tokenizer.json have; their normalisers (NFC for Qwen, MPT) are
 left out, for neither program has any.
 """
 import argparse
@@ -105,12 +105,14 @@ THINGS = [" the", " of", "The", "don't", "I'LL", "we've", "'s", "'", "''", "\u20
           "=====", "----", "\n", "\n\n", "\r\n", "\r", "\t", " ", "  ", "    ", "         ", "\n   ", " \n", "\xa0",
           "\u3000", "\u180e", "\x85", "\u2028", "https://example.org/a/b?c=d&e=%20f#g", "aGVsbG8gd29ybGQgaGVsbG8=", "1",
           "12", "123", "1234567", "3.14", "\u00bd", "\u00b2", "\u2167", "\u0663", "x86_64", "<b>", "</b>", "<", ">",
-          "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fd", "e\u0301", "na\xefve", "\u201cquote\u201d",
+          "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fd", "e\u0301", "na\xefve",
+          "\u201cquote\u201d",
           "def f(x):\n\treturn x", '{"a": [1, 2]}', "[", "]", "(", ")", "_", "$", "+", "^", "|", "`", "~", "\u20ac",
           "\u6211\u60f3\u5728", "\u5de5\u4f5c", "\u3053\u3093", "\ud55c\uad6d", "\u0e01\u0e38", "\u0939\u093f\u0928",
-          "\u043f\u0440\u0438\u0432\u0435\u0442", "\x01", "\x1f", "\x7f", "\u200b", "\ufeff", "\ufffd", "McDonald", "ABCdef"]
-RANGES = [(0x61, 0x7a), (0x41, 0x5a), (0x30, 0x39), (0x4e00, 0x9fa5), (0x3041, 0x3096), (0xac00, 0xd7a3), (0xe01, 0xe3a),
-          (0x391, 0x3a1), (0x410, 0x44f), (0x300, 0x36f), (0x1f600, 0x1f64f), (0x21, 0x2f), (0x2000, 0x200f),
+          "\u043f\u0440\u0438\u0432\u0435\u0442", "\x01", "\x1f", "\x7f", "\u200b", "\ufeff", "\ufffd",
+          "McDonald", "ABCdef"]
+RANGES = [(0x61, 0x7a), (0x41, 0x5a), (0x30, 0x39), (0x4e00, 0x9fa5), (0x3041, 0x3096), (0xac00, 0xd7a3),
+          (0xe01, 0xe3a), (0x391, 0x3a1), (0x410, 0x44f), (0x300, 0x36f), (0x1f600, 0x1f64f), (0x21, 0x2f), (0x2000, 0x200f),
           (0x660, 0x669), (0xc0, 0xff), (0xe000, 0xe010), (0x10ff00, 0x10ffff), (0x900, 0x94f)]
 
 
@@ -174,11 +176,12 @@ def main():
         texts = [t for t in texts if not any(m in t for m in marks)]
         ours = one_call([a.cmc, "tokenize", "-m", path, "--ids", "--no-bos", "--special"], texts, v, sep)
         if a.llama_tokenize:
-            compare("llama.cpp", texts, ours, one_call([a.llama_tokenize, "-m", path, "--ids", "--no-bos", "--log-disable"],
-                                                       texts, v, sep), a.show)
+            argv = [a.llama_tokenize, "-m", path, "--ids", "--no-bos", "--log-disable"]
+            compare("llama.cpp", texts, ours, one_call(argv, texts, v, sep), a.show)
         tok = v.hugging_face()
         if tok is not None:
-            compare("tokenizers", texts, ours, [e.ids for e in tok.encode_batch(texts, add_special_tokens=False)], a.show)
+            theirs = [e.ids for e in tok.encode_batch(texts, add_special_tokens=False)]
+            compare("tokenizers", texts, ours, theirs, a.show)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches the vocabularies that llama.cpp tests its tokenizers with, once, checks their hash and prints their directory on
-# stdout. They come inside the source archive of the Python package llama-cpp-python (MIT licence); only they are kept.
+# Fetches the vocabularies that llama.cpp tests its tokenizers with, once, checks their hash and prints their directory
+# on stdout. They come inside the source archive of the Python package llama-cpp-python (MIT licence); only they are kept.
 # Usage: scripts/fetch-vocabs.sh
 # Kept in $CMC_CACHE (default: ~/.cache/cmc). What was fetched whole is never fetched again.
 set -eu

@@ -1,6 +1,6 @@
-/* The vocabularies that llama.cpp tests its tokenizers with, each with texts and the ids its model's own tokenizer gives
- * (ggml-vocab-NAME.gguf, .gguf.inp, .gguf.out). scripts/fetch-vocabs.sh fetches them; $CMC_TEST_LLAMA_VOCABS is where
- * they are. */
+/* The vocabularies that llama.cpp tests its tokenizers with, each with texts and the ids that its model's own tokenizer
+ * gives (ggml-vocab-NAME.gguf, .gguf.inp, .gguf.out). scripts/fetch-vocabs.sh fetches them; $CMC_TEST_LLAMA_VOCABS is
+ * where they are. */
 #include "tests/vocab_help.h"
 
 static const char SEPARATOR[] = "\n__ggml_vocab_test__\n";
@@ -212,8 +212,8 @@ static void test_phi3_specials(void **state) {
         {"<|user|>  Hi<|end|>\n <|assistant|>x", S, {32010, 6324, 32007, 32001, 921, -1}},
         {"<|end|>\xc2\xa0\xe3\x80\x80x", S, {32007, 921, -1}},
         {"<s>  a<|endoftext|> b", S, {1, 259, 263, 32000, 29871, 289, -1}},
-        /* Deliberately not as llama.cpp, which takes </s> for a control token by its name: the file says user-defined, as
-         * does the model's tokenizer.json ("special": false), so that a text spells it. */
+        /* Deliberately not as llama.cpp, which takes </s> for a control token by its name: the file says user-defined,
+         * as does the model's tokenizer.json ("special": false), so that a text spells it. */
         {"a</s>  b", 0, {263, 2, 289, -1}},
         {"a</s>  b", S, {263, 2, 289, -1}},
         /* Deliberately so: what continues a text stands for just its bytes, so nothing is taken along. */

@@ -290,7 +290,8 @@ static void test_bpe_chars(void **state) {
     CHECK_CASES(v, cases);
     assert_true(cmc_vocab_is_end(v, 15));
     assert_int_equal(cmc_vocab_role_token(v, CMC_ROLE_EOT), 15);
-    static const char *const pieces[] = {"a", "b", "ab", " ", "  ", " a", "\n", "\n\n", "\xc3\xa9", "\xc3\xa8", "<u>", "c"};
+    static const char *const pieces[] = {"a", "b", "ab", " ", "  ", " a", "\n", "\n\n", "\xc3\xa9", "\xc3\xa8",
+                                         "<u>", "c"};
     rng r = {3};
     text t = {0};
     for (size_t i = 0; i < 200; i++) {
@@ -313,7 +314,8 @@ static void test_strip(void **state) {
         {SP, 1, -9}, {"a", 1, -8}, {SP "a", 1, -1}, {NULL, 0, 0},
     };
     static const id_case phi[] = {
-        {"<|end|>  a", S, {3, 7, -1}}, {"<|end|>\t\n\xc2\xa0\xe3\x80\x80" "a", S, {3, 7, -1}}, {"<|end|>  ", S, {3, -1}},
+        {"<|end|>  a", S, {3, 7, -1}},
+        {"<|end|>\t\n\xc2\xa0\xe3\x80\x80" "a", S, {3, 7, -1}}, {"<|end|>  ", S, {3, -1}},
         {"<|end|> <|end|>", S, {3, 3, -1}}, {"a <|end|>", S, {7, 5, 3, -1}},
         {"<s> a", S, {1, 5, 7, -1}}, {"<|endoftext|> a", S, {4, 5, 7, -1}},
         {"</s> a", 0, {2, 7, -1}}, {"</s> a", C, {2, 7, -1}}, {"</s>  a", C, {2, 5, 7, -1}},
