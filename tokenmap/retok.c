@@ -72,6 +72,7 @@ void retok_free(retok *r) {
         free(r->text);
         cmc_ids_free(&r->ids);
         cmc_ids_free(&r->tail);
+        words_free(r->words);
         free(r);
     }
 }

@@ -18,7 +18,8 @@
  *
  * Where u1 is not ti, the new bytes change tokens further back: i goes back twice as far each time, until the word's
  * beginning where there is nothing to show. By 1 the tokens of a word are those of its beginning too, where a
- * pre-tokenizer gives some of its characters back ("\s+(?!\S)"), and those of its end, where a cut has come to lie in it.
+ * pre-tokenizer gives some of its characters back ("\s+(?!\S)"), and those of its end, where a cut has come to lie in
+ * it.
  *
  * SentencePiece's unused pieces are taken apart again by what was last joined into them anywhere in the text, so
  * vocabularies with such pieces are not given to this file (spm_local). */
