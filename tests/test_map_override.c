@@ -84,6 +84,7 @@ static void test_what_a_line_does(void **state) {
         cmc_map *before;
         cmc_error err = {0};
         assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_DEFAULT, &before, NULL), CMC_OK);
+        cmc_map_free(f->m);
         assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_DEFAULT, &f->m, NULL), CMC_OK);
         if (cmc_map_override(f->m, f->host, f->delta, path, &err) != CMC_OK) {
             fail_msg("case %zu: %s", i, err.message);
@@ -99,8 +100,6 @@ static void test_what_a_line_does(void **state) {
         cmc_map_counts_get(f->m, &c);
         assert_int_equal(c.override_, cases[i].to >= 0);
         cmc_map_free(before);
-        cmc_map_free(f->m);
-        f->m = NULL;
     }
 }
 
