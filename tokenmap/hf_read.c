@@ -8,7 +8,7 @@
 #include "tokenmap/vocab_build.h"
 
 /* Ids may have holes, so a number alone would decide how much memory is taken. */
-enum { MAX_ID = 1 << 24, MODEL_BPE = 0, MODEL_UNIGRAM };
+enum { MAX_ID = (1 << 21) - 1, MODEL_BPE = 0, MODEL_UNIGRAM };
 
 typedef struct read_token { hf_str s; uint8_t kind; bool model; } read_token;   /* s.s NULL: no token has the id */
 

@@ -1,4 +1,6 @@
 /* Unigram: the best path through the tokens that a piece can be cut to, by the sum of their scores. */
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +21,38 @@ struct hf_unigram {
 static const double UNK_PENALTY = 10.0;
 
 /* ------------------------------------------------------------------------------------------------- reading */
+/* A score as the package reads it: all its digits over a power of ten, which may be off in the last place. Where two paths
+ * have the same scores in another order, that decides. The digits are those that programs write: the fewest that tell
+ * the number. */
+static double unigram_score(double x) {
+    char s[40];
+    uint64_t digits = 0;
+    int precision = 14, drop = 0;
+    do {
+        snprintf(s, sizeof s, "%.*e", precision, fabs(x));
+    } while (strtod(s, NULL) != fabs(x) && ++precision <= 16);
+    const char *e = strchr(s, 'e');
+    if (x == 0 || !isfinite(x) || e == NULL) {
+        return x;
+    }
+    const char *last = e - 1;
+    for (; *last == '0'; last--) {
+        drop++;
+    }
+    for (const char *c = s; c <= last; c++) {
+        digits = *c >= '0' && *c <= '9' ? digits * 10 + (uint64_t)(*c - '0') : digits;
+    }
+    long exponent = strtol(e + 1, NULL, 10) - precision + drop;
+    double y = (double)digits;
+    for (; exponent < -308 && y != 0; exponent += 308) {
+        y /= 1e308;
+    }
+    char power[24];
+    snprintf(power, sizeof power, "1e%ld", labs(exponent));
+    y = exponent < 0 ? y / strtod(power, NULL) : y * strtod(power, NULL);
+    return x < 0 ? -y : y;
+}
+
 static cmc_status unigram_scores(const hf_src *src, const json_t *list, hf_unigram *u) {
     double least = 0;
     for (int32_t i = 0; i < u->n; i++) {
@@ -27,7 +61,7 @@ static cmc_status unigram_scores(const hf_src *src, const json_t *list, hf_unigr
             return cmc_fail(src->err, CMC_E_FORMAT, "%s: model Unigram: the score of token %d is not a number",
                             src->path, i);
         }
-        u->score[i] = json_number_value(score);
+        u->score[i] = unigram_score(json_number_value(score));
         least = i == 0 || u->score[i] < least ? u->score[i] : least;
     }
     u->unk_score = least - UNK_PENALTY;

@@ -17,8 +17,8 @@ struct regex_scratch {
     pcre2_match_context *limits;
 };
 
-/* Steps that one match may take: a run of a megabyte of spaces needs a few million, a catastrophic pattern any number. */
-enum { REGEX_STEPS = 50000000 };
+/* Steps that one match may take; a catastrophic pattern would take any number. */
+enum { REGEX_STEPS = 10000000 };
 
 static cmc_status regex_compile(const char *pattern, const char *path, pcre2_code **out, cmc_error *err) {
     pcre2_compile_context *ctx = pcre2_compile_context_create(NULL);
