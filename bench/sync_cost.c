@@ -2,9 +2,10 @@
  *
  * usage: sync_cost BYTES HOST DELTA...   (GGUF files; BYTES of each kind of text arrive as HOST's tokens)
  *
- * merged, scanned: bytes merged, and looked through for special tokens and pre-tokens, a step. median and worst: us a step
- * of retok_append and retok_ids, each step's the least of PASSES passes. evaluated: delta tokens a step that differ from those of the step before. Anew: us and
- * tokens of tokenising and evaluating the whole text at every step (a sample of ANEW_SAMPLES steps). */
+ * merged, scanned: bytes merged, and looked through for special tokens and pre-tokens, a step. median and worst: us a
+ * step of retok_append and retok_ids, each step's the least of PASSES passes. evaluated: delta tokens a step that
+ * differ from those of the step before. anew us, tokens: tokenising and evaluating the whole text at every step instead
+ * (the time from ANEW_SAMPLES steps). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,15 +70,17 @@ static void put_code(out *o) {
 
 static void put_chinese(out *o) {       /* without punctuation: a word with SentencePiece and most pre-tokenizers */
     static const char *const words[] = {
-        "\xe5\xb0\x8f", "\xe6\xa8\xa1\xe5\x9e\x8b", "\xe7\xab\x99", "\xe5\x9c\xa8", "\xe5\xa4\xa7", "\xe6\x97\x81\xe8\xbe\xb9",
-        "\xe6\xb2\xa1\xe6\x9c\x89", "\xe6\x94\xb9\xe5\x8f\x98", "\xe6\x88\x91\xe4\xbb\xac", "\xe7\x9a\x84", "\xe4\xb8\x80",
-        "\xe4\xba\xba", "\xe4\xb8\xad\xe5\x9b\xbd", "\xe6\x97\xb6\xe5\x80\x99", "\xe5\xad\xa6\xe7\x94\x9f", "\xe6\xb5\xb7",
+        "\xe5\xb0\x8f", "\xe7\xab\x99", "\xe5\x9c\xa8", "\xe5\xa4\xa7", "\xe7\x9a\x84", "\xe4\xb8\x80", "\xe4\xba\xba",
+        "\xe6\xb5\xb7", "\xe6\xa8\xa1\xe5\x9e\x8b", "\xe6\x97\x81\xe8\xbe\xb9", "\xe6\xb2\xa1\xe6\x9c\x89",
+        "\xe6\x94\xb9\xe5\x8f\x98", "\xe6\x88\x91\xe4\xbb\xac", "\xe4\xb8\xad\xe5\x9b\xbd", "\xe6\x97\xb6\xe5\x80\x99",
+        "\xe5\xad\xa6\xe7\x94\x9f",
     };
     put_word(o, words, sizeof words / sizeof *words, "");
 }
 
 static void put_url(out *o) {
-    static const char *const parts[] = {"/item", "?id=", "&q=", "%20", "-", "_", "a1", "path", "x", "9f3", ".html", "=", "Zk"};
+    static const char *const parts[] = {"/item", "?id=", "&q=", "%20",   "-", "_", "a1",
+                                        "path",  "x",    "9f3", ".html", "=", "Zk"};
     put_word(o, parts, sizeof parts / sizeof *parts, "");
 }
 
@@ -103,7 +106,8 @@ static void put_spaces(out *o) {
 }
 
 static void put_emoji(out *o) {
-    static const char *const people[] = {"\xf0\x9f\x91\xa8\xe2\x80\x8d", "\xf0\x9f\x91\xa9\xe2\x80\x8d", "\xf0\x9f\x98\x80",
+    static const char *const people[] = {"\xf0\x9f\x91\xa8\xe2\x80\x8d", "\xf0\x9f\x91\xa9\xe2\x80\x8d",
+                                         "\xf0\x9f\x98\x80",
                                          "\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd", "e\xcc\x81"};
     put_word(o, people, sizeof people / sizeof *people, "");
 }
@@ -219,8 +223,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     cmc_vocab *host = open_vocab(argv[2]);
-    printf("%-12s %-20s %6s %8s %9s %8s %8s %9s %9s %9s\n", "text", "delta", "steps", "merged", "scanned", "median", "worst",
-           "evaluated", "anew us", "tokens");
+    printf("%-12s %-20s %6s %8s %9s %8s %8s %9s %9s %9s\n", "text", "delta", "steps", "merged", "scanned", "median",
+           "worst", "evaluated", "anew us", "tokens");
     for (int i = 3; i < argc; i++) {
         cmc_vocab *delta = open_vocab(argv[i]);
         const char *slash = strrchr(argv[i], '/');

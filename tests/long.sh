@@ -1,15 +1,32 @@
 #!/bin/sh
-# The long runs: libFuzzer under ASan and UBSan on every reader of foreign bytes, $CMC_FUZZ_SECONDS each (default 300).
+# The long runs: $CMC_SYNC_STEPS random steps (default 1,000,000) of the synchronisation property, over the real
+# vocabularies too that test_sync.c names where their variables are set; then libFuzzer under ASan and UBSan on every
+# reader of foreign bytes, $CMC_FUZZ_SECONDS each (default 300).
 # Usage: tests/long.sh BUILD_DIR   (needs clang and libclang-rt-dev; findings are left in build/fuzz)
 set -eu
 src=$(cd "$(dirname "$0")/.." && pwd)
 seconds=${CMC_FUZZ_SECONDS:-300}
 dir=$src/build/fuzz
+failed=0 passed=0
+
+# A release build of its own kind: a sanitized one would take the night.
+mkdir -p "$src/build"
+TARGETS=check-programs "$src/scripts/build.sh" "$src/build/release"
+: "${CMC_TEST_SMOLLM2:=$("$src/scripts/fetch-model.sh" smollm2 --accept 2>"$src/build/sync.log" || true)}"
+export CMC_TEST_SMOLLM2
+if CMC_SYNC_STEPS=${CMC_SYNC_STEPS:-1000000} "$src/build/release/tests/test_sync" >"$src/build/sync.log" 2>&1; then
+    passed=$((passed + 1))
+    grep ' > \|^SKIP\|texts compared' "$src/build/sync.log"
+    echo "ok   test_sync"
+else
+    failed=$((failed + 1))
+    echo "FAIL test_sync: see build/sync.log"
+fi
+
 san='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 mkdir -p "$dir"
 TARGETS=libcmc-core.la CC=clang CXX=clang++ "$src/scripts/build.sh" "$dir" --enable-sanitize --disable-shared \
     CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' CXXFLAGS='-O1 -g -fsanitize=fuzzer-no-link'
-failed=0 passed=0
 for f in "$src"/tests/fuzz_*.c; do
     name=$(basename "$f" .c)
     [ "$name" != fuzz_main ] || continue

@@ -158,11 +158,41 @@ static void check_cost(const char *name, const cmc_vocab *v) {
     free(t.s);
 }
 
+/* Words that nothing cuts: letters, one letter, Chinese, as they come byte by byte. However long they are, little of
+ * them is merged again. */
+static void check_long_words(const cmc_vocab *v) {
+    rng r = {31};
+    for (int kind = 0; kind < 3; kind++) {
+        text t = {0};
+        while (t.n < 6000) {
+            static const int32_t first[] = {'a', 'a', 0x4e00};
+            static const uint32_t many[] = {26, 1, 99};
+            text_add_char(&t, first[kind] + (int32_t)rng_below(&r, many[kind]));
+        }
+        retok *k;
+        const int32_t *ids;
+        size_t n, kept;
+        cmc_ids want = {0};
+        assert_int_equal(retok_new(v, &k, NULL), CMC_OK);
+        for (size_t i = 0; i < t.n; i++) {
+            assert_int_equal(retok_append(k, (const uint8_t *)t.s + i, 1, NULL), CMC_OK);
+            assert_int_equal(retok_ids(k, &ids, &n, &kept, NULL), CMC_OK);
+        }
+        tokenize_must(v, t.s, t.n, CMC_TOK_CONTINUE, &want);
+        assert_ids(t.s, t.n, ids, n, want.v, want.n);
+        assert_true(retok_merged(k) < 60 * t.n);
+        retok_free(k);
+        cmc_ids_free(&want);
+        free(t.s);
+    }
+}
+
 static void check_all(const char *name, const cmc_vocab *v, int n_texts) {
     check_texts(v, v, 1, n_texts, 60);
     check_runs(v);
     check_forks(v);
     check_cost(name, v);
+    check_long_words(v);
 }
 
 static const char *const BPE_PRE[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "default"};

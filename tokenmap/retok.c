@@ -104,8 +104,9 @@ static cmc_status retok_certain(const retok *r, size_t whole, size_t *bytes, cmc
 }
 
 /* Tokenises text[stable..whole) into tail: first what is certain, whose length in bytes and ids it gives, then the
- * rest. The merging is no more than `words` finds to be new; special tokens and pre-tokens are looked for in the rest
- * each time, which costs some nanoseconds a byte (bench/sync_cost.c). */
+ * rest. The merging is no more than `words` finds to be new. Special tokens and pre-tokens are looked for in the rest each
+ * time: 10 to 20 ns a byte (bench/sync_cost.c), so a step costs under 1 us in prose, and 0.2 ms behind 10,000 letters
+ * without a space. */
 static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_ids, cmc_error *err) {
     const char *s = (const char *)r->text + r->stable;
     size_t n = whole - r->stable, done;
