@@ -28,7 +28,7 @@
 #define SLOW 0
 #endif
 
-enum { MAX_TONGUES = 32, WHOLE_CHECK = 1200, LOGITS_EVERY = 64, DEFAULT_STEPS = SLOW ? 8000 : 60000 };
+enum { MAX_TONGUES = 32, WHOLE_CHECK = 1200, LOGITS_EVERY = 64, ENOUGH = 400, DEFAULT_STEPS = SLOW ? 20000 : 60000 };
 
 /* A vocabulary, with what a walk looks up in it. */
 typedef struct tongue {
@@ -474,7 +474,9 @@ static void test_models(void **state) {
     print_head();
     run_ring(f, t, n, PART_MODELS, 256);
     run_pair(f, &t[0], &t[0], steps_of(f, PART_MODELS, 2 * n), 256); /* the same vocabulary: the host's ids */
-    assert_true(f->sum.waits > before.waits && f->sum.cuts > before.cuts && f->sum.logits > before.logits);
+    if (steps_of(f, PART_MODELS, 2 * n) >= ENOUGH) { /* it met all of them */
+        assert_true(f->sum.waits > before.waits && f->sum.cuts > before.cuts && f->sum.logits > before.logits);
+    }
     assert_true(f->sum.apart == 0);
     for (size_t i = 0; i < n; i++) tongue_free(&t[i]);
 }
@@ -516,7 +518,7 @@ static void test_pretokenizers(void **state) {
         run_pair(f, &host, &delta, steps_of(f, PART_PRETOKENIZERS, n), 1 << 20);
         tongue_free(&delta);
     }
-    assert_true(f->sum.waits > before.waits);
+    assert_true(f->sum.waits > before.waits || steps_of(f, PART_PRETOKENIZERS, 1) < ENOUGH);
     tongue_free(&host);
 }
 

@@ -17,13 +17,14 @@ struct retok {
     cmc_ids ids, tail;        /* the ids last given; scratch */
     size_t n_stable;
     size_t known;             /* bytes that ids stand for: nothing to do while the whole text is as long */
-    words *words;             /* what lies behind the stable part; NULL where tokens depend on all of the text */
+    words *words;             /* what lies behind the stable part; NULL where all is tokenised anew each time */
     uint64_t scanned;
 };
 
-/* Byte-level BPE and (nearly all) SentencePiece vocabularies, whose tokens go by their neighbourhood. */
+/* BPE and (nearly all) SentencePiece vocabularies, whose tokens go by their neighbourhood. A tokenizer.json may
+ * normalise its text and choose pieces in ways that look at all of it. */
 static bool retok_local(const cmc_vocab *v) {
-    return v->model != VOCAB_SPM || spm_local(v);
+    return v->model == VOCAB_BPE || (v->model == VOCAB_SPM && spm_local(v));
 }
 
 cmc_status retok_new(const cmc_vocab *v, retok **out, cmc_error *err) {
@@ -98,14 +99,12 @@ bool retok_whole(const retok *r) {
  * the last cut; a place that was none before is none now. */
 static cmc_status retok_certain(const retok *r, size_t whole, size_t *bytes, cmc_error *err) {
     size_t from = r->known > r->stable ? r->known - r->stable : 0;
-    *bytes = 0;
-    return r->words == NULL ? CMC_OK
-                            : spm_stable(r->v, r->text + r->stable, whole - r->stable, from, bytes, err);
+    return spm_stable(r->v, r->text + r->stable, whole - r->stable, from, bytes, err);
 }
 
 /* Tokenises text[stable..whole) into tail: first what is certain, whose length in bytes and ids it gives, then the
- * rest. The merging is no more than `words` finds to be new. Special tokens and pre-tokens are looked for in the rest each
- * time: 10 to 20 ns a byte (bench/sync_cost.c), so a step costs under 1 us in prose, and 0.2 ms behind 10,000 letters
+ * rest. The merging is no more than `words` finds to be new. Special tokens and pre-tokens are looked for in the rest
+ * each time: 10 to 20 ns a byte (bench/sync_cost.c), so a step costs some us in prose, and 0.2 ms behind 10,000 letters
  * without a space. */
 static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_ids, cmc_error *err) {
     const char *s = (const char *)r->text + r->stable;
@@ -113,13 +112,14 @@ static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_id
     tok_opts opts = {.cont = true, .words = r->words};
     r->tail.n = 0;
     r->scanned += n;
+    *bytes = 0;
     if (r->words != NULL) {
         words_begin(r->words, r->text);
     }
-    if (r->v->model == VOCAB_SPM) {
+    if (r->words != NULL && r->v->model == VOCAB_SPM) {
         CMC_TRY(retok_certain(r, whole, bytes, err));
         CMC_TRY(tok_run(r->v, s, *bytes, opts, &r->tail, &done, err));
-    } else {
+    } else if (r->words != NULL) {
         opts.open = true;
         CMC_TRY(tok_run(r->v, s, n, opts, &r->tail, bytes, err));
         opts.open = false;
