@@ -27,7 +27,8 @@ static void grow(const cmc_vocab *v, const char *text, size_t n) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char text[] = "a tiny \xe2\x96\x81 text's  12345 \n<s>\xff\xe4\xb8\xad\0<|im_end|> e\xcc\x81nd \xef\xbc\xa1";
+    static const char text[] =
+        "a tiny \xe2\x96\x81 text's  12345 \n<s>\xff\xe4\xb8\xad\0<|im_end|> e\xcc\x81nd \xef\xbc\xa1";
     cmc_vocab *v;
     cmc_error err = {0};
     cmc_status s = vocab_from_hf(data, size, "fuzz", &v, &err);

@@ -101,8 +101,9 @@ static void test_cases(void **state) {
     "{\"id\":" #id ",\"content\":\"" s "\",\"special\":" special ",\"normalized\":false,\"single_word\":false," more "}"
 #define NO_STRIP "\"lstrip\":false,\"rstrip\":false"
 #define LLAMA_ADDED                                                                                                    \
-    "[" ADDED(0, "<unk>", "true", NO_STRIP) "," ADDED(1, "<s>", "true", NO_STRIP) "," ADDED(2, "</s>", "true", NO_STRIP) \
-    "," ADDED(10, "<tool>", "false", NO_STRIP) "," ADDED(11, "<|im_end|>", "false", NO_STRIP) "]"
+    "[" ADDED(0, "<unk>", "true", NO_STRIP) "," ADDED(1, "<s>", "true", NO_STRIP) ","                                  \
+    ADDED(2, "</s>", "true", NO_STRIP) "," ADDED(10, "<tool>", "false", NO_STRIP) ","                                  \
+    ADDED(11, "<|im_end|>", "false", NO_STRIP) "]"
 #define LLAMA_MODEL                                                                                                    \
     "{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"byte_fallback\":true,\"fuse_unk\":true,\"vocab\":{\"<unk>\":0,"      \
     "\"<s>\":1,\"</s>\":2,\"<0x0A>\":3,\"<0xFF>\":4,\"\\u2581\":5,\"a\":6,\"\\u2581a\":7,\"b\":8,\"<\":9},"           \
@@ -110,9 +111,9 @@ static void test_cases(void **state) {
 #define LLAMA_REST                                                                                                     \
     "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"},"           \
     "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}]},\"pre_tokenizer\":null,"          \
-    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\\u2581\"},"      \
+    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\\u2581\"},"     \
     "\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]},\"post_processor\":{"                        \
-    "\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"                    \
+    "\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"                   \
     "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[1]}}}"
 #define LLAMA "{\"added_tokens\":" LLAMA_ADDED ",\"model\":" LLAMA_MODEL "," LLAMA_REST "}"
 
@@ -302,7 +303,8 @@ static void test_refused(void **state) {
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", "an object of ids", CMC_E_FORMAT},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", "merge 0", CMC_E_FORMAT},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", "merge 0", CMC_E_FORMAT},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "dropout", CMC_E_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "dropout",
+         CMC_E_UNSUPPORTED},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", "token 0", CMC_E_FORMAT},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",null]]}}", "score of token 0", CMC_E_FORMAT},
         {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",0]]}}", "unk_id", CMC_E_FORMAT},

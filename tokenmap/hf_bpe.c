@@ -83,7 +83,8 @@ static cmc_status bpe_read_merges(const hf_src *src, const json_t *list, hf_bpe 
         }
         if (!bpe_merge_parts(m, part) || !bpe_merge_ids(b, part, &joined, id)) {
             st = cmc_fail(src->err, CMC_E_FORMAT,
-                          "%s: model BPE: merge %zu is not two tokens of the vocabulary whose sum is one", src->path, i);
+                          "%s: model BPE: merge %zu is not two tokens of the vocabulary whose sum is one", src->path,
+                          i);
             break;
         }
         /* A repeated merge has the last one's rank. */
@@ -246,7 +247,8 @@ static bool bpe_try(const hf_bpe *b, const hf_run *run, int32_t left, int32_t ri
     return m == NULL || bpe_heap_push(s, (candidate){(uint64_t)m->rank << 32 | (uint32_t)left, m->id});
 }
 
-/* Least rank first, the leftmost of equals. A candidate counts as long as the pair in its place makes the same token. */
+/* Least rank first, the leftmost of equals. A candidate counts as long as the pair in its place makes the same token.
+ */
 static bool bpe_merge_all(const hf_bpe *b, const hf_run *run) {
     struct hf_symbols *s = run->symbols;
     s->n_heap = 0;

@@ -99,8 +99,8 @@ static size_t charsmap_offset(uint32_t unit) {
     return (unit >> 10) << ((unit & 0x200) >> 6);
 }
 
-/* What stands for the shortest beginning of s[0..n) that the trie has: this is what the package takes, even for a longer
- * s. False where there is none. */
+/* What stands for the shortest beginning of s[0..n) that the trie has: this is what the package takes, even for a
+ * longer s. False where there is none. */
 static bool charsmap_find(const hf_charsmap *c, const uint8_t *s, size_t n, const uint8_t **out, size_t *len) {
     size_t node = charsmap_offset(c->unit[0]);
     for (size_t i = 0; i < n && s[i] != 0; i++) {

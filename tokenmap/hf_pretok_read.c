@@ -55,8 +55,8 @@ static cmc_status pretok_metaspace(const hf_src *src, const json_t *o, pretok_st
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (hf_is(scheme, names[i])) {
             s->prepend = (pretok_prepend)i;
-            return space || s->prepend == PRETOK_NEVER ? CMC_OK
-                                                       : hf_bad(src, part, "add_prefix_space", "what prepend_scheme says");
+            bool agree = space || s->prepend == PRETOK_NEVER;
+            return agree ? CMC_OK : hf_bad(src, part, "add_prefix_space", "what prepend_scheme says");
         }
     }
     return hf_bad(src, part, "prepend_scheme", "always, first or never");

@@ -149,7 +149,8 @@ cmc_status hf_roles_config(const char *path, cmc_vocab *v, cmc_error *err) {
     }
     memcpy(beside, path, dir);
     memcpy(beside + dir, name, sizeof name);
-    cmc_status status = strcmp(path, beside) != 0 && stat(beside, &st) == 0 ? roles_config_file(beside, v, err) : CMC_OK;
+    bool there = strcmp(path, beside) != 0 && stat(beside, &st) == 0;
+    cmc_status status = there ? roles_config_file(beside, v, err) : CMC_OK;
     free(beside);
     return status;
 }

@@ -21,9 +21,9 @@ struct hf_unigram {
 static const double UNK_PENALTY = 10.0;
 
 /* ------------------------------------------------------------------------------------------------- reading */
-/* A score as the package reads it: all its digits over a power of ten, which may be off in the last place. Where two paths
- * have the same scores in another order, that decides. The digits are those that programs write: the fewest that tell
- * the number. */
+/* A score as the package reads it: all its digits over a power of ten, which may be off in the last place. Where two
+ * paths have the same scores in another order, that decides. The digits are those that programs write: the fewest that
+ * tell the number. */
 static double unigram_score(double x) {
     char s[40];
     uint64_t digits = 0;
@@ -173,8 +173,9 @@ static bool unigram_tokens(const hf_unigram *u, const hf_run *run, const uint8_t
 }
 
 static cmc_status unigram_missing(const hf_run *run) {
-    return cmc_fail(run->err, CMC_E_RANGE, "%s: model Unigram: the text has a character that is no token, and the model "
-                    "has no \"unk_id\"", run->v->path);
+    return cmc_fail(run->err, CMC_E_RANGE,
+                    "%s: model Unigram: the text has a character that is no token, and the model has no \"unk_id\"",
+                    run->v->path);
 }
 
 static cmc_status unigram_paths(const hf_unigram *u, const hf_run *run, const uint8_t *s, size_t n, node *best) {

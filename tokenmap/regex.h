@@ -1,5 +1,5 @@
-/* Regular expressions as tokenizer files spell them (Oniguruma's Ruby syntax), run by PCRE2. Only what means the same in
- * both, or can be translated, is taken; anything else is refused by name. */
+/* Regular expressions as tokenizer files spell them (Oniguruma's Ruby syntax), run by PCRE2. Only what means the same
+ * in both, or can be translated, is taken; anything else is refused by name. */
 #ifndef CMC_TOKENMAP_REGEX_H
 #define CMC_TOKENMAP_REGEX_H
 #include "cmc.h"

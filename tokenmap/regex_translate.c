@@ -135,7 +135,10 @@ static cmc_status rx_property(translator *t, const uint8_t *at, bool negated, bo
 
 /* --------------------------------------------------------------------------------------------- escapes */
 static int rx_hex(uint8_t c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* Reads up to `max` hex digits. */
