@@ -46,7 +46,8 @@ def cases(lines):
         yield name, hf_check.whole(byte, tokens=special, decoder=hf_check.DECODE_BYTES,
                                    post=hf_check.template("<s>", 1), **parts)
     meta = hf_check.with_bytes(hf_check.train("meta", lines, SIZE, hf_check.SPECIALS, unk_token="<unk>"))
-    norm = hf_check.sequence("normalizers", {"type": "Prepend", "prepend": hf_check.SP}, hf_check.replace(" ", hf_check.SP))
+    norm = hf_check.sequence("normalizers", {"type": "Prepend", "prepend": hf_check.SP},
+                             hf_check.replace(" ", hf_check.SP))
     for name, n, pre in (("shape Llama 2", norm, None), ("shape Mistral v3", None, hf_check.metaspace("first", False)),
                          ("shape Gemma", hf_check.replace(" ", hf_check.SP),
                           hf_check.split(" ", "MergedWithPrevious", kind="String"))):
@@ -69,7 +70,8 @@ def main():
         model = models.setdefault(json.dumps(spec["model"], separators=(",", ":")), len(models))
         bos = spec["post_processor"] is not None
         ids = [tok.encode(t, add_special_tokens=bos).ids for t in texts]
-        out.append((name, json.dumps(dict(spec, model=model), separators=(",", ":")), json.dumps(ids, separators=(",", ":"))))
+        out.append((name, json.dumps(dict(spec, model=model), separators=(",", ":")),
+                    json.dumps(ids, separators=(",", ":"))))
     print(f"/* Small tokenizer.json files, and ids of texts by PyPI's tokenizers {tokenizers.__version__}. Made by "
           "bench/hf_cases.py. */")
     print("static const char HF_TEXTS[] =\n    " + c_string(json.dumps(texts)) + ";")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """tokenizer.json: ids of random texts by cmc and by PyPI's `tokenizers`, part by part and shape by shape.
 
-usage: hf_check.py --ids PROGRAM [--text FILE...] [--gguf FILE...] [--spm FILE...] [-n 10000] [--only NAME] [--keep DIR]
+usage: hf_check.py --ids PROGRAM [--text FILE...] [--gguf FILE...] [--spm FILE...] [-n 10000] [--only NAME]
 
-PROGRAM is tests/mkids. Small vocabularies are trained on --text (needs tens of kilobytes); a GGUF file's vocabulary or a
-SentencePiece model's gives the shapes that use one like it. Needs tokenizers, gguf (with --gguf) and sentencepiece
+PROGRAM is tests/mkids. Small vocabularies are trained on --text (needs tens of kilobytes); a GGUF file's vocabulary or
+a SentencePiece model's gives the shapes that use one like it. Needs tokenizers, gguf (with --gguf) and sentencepiece
 (for the shapes with its normaliser). Exits with 1 where any id differs.
 """
 import argparse
@@ -38,14 +38,15 @@ WORDS = ("the of and to in is you that it he was for on are as with his they I a
          "out many then them these so some her would make like him into time has look two more write go see number no "
          "way could people my than first water been call who oil its now find long down day did get come made may part "
          "don't I'll we've it's THE You're they'D isn'T").split()
-THINGS = ["def f(x):\n\treturn x + 1", "{\"a\": [1, 2.5e-3, null]}", "for (int i = 0; i < n; i++) {", "https://example.org/"
-          "a/b?c=d&e=%20f#g", "x86_64", "3.14", "1,234,567.89", "12:34:56", "C:\\dir", "foo_bar", "fooBar", "FOOBar",
-          "!!!", "...", "\u2026", "''", "--", "=====", "<b>", "</b>", "#include <a.h>", "$x^2$", "@user", "a.b,c;d", "(a)",
-          "[b]", "\u201cquote\u201d", "na\u00efve", "e\u0301", "A\u030a", "\u00c5", "\ufb01", "\u2126", "\u212b", "\uff21\uff22",
-          "\uff21\u0301", "\u00bd", "\u00b2", "\u2463", "\u24b6", "\u0130", "\u1e9e", "\u017fs", "'\u017f", "\u212a", "\u200d", "\u200b",
-          "\ufeff", "\u2581", "\u2581\u2581", " \u2581 ", "\u00a0", "\u3000", "\u2028", "\x85", "\x1c", "\x0b", "\x00", "\x01",
-          "\x7f", "\u180e", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fd", "\U0001f1e9\U0001f1ea",
-          "\u0e01\u0e33", "\u1112\u1161\u11ab", "\ud55c\uae00", "\u0915\u094d\u0937", "\u0b95\u0bca", "\u0639\u0631\u0628\u064a",
+THINGS = ["def f(x):\n\treturn x + 1", "{\"a\": [1, 2.5e-3, null]}", "for (int i = 0; i < n; i++) {",
+          "https://example.org/a/b?c=d&e=%20f#g", "x86_64", "3.14", "1,234,567.89", "12:34:56", "C:\\dir", "foo_bar",
+          "fooBar", "FOOBar", "!!!", "...", "\u2026", "''", "--", "=====", "<b>", "</b>", "#include <a.h>", "$x^2$",
+          "@user", "a.b,c;d", "(a)", "[b]", "\u201cquote\u201d", "na\xefve", "e\u0301", "A\u030a", "\xc5", "\ufb01",
+          "\u2126", "\u212b", "\uff21\uff22", "\uff21\u0301", "\xbd", "\xb2", "\u2463", "\u24b6", "\u0130", "\u1e9e",
+          "\u017fs", "'\u017f", "\u212a", "\u200d", "\u200b", "\ufeff", "\u2581", "\u2581\u2581", " \u2581 ", "\xa0",
+          "\u3000", "\u2028", "\x85", "\x1c", "\x0b", "\x00", "\x01", "\x7f", "\u180e",
+          "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fd", "\U0001f1e9\U0001f1ea", "\u0e01\u0e33",
+          "\u1112\u1161\u11ab", "\ud55c\uae00", "\u0915\u094d\u0937", "\u0b95\u0bca", "\u0639\u0631\u0628\u064a",
           "<0x0A>", "<0xE4>", "\u0660\u0661", "\u4e8c\u5341", "\r\n", "\r", "\t\t", "\n\n\n", "<unk>", "<s>", "</s>"]
 RANGES = [(0x4e00, 0x9fff), (0x3041, 0x3096), (0x30a1, 0x30fa), (0xac00, 0xd7a3), (0x0391, 0x03c9), (0x0410, 0x044f),
           (0x05d0, 0x05ea), (0x0621, 0x064a), (0x0905, 0x0939), (0x0e01, 0x0e30), (0xc0, 0x17f), (0x1f600, 0x1f64f),
@@ -93,8 +94,8 @@ def added(id_, content, special=True, **kw):
 
 
 def whole(model, normalizer=None, pre=None, post=None, decoder=None, tokens=()):
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": list(tokens), "normalizer": normalizer,
-            "pre_tokenizer": pre, "post_processor": post, "decoder": decoder, "model": model}
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": list(tokens),
+            "normalizer": normalizer, "pre_tokenizer": pre, "post_processor": post, "decoder": decoder, "model": model}
 
 
 def sequence(kind, *parts):
@@ -125,8 +126,9 @@ def template(token, id_):
 
 
 def bpe(vocab, merges, **kw):
-    m = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-         "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": merges}
+    m = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+         "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+         "vocab": vocab, "merges": merges}
     m.update(kw)
     return m
 
@@ -276,7 +278,8 @@ def part_cases(lines, size=1500, rules=None):
     yield c("normalizer Strip right", meta, normalizer={"type": "Strip", "strip_left": False, "strip_right": True})
     yield c("normalizer Prepend", meta, normalizer={"type": "Prepend", "prepend": SP})
     yield c("normalizer Replace String", meta, normalizer=replace(" ", SP))
-    yield c("normalizer Replace Regex", meta, normalizer=replace(r"\s+|[0-9]{2,3}", SP, "Regex"), pre=metaspace("first"))
+    yield c("normalizer Replace Regex", meta, normalizer=replace(r"\s+|[0-9]{2,3}", SP, "Regex"),
+            pre=metaspace("first"))
     yield c("normalizer ByteLevel", byte, normalizer={"type": "ByteLevel"})
     yield c("normalizer Sequence", meta, normalizer=sequence("normalizers", {"type": "NFKD"}, {"type": "StripAccents"},
             {"type": "Lowercase"}, replace("``", '"'), {"type": "Prepend", "prepend": "x"}), pre=metaspace("first"))
@@ -309,19 +312,21 @@ def part_cases(lines, size=1500, rules=None):
         yield c(f"pre {name}", pre={"type": name})
     yield c("pre CharDelimiterSplit", pre={"type": "CharDelimiterSplit", "delimiter": "e"})
     yield c("pre FixedLength", pre={"type": "FixedLength", "length": 3})
-    for name, re in (("words", r"\b\w+\b|\W"), ("hex", r"\h+|\H"), ("case", r"(?i:the|[k-m]+|is)"), ("dot", r"(?m:a.)|b."),
-                     ("lines", r"^.|.$"), ("lazy", r"<.*?>|a{,2}b|(?<=a)t|(?<!h)e"), ("scripts", r"\p{Han}+|\p{Hiragana}+"
-                     r"|\p{Katakana}|\p{^L}|\P{^N}"), ("sets", r"[\d\s_]+|[^\S\n]|[a-c\-z\]]|\u4e00|\x41|[\x{3041}-\x{3096}]"),
+    for name, re in (("words", r"\b\w+\b|\W"), ("hex", r"\h+|\H"), ("case", r"(?i:the|[k-m]+|is)"),
+                     ("dot", r"(?m:a.)|b."), ("lines", r"^.|.$"), ("lazy", r"<.*?>|a{,2}b|(?<=a)t|(?<!h)e"),
+                     ("scripts", r"\p{Han}+|\p{Hiragana}+|\p{Katakana}|\p{^L}|\P{^N}"),
+                     ("sets", r"[\d\s_]+|[^\S\n]|[a-c\-z\]]|\u4e00|\x41|[\x{3041}-\x{3096}]"),
                      ("groups", r"(?:ab|(c|d)+)(?!e)|(?>a+)b|\s++|t(?i:HE)|(?:(?i)IN|of)")):
         yield c(f"regex {name}", pre=split(re))
     flags = [added(n, "the", False), added(n + 1, "[M]", True, lstrip=True), added(n + 2, "[R]", True, rstrip=True),
              added(n + 3, "is", False, single_word=True), added(n + 4, "<x> ", False, normalized=False),
-             added(n + 5, "[MR]", False, lstrip=True, rstrip=True), added(n + 6, "\u00c5", False), added(n + 7, "[M][R]"),
-             added(n + 8, "Not", False)]
+             added(n + 5, "[MR]", False, lstrip=True, rstrip=True), added(n + 6, "\u00c5", False),
+             added(n + 7, "[M][R]"), added(n + 8, "Not", False)]
     flags = [t for t in flags if t["content"] not in chars["vocab"]]
     for i, t in enumerate(flags):
         t["id"] = n + i
-    yield c("added tokens", t=tokens + flags, normalizer=sequence("normalizers", {"type": "NFD"}, {"type": "Lowercase"}))
+    lower = sequence("normalizers", {"type": "NFD"}, {"type": "Lowercase"})
+    yield c("added tokens", t=tokens + flags, normalizer=lower)
     base = [t for t in flags if t["content"] not in meta["vocab"]]
     for i, t in enumerate(base):
         base[i] = dict(t, id=len(meta["vocab"]) + i)
@@ -383,8 +388,8 @@ def spm_cases(v, name):
     yield f"shape Phi-3, {name}", whole(model, norm, None, post, DECODE_SPM,
                                         [dict(t, rstrip=t["content"] not in ("<s>", unk)) for t in tokens])
     yield f"shape Mistral v3, {name}", whole(model, None, metaspace("first", False), post, DECODE_SPM, tokens)
-    yield f"shape Gemma 2/3, {name}", whole(model, replace(" ", SP), split(" ", "MergedWithPrevious", kind="String"), post,
-                                            DECODE_SPM, tokens)
+    yield f"shape Gemma 2/3, {name}", whole(model, replace(" ", SP), split(" ", "MergedWithPrevious", kind="String"),
+                                            post, DECODE_SPM, tokens)
 
 
 # ------------------------------------------------------------------------------------------------ comparing
