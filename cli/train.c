@@ -9,7 +9,8 @@
 
 typedef struct train_args {
     common_args common;
-    arg_list hosts, data, alpha_hosts;
+    arg_list hosts, weights, data, alpha_hosts;
+    double *host_weights;  /* the weights as numbers */
     const char *host_template, *delta_template, *objective;
     bool exact;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
@@ -19,13 +20,17 @@ typedef struct train_args {
 
 static const arg_opt train_files[] = {
     {.name = "model", .letter = 'm', .kind = ARG_LIST, .at = offsetof(train_args, hosts), .value = "HOST",
-     .help = "the frozen host, a GGUF file; the delta takes over its vocabulary"},
+     .help = "the frozen host, a GGUF file; may be repeated: one delta for all of them"},
+    {.name = "host-weight", .kind = ARG_LIST, .at = offsetof(train_args, weights), .value = "X",
+     .help = "the share that a host's loss has, one for each -m in their order; otherwise all alike"},
     {.name = "data", .kind = ARG_LIST, .at = offsetof(train_args, data), .value = "FILE",
      .help = "records with responses, .jsonl or .json (may be repeated)"},
     {.name = "out", .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
      .help = "the delta to write, a GGUF file"},
     {.name = "init", .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
      .help = "start from this delta; otherwise at random"},
+    {.name = "vocab", .kind = ARG_STR, .at = TRAIN_AT(vocab_path), .value = "FILE",
+     .help = "a GGUF file whose vocabulary the delta gets; otherwise its start's, or the first host's"},
     {.name = "alpha-host", .kind = ARG_LIST, .at = offsetof(train_args, alpha_hosts), .value = "FILE",
      .help = "find the best strength for this host as well (may be repeated)"},
     {.name = "checkpoint", .kind = ARG_STR, .at = TRAIN_AT(checkpoint_path), .value = "FILE",
@@ -97,6 +102,8 @@ static const arg_opt train_how[] = {
      .help = "stop after so many scores without gain; 0: never", .lo = 0, .hi = INT32_MAX, .show_default = true},
     {.name = "checkpoint-every", .kind = ARG_INT, .at = TRAIN_AT(checkpoint_every), .value = "N",
      .help = "steps between checkpoints; 0: with every score", .lo = 0, .hi = INT32_MAX, .show_default = true},
+    {.name = "prefix-rows", .kind = ARG_FLAG, .at = TRAIN_AT(prefix_rows),
+     .help = "beside a host with another vocabulary: also learn from tokens that begin inside one of the delta's"},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(train_args, exact),
      .help = "slow and reproducible arithmetic for the host"},
     {.name = NULL},
@@ -143,6 +150,9 @@ static int train_json(const train_args *a, const cmc_train_result *r)
     jset_int(&o, "records", (int64_t)r->records);
     jset_int(&o, "records_held_out", (int64_t)r->records_held_out);
     jset_int(&o, "records_left_out", (int64_t)r->records_left_out);
+    jset_int(&o, "targets", (int64_t)r->targets);
+    jset_int(&o, "targets_prefix", (int64_t)r->targets_prefix);
+    jset_int(&o, "targets_left_out", (int64_t)r->targets_left_out);
     jset_real(&o, "held_out_host", r->held_out_host);
     jset_real(&o, "held_out_steered", r->held_out_steered);
     jset_real(&o, "alpha", r->alpha);
@@ -159,6 +169,12 @@ static int train_summary(const train_args *a, const cmc_train_result *r)
     if (rc == CLI_OK)
         rc = out_printf("records: %zu trained on, %zu held out, %zu left out as too long\n", r->records,
                         r->records_held_out, r->records_left_out);
+    size_t all = r->targets + r->targets_left_out;
+    if (rc == CLI_OK && r->targets_prefix + r->targets_left_out > 0)
+        rc = out_printf("targets: %zu, %.1f %% of them by rows of their own; %.1f %% of the hosts' tokens left out, for they "
+                        "begin inside one of the delta's\n", r->targets,
+                        100.0 * (double)r->targets_prefix / (double)r->targets,
+                        100.0 * (double)r->targets_left_out / (double)all);
     if (rc == CLI_OK && isfinite(r->held_out_steered)) {
         rc = out_printf("held out: %.4f nats a token, the host alone %.4f; best at alpha %.6g\n", r->held_out_steered,
                         r->held_out_host, r->alpha);
@@ -188,9 +204,8 @@ static int train_check(train_args *a, const arg_list *operands)
         return cli_usage("\"%s\": train takes its records from files: --data FILE", operands->v[0]);
     if (strcmp(a->objective, "sft") != 0)
         return cli_usage("--objective: \"%s\" is not available in this version; it knows sft", a->objective);
-    if (a->hosts.n != 1)
-        return a->hosts.n ? cli_usage("-m: given %zu times; this version trains against one host", a->hosts.n)
-                          : cli_usage("-m: a host is needed: cmc train -m HOST");
+    if (!a->hosts.n)
+        return cli_usage("-m: a host is needed: cmc train -m HOST");
     if (!a->data.n)
         return cli_usage("--data: a file of records is needed: --data FILE");
     if (!a->t.out_path)
@@ -201,12 +216,33 @@ static int train_check(train_args *a, const arg_list *operands)
         return cli_usage("--template: %s", err.message);
     if (cmc_template_parse(a->delta_template, &a->t.delta_template, &err) != CMC_OK)
         return cli_usage("--delta-template: %s", err.message);
-    a->t.host_path = a->hosts.v[0];
+    a->t.hosts = a->hosts.v;
+    a->t.n_hosts = a->hosts.n;
     a->t.data = a->data.v;
     a->t.n_data = a->data.n;
     a->t.alpha_hosts = a->alpha_hosts.v;
     a->t.n_alpha_hosts = a->alpha_hosts.n;
     a->t.seed = a->common.seed;
+    return CLI_OK;
+}
+
+/* --host-weight: as many as hosts, each a number above 0. */
+static int train_weights(train_args *a)
+{
+    if (!a->weights.n)
+        return CLI_OK;
+    if (a->weights.n != a->hosts.n)
+        return cli_usage("--host-weight: given %zu times for %zu hosts", a->weights.n, a->hosts.n);
+    a->host_weights = calloc(a->weights.n, sizeof *a->host_weights);
+    if (!a->host_weights)
+        return cli_failed("out of memory");
+    for (size_t i = 0; i < a->weights.n; i++) {
+        char *end;
+        a->host_weights[i] = strtod(a->weights.v[i], &end);
+        if (end == a->weights.v[i] || *end || !(a->host_weights[i] > 0 && a->host_weights[i] <= 1e6))
+            return cli_usage("--host-weight: \"%s\" is no number above 0", a->weights.v[i]);
+    }
+    a->t.host_weights = a->host_weights;
     return CLI_OK;
 }
 
@@ -218,16 +254,23 @@ static int train_main(void *opts, const arg_list *operands)
     cmc_train_result result = {0};
     train_state st = {.last = {.held_out = NAN, .held_out_host = NAN}};
     int rc = train_check(a, operands);
-    if (rc)
+    if (!rc)
+        rc = train_weights(a);
+    if (rc) {
+        free(a->host_weights);
         return rc;
+    }
     cmc_runtime_opts rt_opts = {.threads = a->common.threads, .exact = a->exact};
-    if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK)
+    if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK) {
+        free(a->host_weights);
         return cli_error(NULL, &err);
+    }
     progress_start(&st.bar);
     cli_catch_interrupt();
     cmc_status status = cmc_train(rt, &a->t, train_callback, &st, &result, &err);
     progress_clear(&st.bar);
     cmc_runtime_free(rt);
+    free(a->host_weights);
     if (st.stopped && (status == CMC_E_CANCELLED || (status == CMC_OK && !result.finished)))
         return train_interrupted(a, &st);
     if (status != CMC_OK)
@@ -254,9 +297,11 @@ static const arg_group train_groups[] = {
 
 const arg_verb verb_train = {
     .name = "train",
-    .usage = "-m HOST --data FILE... -o DELTA [options]",
+    .usage = "-m HOST... --data FILE... -o DELTA [options]",
     .summary = "train a delta",
-    .text = "Trains a delta so that host and delta together give the data's responses; the host is not changed. Ctrl-C "
+    .text = "Trains a delta so that host and delta together give the data's responses; the host is not changed. With several "
+            "hosts one delta learns to serve them all; a host whose vocabulary is not the delta's is reached through the token "
+            "map. Ctrl-C "
             "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was "
             "held out, and stored in the delta.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",

@@ -196,7 +196,7 @@ typedef struct cmc_delta_info {
     double alpha;                /* for a host that is not in the table */
     size_t n_alphas;
     const cmc_alpha_entry *alphas;
-    char trained_host[128], trained_host_hash[40], data_hash[40], objective[32];
+    char trained_host[128], trained_host_hash[160], data_hash[40], objective[32];
     uint64_t steps, seed;
     double gain;
 } cmc_delta_info;
@@ -415,7 +415,11 @@ CMC_API void cmc_score_free(cmc_score *s);
 /* -------------------------------------------------------------------------------------------------- training */
 
 typedef struct cmc_train_opts {
-    const char *host_path;              /* the frozen host; the delta takes over its vocabulary */
+    const char *const *hosts; size_t n_hosts;   /* the frozen hosts that one delta is trained beside */
+    const double *host_weights;         /* [n_hosts] shares of the loss; NULL: equal */
+    const char *vocab_path;             /* GGUF file whose vocabulary the delta gets; NULL: init_path's, else hosts[0]'s */
+    bool prefix_rows;                   /* where vocabularies differ: also the targets whose text so far has other tokens
+                                           in the delta than the whole text begins with; a sequence of its own for each */
     const char *const *data; size_t n_data;
     const char *out_path;
     const char *init_path;              /* NULL: random start */
@@ -456,6 +460,7 @@ typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 typedef struct cmc_train_result {
     int64_t steps; uint64_t params, tokens;
     size_t records, records_held_out, records_left_out;
+    size_t targets, targets_prefix, targets_left_out;   /* over all hosts: as they are; by prefix_rows; without a row */
     double held_out_host, held_out_steered, alpha, seconds;
     bool resumed, finished;
 } cmc_train_result;

@@ -356,8 +356,10 @@ static void test_init(void **state) {
     char *other = rig_path(&r, "other.gguf");
     tiny_spec spec = {.arch = "llama", .type = CMC_F32, .n_learnt = 50, .tied = true};
     assert_int_equal(tiny_write(&spec, other, &err), CMC_OK);
-    o.init_path = other;
+    o.init_path = other; /* a start brings its vocabulary; another one for the delta contradicts it */
+    o.vocab_path = r.host;
     rig_run(&r, &o, NULL, NULL, CMC_E_ARG);
+    o.vocab_path = NULL;
     o.init_path = r.host; /* the same vocabulary, but its head is not tied */
     rig_run(&r, &o, NULL, NULL, CMC_E_UNSUPPORTED);
     free(first);
@@ -407,6 +409,7 @@ static void test_options(void **state) {
     rig_open(&r, 1, false);
     const cmc_train_opts good = rig_opts(&r);
     cmc_train_opts o;
+    static const char *const nowhere = "/nonexistent.gguf";
 #define REFUSED(change, status, word)                                                                                  \
     do {                                                                                                               \
         o = good;                                                                                                      \
@@ -432,7 +435,7 @@ static void test_options(void **state) {
     REFUSED(o.out_path = "/nonexistent/dir/delta.gguf", CMC_E_IO, "/nonexistent/dir");
     REFUSED(o.out_path = r.dir, CMC_E_IO, "regular");
     REFUSED(o.cache_dir = "/nonexistent", CMC_E_IO, "/nonexistent");
-    REFUSED(o.host_path = "/nonexistent.gguf", CMC_E_IO, "/nonexistent.gguf");
+    REFUSED(o.hosts = &nowhere, CMC_E_IO, "/nonexistent.gguf");
     REFUSED(o.resume = true; o.fresh = true, CMC_E_ARG, "fresh");
     REFUSED(o.max_len = 3, CMC_E_ARG, "longer than 3");
     REFUSED(o.checkpoint_path = o.out_path, CMC_E_ARG, "checkpoint");

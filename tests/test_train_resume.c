@@ -47,7 +47,7 @@ static void run_killed(const char *host, const rig *r, stopper *s) {
         cmc_runtime *rt;
         cmc_error err = {0};
         cmc_train_opts o = rig_opts(r);
-        o.host_path = host;
+        o.hosts = &host;
         o.log_path = r->log;
         o.resume = true;
         if (cmc_runtime_open(&ro, &rt, &err) == CMC_OK)

@@ -57,6 +57,7 @@ void rig_open(rig *r, int threads, bool exact) {
     r->log = rig_path(r, "log.jsonl");
     r->cache = cmc_strndup(r->dir, strlen(r->dir));
     r->paths[0] = r->data;
+    r->hosts[0] = r->host;
     assert_int_equal(tiny_write(&spec, r->host, &err), CMC_OK);
     rig_data(r->data);
     assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
@@ -75,7 +76,8 @@ void rig_close(rig *r) {
 
 cmc_train_opts rig_opts(const rig *r) {
     cmc_train_opts o = cmc_train_defaults();
-    o.host_path = r->host;
+    o.hosts = r->hosts;
+    o.n_hosts = 1;
     o.data = r->paths;
     o.n_data = 1;
     o.out_path = r->out;

@@ -9,7 +9,7 @@ enum { RIG_RECORDS = 48, RIG_STEPS = 24 };
 /* Paths are the rig's; `cache` is its folder. */
 typedef struct rig {
     char *dir, *host, *data, *out, *ckpt, *cache, *log;
-    const char *paths[1];
+    const char *paths[1], *hosts[1];
     cmc_runtime *rt;
 } rig;
 

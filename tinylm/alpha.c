@@ -3,8 +3,8 @@
  * For one host the NLL is convex in alpha (a log-sum-exp of something linear in alpha, less something linear), so a
  * coarse grid and a finer one around its best find the optimum. For hosts that the delta was not trained beside, the
  * best strength differs widely, and a delta that is too strong does harm while one that is too weak only helps less: so
- * the strength for a host that nobody measured is the mean of the further hosts' where some were measured, else half of
- * the training host's. */
+ * the strength for a host that nobody measured is the mean of the further hosts' where some were measured, else the mean of
+ * the training hosts' where they were several, else half of the one training host's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,22 +36,22 @@ static void alpha_entry(cmc_alpha_entry *e, const cmc_model *host, double alpha,
     e->gain = gain;
 }
 
-/* The training host, through the trainer's own states. */
-static cmc_status alpha_training_host(train *t, cmc_alpha_entry *e, cmc_error *err) {
+/* A host that was trained beside, through the trainer's own states. */
+static cmc_status alpha_training_host(train *t, train_host *h, cmc_alpha_entry *e, cmc_error *err) {
     enum { N = sizeof alpha_coarse / sizeof *alpha_coarse, FINE = 13 };
     double nll[N], fine[FINE], fine_nll[FINE];
-    if (t->data.n_held == 0) {
-        alpha_entry(e, t->host, t->o.alpha, 0.0);
+    if (h->data.n_held == 0) {
+        alpha_entry(e, h->model, t->o.alpha, 0.0);
         return CMC_OK;
     }
-    CMC_TRY(train_held_out(t, alpha_coarse, N, nll, err));
+    CMC_TRY(train_held_out(t, h, alpha_coarse, N, nll, err));
     size_t b = alpha_best(nll, N);
     double lo = alpha_coarse[b > 0 ? b - 1 : 0], hi = alpha_coarse[b + 1 < N ? b + 1 : N - 1];
     for (int i = 0; i < FINE; i++) /* both ends again, and eleven between */
         fine[i] = lo + (hi - lo) * i / (FINE - 1);
-    CMC_TRY(train_held_out(t, fine, FINE, fine_nll, err));
+    CMC_TRY(train_held_out(t, h, fine, FINE, fine_nll, err));
     size_t f = alpha_best(fine_nll, FINE);
-    alpha_entry(e, t->host, fine[f], nll[0] - fine_nll[f]);
+    alpha_entry(e, h->model, fine[f], nll[0] - fine_nll[f]);
     return CMC_OK;
 }
 
@@ -77,10 +77,10 @@ static cmc_status alpha_score(const cmc_steering *st, const cmc_record *r, doubl
 
 static cmc_status alpha_other_scores(train *t, const cmc_steering *st, size_t host, double *sum, size_t *tokens,
                                      cmc_error *err) {
-    size_t n = t->data.n_held < ALPHA_RECORDS ? t->data.n_held : ALPHA_RECORDS;
+    size_t n = train_data(t)->n_held < ALPHA_RECORDS ? train_data(t)->n_held : ALPHA_RECORDS;
     for (size_t i = 0; i < n; i++) {
-        const data_example *x = &t->data.v[t->data.held[i * t->data.n_held / n]]; /* spread over all of them */
-        CMC_TRY(alpha_score(st, &t->data.records.v[x->record], sum, tokens, err));
+        const data_example *x = &train_data(t)->v[train_data(t)->held[i * train_data(t)->n_held / n]]; /* spread over all of them */
+        CMC_TRY(alpha_score(st, &train_data(t)->records.v[x->record], sum, tokens, err));
         cmc_train_progress p = train_progress(t, "alpha");
         p.step = (int64_t)(host * n + i + 1);
         p.steps = (int64_t)(t->o.n_alpha_hosts * n);
@@ -123,11 +123,11 @@ static cmc_status alpha_other_hosts(train *t, cmc_error *err) {
     if (asprintf(&path, "%s.alpha.%ld", t->o.out_path, (long)getpid()) < 0)
         return cmc_fail_nomem(err, "a path", strlen(t->o.out_path));
     cmc_delta_info info = train_info(t);
-    cmc_status st = save_delta(path, &t->p, t->best, t->save_type, train_context(t), t->host, &info, err);
+    cmc_status st = save_delta(path, &t->p, t->best, t->save_type, train_context(t), train_vocab_model(t), &info, err);
     double sum = 0.0;
     for (size_t i = 0; i < t->o.n_alpha_hosts && st == CMC_OK; i++) {
-        st = alpha_other_host(t, path, i, &t->alphas[1 + i], err);
-        sum += t->alphas[1 + i].alpha;
+        st = alpha_other_host(t, path, i, &t->alphas[t->n_hosts + i], err);
+        sum += t->alphas[t->n_hosts + i].alpha;
     }
     unlink(path);
     free(path);
@@ -139,14 +139,17 @@ static cmc_status alpha_other_hosts(train *t, cmc_error *err) {
 }
 
 cmc_status alpha_search(train *t, cmc_error *err) {
-    t->alphas = cmc_calloc(1 + t->o.n_alpha_hosts, sizeof *t->alphas);
+    size_t n = t->n_hosts + t->o.n_alpha_hosts;
+    double sum = 0.0;
+    t->alphas = cmc_calloc(n, sizeof *t->alphas);
     if (!t->alphas)
-        return cmc_fail_nomem(err, "the table of strengths", (1 + t->o.n_alpha_hosts) * sizeof *t->alphas);
+        return cmc_fail_nomem(err, "the table of strengths", n * sizeof *t->alphas);
     memcpy(t->net.w, t->best, t->p.n * sizeof(float));
-    CMC_TRY(alpha_training_host(t, &t->alphas[0], err));
-    t->n_alphas = 1;
-    t->alpha_default = ALPHA_CAUTION * t->alphas[0].alpha;
-    if (t->o.n_alpha_hosts == 0)
-        return CMC_OK;
-    return alpha_other_hosts(t, err);
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        CMC_TRY(alpha_training_host(t, &t->hosts[k], &t->alphas[k], err));
+        sum += t->alphas[k].alpha;
+    }
+    t->n_alphas = t->n_hosts;
+    t->alpha_default = t->n_hosts > 1 ? sum / (double)t->n_hosts : ALPHA_CAUTION * sum;
+    return t->o.n_alpha_hosts > 0 ? alpha_other_hosts(t, err) : CMC_OK;
 }

@@ -32,11 +32,12 @@ void batch_free(batch *b) {
 }
 
 size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const size_t *index, size_t n) {
-    size_t tokens = 0, targets = 0, k = 0;
+    size_t tokens = 0, targets = 0, seqs = 0, k = 0;
     b->start[0] = 0;
-    for (; k < n && k < b->max_seqs; k++) {
+    for (; k < n; k++) {
         const data_example *x = &d->v[index[k]];
-        if (x->n_delta > b->max_tokens - tokens) /* targets are at most as many: each has a row of its own */
+        bool fits = x->n_delta <= b->max_tokens - tokens && x->n_seqs <= b->max_seqs - seqs;
+        if (!fits) /* targets are at most as many as tokens: each has a row of its own */
             break;
         memcpy(b->ids + tokens, x->delta_ids, x->n_delta * sizeof *b->ids);
         for (size_t i = 0; i < x->n_targets; i++, targets++) {
@@ -44,8 +45,9 @@ size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const siz
             b->rows[targets] = tokens + x->delta_row[i];
             b->host[targets] = cache->rows + (x->first_row + i) * cache->row_bytes;
         }
+        for (size_t i = 0; i < x->n_seqs; i++)
+            b->start[++seqs] = tokens + x->seq[i + 1];
         tokens += x->n_delta;
-        b->start[k + 1] = tokens;
     }
     b->b = (net_batch){.ids = b->ids,
                        .start = b->start,
@@ -53,7 +55,7 @@ size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const siz
                        .targets = b->targets,
                        .host = b->host,
                        .n_tokens = tokens,
-                       .n_seqs = k,
+                       .n_seqs = seqs,
                        .n_targets = targets};
     return k;
 }

@@ -8,7 +8,10 @@
 #include <xxhash.h>
 
 #include "base/mem.h"
+#include "runtime/template.h"
+#include "tinylm/align.h"
 #include "tinylm/params.h"
+#include "tokenmap/vocab.h"
 
 /* ----------------------------------------------------------------------------------------------- split */
 
@@ -77,42 +80,162 @@ static void data_example_free(data_example *x) {
     free(x->targets);
     free(x->host_row);
     free(x->delta_row);
+    free(x->seq);
 }
 
-/* The delta's ids: its own prompt parts, with the host's response ids in place of its own (equal vocabularies: design,
- * contract 5). Fills the example's targets and rows. */
-static cmc_status data_align(const cmc_rendered *h, const cmc_rendered *d, data_example *x) {
-    cmc_ids ids = {0};
-    size_t from = 0, n = 0;
+static bool data_alloc_targets(const cmc_rendered *h, data_example *x) {
+    size_t n = 0;
     for (size_t k = 0; k < h->n_spans; k++)
         n += h->spans[k].n;
     x->targets = cmc_alloc(n, sizeof *x->targets);
     x->host_row = cmc_alloc(n, sizeof *x->host_row);
     x->delta_row = cmc_alloc(n, sizeof *x->delta_row);
-    if (!x->targets || !x->host_row || !x->delta_row)
-        return CMC_E_NOMEM;
+    x->seq = cmc_calloc(n + 2, sizeof *x->seq); /* at most one for each target, and the main one */
+    return x->targets && x->host_row && x->delta_row && x->seq;
+}
+
+static void data_add_target(data_example *x, int32_t target, size_t host_row, size_t delta_row) {
+    x->targets[x->n_targets] = target;
+    x->host_row[x->n_targets] = (uint32_t)host_row;
+    x->delta_row[x->n_targets++] = (uint32_t)delta_row;
+}
+
+/* The delta's ids: its own prompt parts, with the host's response ids in place of its own (equal vocabularies: design,
+ * contract 5). Fills the example's targets and rows. */
+static cmc_status data_align_same(const cmc_rendered *h, const cmc_rendered *d, data_example *x, cmc_ids *ids) {
+    size_t from = 0;
     for (size_t k = 0; k < h->n_spans; k++) {
         const cmc_span *hs = &h->spans[k], *ds = &d->spans[k];
-        cmc_status st = cmc_ids_append(&ids, d->ids.v + from, ds->first - from);
-        size_t at = ids.n;
-        if (st == CMC_OK)
-            st = cmc_ids_append(&ids, h->ids.v + hs->first, hs->n);
-        if (st != CMC_OK) {
-            cmc_ids_free(&ids);
-            return st;
-        }
+        CMC_TRY(cmc_ids_append(ids, d->ids.v + from, ds->first - from));
+        size_t at = ids->n;
+        CMC_TRY(cmc_ids_append(ids, h->ids.v + hs->first, hs->n));
         from = ds->first + ds->n;
-        for (size_t i = 0; i < hs->n; i++) {
-            if (hs->first + i == 0 || at + i == 0) /* nothing stands before it */
-                continue;
-            x->targets[x->n_targets] = h->ids.v[hs->first + i];
-            x->host_row[x->n_targets] = (uint32_t)(hs->first + i - 1);
-            x->delta_row[x->n_targets++] = (uint32_t)(at + i - 1);
+        for (size_t i = 0; i < hs->n; i++)
+            if (hs->first + i > 0 && at + i > 0) /* something stands before it */
+                data_add_target(x, h->ids.v[hs->first + i], hs->first + i - 1, at + i - 1);
+    }
+    x->n_seqs = 1;
+    x->seq[1] = ids->n;
+    return CMC_OK;
+}
+
+/* One span's targets whose rows the main sequence gives; the delta's response begins at `at`. */
+static void data_add_whole(const align_span *a, const cmc_rendered *h, const cmc_span *hs, size_t at, data_example *x,
+                           data_set *d) {
+    for (size_t i = 0; i < a->n; i++) {
+        if (a->place[i].kind != ALIGN_WHOLE)
+            continue;
+        bool before = hs->first + i > 0 && at + a->place[i].n > 0; /* something stands before it on both sides */
+        d->n_aligned += before;
+        d->n_left_out += !before;
+        if (before)
+            data_add_target(x, h->ids.v[hs->first + i], hs->first + i - 1, at + a->place[i].n - 1);
+    }
+}
+
+/* The others: each its own sequence of the delta's tokens up to the response and those of the text so far. */
+static cmc_status data_add_prefixes(const align_span *a, const cmc_rendered *h, const cmc_span *hs, size_t at,
+                                    bool rows, data_example *x, data_set *d, cmc_ids *ids) {
+    for (size_t i = 0; i < a->n; i++) {
+        const align_place *p = &a->place[i];
+        bool wanted = rows && p->kind == ALIGN_PREFIX && hs->first + i > 0;
+        d->n_left_out += p->kind != ALIGN_WHOLE && !wanted;
+        if (!wanted)
+            continue;
+        size_t first = ids->n;
+        CMC_TRY(cmc_ids_reserve(ids, ids->n + at + p->n));
+        CMC_TRY(cmc_ids_append(ids, ids->v, at)); /* the room is there: nothing moves */
+        CMC_TRY(cmc_ids_append(ids, a->prefixes.v + p->at, p->n));
+        data_add_target(x, h->ids.v[hs->first + i], hs->first + i - 1, ids->n - 1);
+        d->n_prefix++;
+        x->seq[x->n_seqs++] = first;
+        x->seq[x->n_seqs] = ids->n;
+    }
+    return CMC_OK;
+}
+
+typedef struct data_spans { align_span *v; size_t *at, n; } data_spans;
+
+/* The space that a SentencePiece vocabulary puts before a bare text is no byte of it. */
+static const char *data_space(const cmc_vocab *v) {
+    return v->model == VOCAB_SPM && v->add_space_prefix ? " " : "";
+}
+
+/* Different vocabularies: the delta reads the same text in its own tokens (align.h). */
+static cmc_status data_align_text(data_set *set, const data_opts *o, const cmc_record *r, const cmc_rendered *h,
+                                  const cmc_rendered *d, data_spans *sp, data_example *x, cmc_ids *ids,
+                                  cmc_error *err) {
+    size_t from = 0;
+    for (size_t k = 0; k < h->n_spans; k++) {
+        const cmc_span *hs = &h->spans[k];
+        align_in in = {.host = o->vocab, .delta = o->delta_vocab, .ids = h->ids.v + hs->first, .n = hs->n,
+                       .text = r->text != NULL};
+        in.host_lead = r->text ? data_space(o->vocab) : template_lead(o->host_template, o->vocab);
+        in.delta_lead = r->text ? "" : template_lead(o->delta_template, o->delta_vocab);
+        in.before = h->ids.v;
+        in.n_before = r->text ? hs->first : 0;
+        size_t prompt = r->text ? (cmc_vocab_adds_bos(o->delta_vocab) ? 1 : 0) : d->spans[k].first;
+        if (cmc_ids_append(ids, d->ids.v + from, prompt - from) != CMC_OK)
+            return cmc_fail_nomem(err, "an example", prompt * sizeof(int32_t));
+        sp->at[k] = ids->n;
+        CMC_TRY(align_span_make(&in, &sp->v[k], err));
+        sp->n++;
+        if (cmc_ids_append(ids, sp->v[k].whole.v, sp->v[k].whole.n) != CMC_OK)
+            return cmc_fail_nomem(err, "an example", sp->v[k].whole.n * sizeof(int32_t));
+        if (!r->text) { /* the end of the response is part of the prompt that follows */
+            from = d->spans[k].first + d->spans[k].n;
+            if (k + 1 < h->n_spans && from > 0 && cmc_vocab_is_end(o->delta_vocab, d->ids.v[from - 1]))
+                from--;
         }
+        data_add_whole(&sp->v[k], h, hs, sp->at[k], x, set);
+    }
+    x->n_seqs = 1;
+    x->seq[1] = ids->n;
+    for (size_t k = 0; k < h->n_spans; k++)
+        if (data_add_prefixes(&sp->v[k], h, &h->spans[k], sp->at[k], o->prefix_rows, x, set, ids) != CMC_OK)
+            return cmc_fail_nomem(err, "an example", ids->n * sizeof(int32_t));
+    return CMC_OK;
+}
+
+static cmc_status data_align(data_set *set, const data_opts *o, const cmc_record *r, const cmc_rendered *h,
+                             const cmc_rendered *d, data_example *x, cmc_error *err) {
+    cmc_ids ids = {0};
+    cmc_status st = CMC_OK;
+    if (!data_alloc_targets(h, x)) {
+        st = cmc_fail_nomem(err, "an example", h->ids.n * sizeof(int32_t));
+    } else if (!o->delta_vocab) {
+        if (data_align_same(h, d, x, &ids) != CMC_OK)
+            st = cmc_fail_nomem(err, "an example", h->ids.n * sizeof(int32_t));
+        set->n_aligned += x->n_targets;
+    } else {
+        data_spans sp = {cmc_calloc(h->n_spans, sizeof *sp.v), cmc_calloc(h->n_spans, sizeof *sp.at), 0};
+        st = sp.v && sp.at ? data_align_text(set, o, r, h, d, &sp, x, &ids, err)
+                           : cmc_fail_nomem(err, "an example", h->n_spans * sizeof *sp.v);
+        for (size_t k = 0; k < sp.n; k++)
+            align_span_free(&sp.v[k]);
+        free(sp.v);
+        free(sp.at);
     }
     x->delta_ids = ids.v;
     x->n_delta = ids.n;
-    return CMC_OK;
+    return st;
+}
+
+/* Drops what no row is taken from: the main sequence's end, where nothing follows it, and the host's. */
+static void data_trim(data_example *x) {
+    size_t last = 0;
+    for (size_t i = 0; i < x->n_targets; i++)
+        last = x->host_row[i] > last ? x->host_row[i] : last;
+    x->n_host = last + 1;
+    if (x->n_seqs == 1)
+        x->n_delta = x->seq[1] = (size_t)x->delta_row[x->n_targets - 1] + 1;
+}
+
+static size_t data_longest(const data_example *x) {
+    size_t n = 0;
+    for (size_t i = 0; i < x->n_seqs; i++)
+        n = x->seq[i + 1] - x->seq[i] > n ? x->seq[i + 1] - x->seq[i] : n;
+    return n;
 }
 
 /* Renders one record; *use says whether it became an example (otherwise it is counted as left out). */
@@ -122,24 +245,20 @@ static cmc_status data_make(data_set *d, const data_opts *o, const cmc_record *r
     *use = false;
     cmc_status st = cmc_render(o->vocab, o->host_template, r, false, &h, err);
     if (st == CMC_OK)
-        st = cmc_render(o->vocab, o->delta_template, r, false, &g, err);
+        st = cmc_render(o->delta_vocab ? o->delta_vocab : o->vocab, o->delta_template, r, false, &g, err);
     if (st == CMC_OK && h.n_spans != g.n_spans)
         st = cmc_fail(err, CMC_E_UNSUPPORTED,
                       "line %ld: %zu responses under the host's template and %zu under the delta's", r->line, h.n_spans,
                       g.n_spans);
+    if (st == CMC_OK)
+        st = data_align(d, o, r, &h, &g, x, err);
     if (st == CMC_OK) {
-        st = data_align(&h, &g, x);
-        if (st != CMC_OK)
-            cmc_fail_nomem(err, "an example", h.ids.n * sizeof(int32_t));
-    }
-    if (st == CMC_OK) {
-        if (h.ids.n > o->max_len || x->n_delta > o->max_len) {
+        if (h.ids.n > o->max_len || data_longest(x) > o->max_len) {
             d->too_long++;
         } else if (x->n_targets == 0) {
             d->no_response++;
         } else {
-            x->n_host = (size_t)x->host_row[x->n_targets - 1] + 1;
-            x->n_delta = (size_t)x->delta_row[x->n_targets - 1] + 1;
+            data_trim(x);
             x->host_ids = h.ids.v;
             h.ids = (cmc_ids){0};
             *use = true;
@@ -157,6 +276,8 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
     for (size_t i = 0; i < d->records.n; i++) {
         data_example *x = &d->v[d->n];
         bool use;
+        if (o->only && !o->only[i])
+            continue;
         *x = (data_example){.record = i, .line = d->records.v[i].line, .first_row = d->n_targets};
         cmc_status st = data_make(d, o, &d->records.v[i], x, &use, err);
         if (st != CMC_OK || !use)
@@ -167,6 +288,7 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
         d->n++;
         d->n_targets += x->n_targets;
         d->max_delta = x->n_delta > d->max_delta ? x->n_delta : d->max_delta;
+        d->max_seq = data_longest(x) > d->max_seq ? data_longest(x) : d->max_seq;
         d->max_targets = x->n_targets > d->max_targets ? x->n_targets : d->max_targets;
     }
     if (d->n == 0)
@@ -175,6 +297,13 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
                         "a response)",
                         o->paths[0], d->records.n, d->too_long, o->max_len, d->no_response);
     return CMC_OK;
+}
+
+static void data_hash_rows(data_set *d) {
+    uint64_t h = 0;
+    for (size_t i = 0; i < d->n; i++)
+        h = XXH3_64bits_withSeed(d->v[i].host_row, d->v[i].n_targets * sizeof *d->v[i].host_row, h);
+    snprintf(d->rows_hash, sizeof d->rows_hash, "%016llx", (unsigned long long)h);
 }
 
 cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err) {
@@ -188,8 +317,10 @@ cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err) {
         memcpy(out->hash, out->records.hash, sizeof out->hash);
     if (st == CMC_OK)
         st = data_make_all(out, o, err);
-    if (st == CMC_OK)
+    if (st == CMC_OK) {
+        data_hash_rows(out);
         st = data_split(out, o->held_out, err);
+    }
     if (st != CMC_OK)
         data_free(out);
     return st;

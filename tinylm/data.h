@@ -8,8 +8,9 @@ typedef struct data_example {
     long line;
     /* Inputs only: what comes after the last predicting row is dropped. */
     int32_t *host_ids, *delta_ids; size_t n_host, n_delta;
+    size_t *seq, n_seqs;      /* the delta's sequences: delta_ids[seq[i] .. seq[i + 1]) */
     int32_t *targets;         /* [n_targets] */
-    uint32_t *host_row, *delta_row;   /* [n_targets] position whose state predicts the target, ascending */
+    uint32_t *host_row, *delta_row;   /* [n_targets] position whose state predicts the target; delta_row ascending */
     size_t n_targets;
     size_t first_row;         /* targets of the examples before this one */
 } data_example;
@@ -21,17 +22,21 @@ typedef struct data_set {
     size_t *held, n_held;
     size_t n_targets;         /* of all examples */
     size_t too_long, no_response;    /* records left out */
-    size_t max_delta, max_targets;   /* of one example */
+    size_t n_aligned, n_prefix, n_left_out;   /* targets by how the delta's row comes about; n_left_out are no targets */
+    size_t max_delta, max_seq, max_targets;   /* of one example; max_seq of one sequence */
     char hash[40];            /* the records */
+    char rows_hash[40];       /* the host's rows that are targets, in order */
     char host_template[32], delta_template[32];
 } data_set;
 
 typedef struct data_opts {
     const char *const *paths; size_t n_paths;
-    const cmc_vocab *vocab;              /* host's and delta's */
+    const cmc_vocab *vocab, *delta_vocab;   /* the host's; the delta's where it has another one, else NULL */
+    bool prefix_rows;        /* a sequence of its own for a target where the delta's tokens so far do not begin the whole's */
     cmc_template host_template, delta_template;   /* resolved */
     size_t max_len;
     double held_out;
+    const uint8_t *only;     /* [records]: which of them to take; NULL: all */
 } data_opts;
 
 cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err);

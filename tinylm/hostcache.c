@@ -19,7 +19,7 @@
 
 /* A group is evaluated as one batch of at most this many tokens (an example that is longer is a group of its own). */
 enum { HOSTCACHE_GROUP_TOKENS = 512, HOSTCACHE_GROUP_EXAMPLES = 16 };
-#define HOSTCACHE_MAGIC "cmc-host-states 1\n"
+#define HOSTCACHE_MAGIC "cmc-host-states 2\n"
 
 /* ---------------------------------------------------------------------------------------------- packing */
 
@@ -105,8 +105,8 @@ static void hostcache_header(const hostcache_fill *f, char out[HOSTCACHE_HEADER]
     memset(out, 0, HOSTCACHE_HEADER);
     snprintf(out, HOSTCACHE_HEADER,
              HOSTCACHE_MAGIC
-             "host=%s\ndata=%s\ntemplate=%s\nexamples=%zu\ntargets=%zu\ngroups=%zu\nn_embd=%zu\nexact=%d\n",
-             cmc_model_hash(f->host), f->d->hash, f->d->host_template, f->d->n, f->d->n_targets, f->n_groups, f->n_embd,
+             "host=%s\ndata=%s\nrows=%s\ntemplate=%s\nexamples=%zu\ntargets=%zu\ngroups=%zu\nn_embd=%zu\nexact=%d\n",
+             cmc_model_hash(f->host), f->d->hash, f->d->rows_hash, f->d->host_template, f->d->n, f->d->n_targets, f->n_groups, f->n_embd,
              cmc_model_runtime(f->host)->exact ? 1 : 0);
 }
 
@@ -126,12 +126,19 @@ static cmc_status hostcache_write(const hostcache_fill *f, const void *data, siz
     return CMC_OK;
 }
 
+static size_t hostcache_first_row(const data_example *x) {
+    uint32_t first = x->host_row[0];
+    for (size_t i = 1; i < x->n_targets; i++)
+        first = x->host_row[i] < first ? x->host_row[i] : first;
+    return first;
+}
+
 /* Evaluates a group and leaves its packed rows in f->packed. */
 static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group *g, cmc_error *err) {
     cmc_eval_item items[HOSTCACHE_GROUP_EXAMPLES];
     size_t rows = 0;
     for (size_t i = 0; i < g->n; i++)
-        rows += f->d->v[g->first + i].n_host - f->d->v[g->first + i].host_row[0];
+        rows += f->d->v[g->first + i].n_host - hostcache_first_row(&f->d->v[g->first + i]);
     if (!cmc_grow((void **)&f->states, &f->cap_states, rows * f->n_embd, sizeof *f->states))
         return cmc_fail_nomem(err, "the host's states of a batch", rows * f->n_embd * sizeof *f->states);
     float *out = f->states;
@@ -142,7 +149,7 @@ static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group 
         CMC_TRY(
             cmc_session_sync(f->sessions[i], NULL, 0, err)); /* nothing is kept: the bits do not depend on the past */
         CMC_TRY(cmc_session_sync(f->sessions[i], x->host_ids, x->n_host, err));
-        items[i] = (cmc_eval_item){f->sessions[i], CMC_WANT_HIDDEN, x->n_host - x->host_row[0], out};
+        items[i] = (cmc_eval_item){f->sessions[i], CMC_WANT_HIDDEN, x->n_host - hostcache_first_row(x), out};
         out += items[i].n_rows * f->n_embd;
     }
     CMC_TRY(cmc_eval(f->host, items, g->n, err));
@@ -155,7 +162,7 @@ static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group 
     for (size_t i = 0; i < g->n; i++) {
         const data_example *x = &f->d->v[g->first + i];
         for (size_t k = 0; k < x->n_targets; k++, p += f->row_bytes)
-            hostcache_pack(items[i].out + (x->host_row[k] - x->host_row[0]) * f->n_embd, p, f->n_embd);
+            hostcache_pack(items[i].out + (x->host_row[k] - hostcache_first_row(x)) * f->n_embd, p, f->n_embd);
     }
     return CMC_OK;
 }

@@ -7,22 +7,11 @@
 
 #include "base/mem.h"
 #include "tinylm/hostcache.h"
+#include "tinylm/loss_job.h"
 #include "tinylm/rowmath.h"
 
 /* A block's logits take about this much, so that the gemms are large and yet [tokens x vocabulary] never exists. */
-enum { LOSS_BLOCK_BYTES = 96 << 20, LOSS_MIN_ROWS = 32, LOSS_MAX_ROWS = 256, LOSS_GRAIN = 64 };
-
-typedef struct loss_job {
-    loss *l;
-    net *n;
-    const net_batch *b;
-    size_t first, rows; /* the block's targets */
-    float alpha, scale;
-    float *dhidden;
-    double *nll;
-    const double *alphas;
-    size_t n_alphas;
-} loss_job;
+enum { LOSS_BLOCK_BYTES = 96 << 20, LOSS_MIN_ROWS = 32, LOSS_MAX_ROWS = 256 };
 
 /* ---------------------------------------------------------------------------------------------- set-up */
 
@@ -31,15 +20,20 @@ static size_t loss_rows(size_t n_vocab) {
     return rows < LOSS_MIN_ROWS ? LOSS_MIN_ROWS : rows > LOSS_MAX_ROWS ? LOSS_MAX_ROWS : rows;
 }
 
-static size_t loss_floats(size_t v, size_t he, size_t e, size_t nt, bool head) {
-    size_t rows = loss_rows(v);
-    return rows * v + rows * he + nt * rows * e + nt * rows * LOSS_MAX_ALPHAS + rows * 2 + (head ? v * he : 0) + 6 * 16;
+static size_t loss_rows_of(size_t v, const cmc_map *map) {
+    return loss_rows(v + (map ? (size_t)map->n_delta : 0));
 }
 
-size_t loss_bytes(const cmc_model *host, size_t embd, int threads, bool decode_head) {
+static size_t loss_floats(size_t v, const cmc_map *map, size_t he, size_t e, size_t nt, bool head) {
+    size_t rows = loss_rows_of(v, map), mapped = map ? rows * (size_t)map->n_delta + nt * 3 * (v + 16) : 0;
+    return rows * v + rows * he + nt * rows * e + nt * rows * LOSS_MAX_ALPHAS + rows * 2 + (head ? v * he : 0) + mapped +
+           8 * 16;
+}
+
+size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int threads, bool decode_head) {
     size_t v = (size_t)host->p.n_vocab, nt = (size_t)threads;
-    return loss_floats(v, (size_t)host->p.n_embd, embd, nt, decode_head) * sizeof(float) +
-           nt * loss_rows(v) * LOSS_MAX_ALPHAS * sizeof(double);
+    return loss_floats(v, map, (size_t)host->p.n_embd, embd, nt, decode_head) * sizeof(float) +
+           nt * loss_rows_of(v, map) * LOSS_MAX_ALPHAS * sizeof(double);
 }
 
 /* The next n floats of the arena, on a 64-byte boundary. */
@@ -57,17 +51,19 @@ static void loss_decode_worker(void *arg, int t, int nt) {
         weight_row(&l->host->head, r, l->head + r * l->host_embd);
 }
 
-cmc_status loss_new(cmc_model *host, size_t embd, bool decode_head, loss *out, cmc_error *err) {
+cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, loss *out, cmc_error *err) {
     memset(out, 0, sizeof *out);
     out->host = host;
+    out->map = map;
     out->pool = host->rt->pool;
     out->blas = host->rt->exact ? NULL : host->rt->blas;
     out->nt = cmc_pool_threads(out->pool);
     out->n_vocab = (size_t)host->p.n_vocab;
     out->host_embd = (size_t)host->p.n_embd;
     out->embd = embd;
-    out->rows = loss_rows(out->n_vocab);
-    size_t nt = (size_t)out->nt, n = loss_floats(out->n_vocab, out->host_embd, embd, nt, decode_head);
+    out->n_delta = map ? (size_t)map->n_delta : out->n_vocab;
+    out->rows = loss_rows_of(out->n_vocab, map);
+    size_t nt = (size_t)out->nt, n = loss_floats(out->n_vocab, map, out->host_embd, embd, nt, decode_head);
     out->arena = cmc_alloc_aligned(n, sizeof(float));
     out->sum = cmc_alloc(nt * out->rows * LOSS_MAX_ALPHAS, sizeof *out->sum);
     if (!out->arena || !out->sum) {
@@ -80,6 +76,10 @@ cmc_status loss_new(cmc_model *host, size_t embd, bool decode_head, loss *out, c
     out->dh_part = loss_take(&next, nt * out->rows * embd);
     out->max = loss_take(&next, nt * out->rows * LOSS_MAX_ALPHAS);
     out->at_target = loss_take(&next, out->rows * 2);
+    if (map) {
+        out->delta = loss_take(&next, out->rows * out->n_delta);
+        out->steered = loss_take(&next, nt * loss_steered_floats(out));
+    }
     if (decode_head) {
         out->head = loss_take(&next, out->n_vocab * out->host_embd);
         cmc_pool_run(out->pool, loss_decode_worker, out);
@@ -96,7 +96,7 @@ void loss_free(loss *l) {
 /* ------------------------------------------------------------------------------------------ both passes */
 
 /* The block's host states as floats, and its logits too where the head is not at hand. */
-static cmc_status loss_host_states(const loss_job *j, cmc_error *err) {
+cmc_status loss_host_states(const loss_job *j, cmc_error *err) {
     const loss *l = j->l;
     for (size_t r = 0; r < j->rows; r++)
         hostcache_unpack(j->b->host[j->first + r], l->states + r * l->host_embd, l->host_embd);
@@ -106,7 +106,7 @@ static cmc_status loss_host_states(const loss_job *j, cmc_error *err) {
 }
 
 /* Columns [lo, hi) of the host's logits, where they are not there already. */
-static void loss_host_columns(const loss_job *j, size_t lo, size_t hi) {
+void loss_host_columns(const loss_job *j, size_t lo, size_t hi) {
     const loss *l = j->l;
     if (l->head && hi > lo)
         blas_gemm(l->blas, false, false, j->rows, hi - lo, l->host_embd, 1.0f, l->states, l->host_embd,
@@ -114,11 +114,39 @@ static void loss_host_columns(const loss_job *j, size_t lo, size_t hi) {
 }
 
 /* out[:, lo..hi) = alpha * delta's logits + beta * out. */
-static void loss_delta_columns(const loss_job *j, size_t lo, size_t hi, float alpha, float beta, float *out) {
+void loss_delta_columns(const loss_job *j, size_t lo, size_t hi, float alpha, float beta, float *out) {
     const loss *l = j->l;
     if (hi > lo)
         blas_gemm(l->blas, false, false, j->rows, hi - lo, l->embd, alpha, j->n->hidden + j->first * l->embd, l->embd,
-                  j->n->w + j->n->p->embd + lo * l->embd, l->embd, beta, out + lo, l->n_vocab);
+                  j->n->w + j->n->p->embd + lo * l->embd, l->embd, beta, out + lo, l->n_delta);
+}
+
+void loss_back_columns(const loss_job *j, int t, const float *d, size_t lo, size_t hi) {
+    const loss *l = j->l;
+    size_t e = l->embd, v = l->n_delta;
+    const float *emb = j->n->w + j->n->p->embd, *h = j->n->hidden + j->first * e;
+    float *demb = j->n->grad + j->n->p->embd, *part = l->dh_part + (size_t)t * l->rows * e;
+    if (hi > lo) {
+        blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, d + lo, v, h, e, 1.0f, demb + lo * e, e);
+        blas_gemm(l->blas, false, true, j->rows, e, hi - lo, 1.0f, d + lo, v, emb + lo * e, e, 0.0f, part, e);
+    } else {
+        memset(part, 0, j->rows * e * sizeof(float));
+    }
+}
+
+void loss_join_hidden(const loss_job *j, int t, int nt) {
+    const loss *l = j->l;
+    size_t lo, hi, e = l->embd;
+    cmc_pool_share(j->rows, 1, t, nt, &lo, &hi);
+    for (size_t r = lo; r < hi; r++) {
+        float *dh = j->dhidden + (j->first + r) * e;
+        memcpy(dh, l->dh_part + r * e, e * sizeof(float));
+        for (int k = 1; k < nt; k++) {
+            const float *p = l->dh_part + ((size_t)k * l->rows + r) * e;
+            for (size_t c = 0; c < e; c++)
+                dh[c] += p[c];
+        }
+    }
 }
 
 /* Joins the threads' (max, sum of exp) of entry i; every thread gets the same bits. */
@@ -173,32 +201,16 @@ static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi) {
 static void loss_train_worker(void *arg, int t, int nt) {
     const loss_job *j = arg;
     loss *l = j->l;
-    size_t lo, hi, e = l->embd, v = l->n_vocab;
-    const float *emb = j->n->w + j->n->p->embd, *h = j->n->hidden + j->first * e;
-    float *demb = j->n->grad + j->n->p->embd, *part = l->dh_part + (size_t)t * l->rows * e;
-    cmc_pool_share(v, LOSS_GRAIN, t, nt, &lo, &hi);
+    size_t lo, hi;
+    cmc_pool_share(l->n_vocab, LOSS_GRAIN, t, nt, &lo, &hi);
     loss_host_columns(j, lo, hi);
     loss_delta_columns(j, lo, hi, j->alpha, 1.0f, l->logits); /* host + alpha * delta in the one buffer */
     loss_exp_columns(j, t, lo, hi);
     cmc_pool_barrier(l->pool, t);
     loss_grad_columns(j, t, lo, hi);
-    if (hi > lo) {
-        blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, l->logits + lo, v, h, e, 1.0f, demb + lo * e, e);
-        blas_gemm(l->blas, false, true, j->rows, e, hi - lo, 1.0f, l->logits + lo, v, emb + lo * e, e, 0.0f, part, e);
-    } else {
-        memset(part, 0, j->rows * e * sizeof(float));
-    }
+    loss_back_columns(j, t, l->logits, lo, hi);
     cmc_pool_barrier(l->pool, t);
-    cmc_pool_share(j->rows, 1, t, nt, &lo, &hi);
-    for (size_t r = lo; r < hi; r++) {
-        float *dh = j->dhidden + (j->first + r) * e;
-        memcpy(dh, l->dh_part + r * e, e * sizeof(float));
-        for (int k = 1; k < nt; k++) {
-            const float *p = l->dh_part + ((size_t)k * l->rows + r) * e;
-            for (size_t c = 0; c < e; c++)
-                dh[c] += p[c];
-        }
-    }
+    loss_join_hidden(j, t, nt);
 }
 
 cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float scale, float *dhidden, double *nll,
@@ -208,7 +220,7 @@ cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float sc
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
         j.rows = b->n_targets - j.first < l->rows ? b->n_targets - j.first : l->rows;
         CMC_TRY(loss_host_states(&j, err));
-        cmc_pool_run(l->pool, loss_train_worker, &j);
+        cmc_pool_run(l->pool, l->map ? loss_map_train_worker : loss_train_worker, &j);
     }
     return CMC_OK;
 }
@@ -256,10 +268,11 @@ cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *a
         return cmc_fail(err, CMC_E_ARG, "at most %d strengths can be scored at once", LOSS_MAX_ALPHAS);
     net view = *n;
     loss_job j = {.l = l, .n = &view, .b = b, .alphas = alphas, .n_alphas = n_alphas, .nll = nll};
+    size_t most = l->map ? l->rows : l->rows / 2; /* with a map the delta's logits have a block of their own */
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
-        j.rows = b->n_targets - j.first < l->rows / 2 ? b->n_targets - j.first : l->rows / 2;
+        j.rows = b->n_targets - j.first < most ? b->n_targets - j.first : most;
         CMC_TRY(loss_host_states(&j, err));
-        cmc_pool_run(l->pool, loss_score_worker, &j);
+        cmc_pool_run(l->pool, l->map ? loss_map_score_worker : loss_score_worker, &j);
     }
     return CMC_OK;
 }

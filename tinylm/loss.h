@@ -1,24 +1,30 @@
 /* The output layer and the steered cross-entropy, a block of target rows against the whole vocabulary at a time.
  *
- * A logit of the steered model is host + alpha * delta. Host and delta have the same vocabulary, so the map is the
- * identity, every token is mapped and no constant has to be taken off: softmax does not see it. The gradient for the
- * delta's logits is then alpha * (softmax(steered) - onehot(target)). */
+ * Where host and delta have the same vocabulary, the map is the identity, every token is mapped and no constant has to be
+ * taken off, for softmax does not see it: the steered logits are host + alpha * delta, and the gradient for the delta's is
+ * alpha * (softmax(steered) - onehot(target)) (loss.c). Otherwise the delta's logits go through the map and are centred,
+ * and the gradient comes back the same way (loss_map.c; methods, "Training the delta"). */
 #ifndef CMC_TINYLM_LOSS_H
 #define CMC_TINYLM_LOSS_H
 #include "runtime/model.h"
 #include "tinylm/net.h"
+#include "tokenmap/map.h"
 
 enum { LOSS_MAX_ALPHAS = 32 };
 
 typedef struct loss {
     cmc_model *host;
+    const cmc_map *map;       /* host to delta; NULL: the vocabularies are the same */
     cmc_pool *pool;
     const blas *blas;
     int nt;
-    size_t n_vocab, host_embd, embd;
+    size_t n_vocab, n_delta;  /* tokens of the host and of the delta */
+    size_t host_embd, embd;
     float *head;              /* the host's output matrix in float32, or NULL: cmc_model_logits decodes it each time */
     size_t rows;              /* target rows in a block */
     float *logits;            /* [rows][n_vocab]; scoring: first half of the rows host, second half delta */
+    float *delta;             /* [rows][n_delta]: the delta's logits, then their gradient; with a map only */
+    float *steered;           /* [nt][3 n_vocab]: a row, and scratch of the shift; with a map only */
     float *states;            /* [rows][host_embd] */
     float *dh_part;           /* [nt][rows][embd] */
     float *max;               /* [nt][rows * LOSS_MAX_ALPHAS] */
@@ -27,10 +33,10 @@ typedef struct loss {
     float *arena;
 } loss;
 
-/* With `decode_head` the host's output matrix is kept as float32 (n_vocab * host_embd * 4 bytes): faster where there is
- * room for it. */
-size_t loss_bytes(const cmc_model *host, size_t embd, int threads, bool decode_head);
-cmc_status loss_new(cmc_model *host, size_t embd, bool decode_head, loss *out, cmc_error *err);
+/* `map` is borrowed. With `decode_head` the host's output matrix is kept as float32 (n_vocab * host_embd * 4 bytes):
+ * faster where there is room for it. */
+size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int threads, bool decode_head);
+cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, loss *out, cmc_error *err);
 void loss_free(loss *l);
 
 /* Adds the batch's summed NLL to *nll, its gradient times `scale` to the embedding's part of n->grad, and writes

@@ -132,8 +132,8 @@ cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *
     if (why)
         return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: cannot be a start for a delta: %s", cmc_model_path(m), why);
     if (!cmc_vocab_equal(cmc_model_vocab(m), vocab))
-        return cmc_fail(err, CMC_E_ARG, "%s: its vocabulary is not the host's; a start must have the host's vocabulary",
-                        cmc_model_path(m));
+        return cmc_fail(err, CMC_E_ARG, "%s: its vocabulary is not that of %s; a start brings its own vocabulary",
+                        cmc_model_path(m), vocab->path);
     *s = (params_shape){.n_vocab = p->n_vocab,
                         .n_embd = p->n_embd,
                         .n_layer = p->n_layer,

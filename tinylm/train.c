@@ -34,6 +34,21 @@ cmc_status train_report(train *t, const cmc_train_progress *p, cmc_error *err) {
     return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step, (long long)t->steps);
 }
 
+/* Several hosts' names and hashes, one after the other, as far as there is room. */
+static void train_host_names(const train *t, cmc_delta_info *d) {
+    size_t name = 0, hash = 0;
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        const cmc_model *m = t->hosts[k].model;
+        const char *comma = k ? ", " : "";
+        if (name < sizeof d->trained_host)
+            name += (size_t)snprintf(d->trained_host + name, sizeof d->trained_host - name, "%s%s", comma,
+                                     cmc_model_name(m) ? cmc_model_name(m) : "");
+        if (hash < sizeof d->trained_host_hash)
+            hash += (size_t)snprintf(d->trained_host_hash + hash, sizeof d->trained_host_hash - hash, "%s%s", k ? "," : "",
+                                     cmc_model_hash(m));
+    }
+}
+
 cmc_delta_info train_info(const train *t) {
     cmc_delta_info d = {.format_version = 1,
                         .alpha = t->alpha_default,
@@ -41,11 +56,10 @@ cmc_delta_info train_info(const train *t) {
                         .alphas = t->alphas,
                         .steps = (uint64_t)(t->s.best_step ? t->s.best_step : t->s.step),
                         .seed = t->o.seed};
-    memcpy(d.host_template, t->data.host_template, sizeof d.host_template);
-    memcpy(d.delta_template, t->data.delta_template, sizeof d.delta_template);
-    memcpy(d.data_hash, t->data.hash, sizeof d.data_hash);
-    snprintf(d.trained_host, sizeof d.trained_host, "%s", cmc_model_name(t->host) ? cmc_model_name(t->host) : "");
-    snprintf(d.trained_host_hash, sizeof d.trained_host_hash, "%s", cmc_model_hash(t->host));
+    memcpy(d.host_template, train_data(t)->host_template, sizeof d.host_template);
+    memcpy(d.delta_template, train_data(t)->delta_template, sizeof d.delta_template);
+    memcpy(d.data_hash, train_data(t)->hash, sizeof d.data_hash);
+    train_host_names(t, &d);
     snprintf(d.objective, sizeof d.objective, "sft");
     d.gain = t->n_alphas ? t->alphas[0].gain : 0.0;
     return d;
@@ -82,8 +96,12 @@ static cmc_status train_checkpoint(const train *t, cmc_error *err) {
 
 /* Scores the held-out records, keeps the weights if they are the best so far. */
 static cmc_status train_evaluate(train *t, cmc_error *err) {
-    double nll;
-    CMC_TRY(train_held_out(t, &t->o.alpha, 1, &nll, err));
+    double nll = 0.0;
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        double one;
+        CMC_TRY(train_held_out(t, &t->hosts[k], &t->o.alpha, 1, &one, err));
+        nll += t->hosts[k].weight * one;
+    }
     t->s.held_out = nll;
     if (!isfinite(nll))
         return cmc_fail(err, CMC_E_DIVERGED, "step %lld: the held-out loss is no finite number; use a lower lr than %g",
@@ -123,7 +141,7 @@ static cmc_status train_one(train *t, cmc_error *err) {
     p.grad_norm = r.grad_norm;
     CMC_TRY(train_log_step(t, &p, err));
     bool last = t->s.step == t->steps;
-    if (t->data.n_held > 0 && (last || t->s.step % t->o.eval_every == 0)) {
+    if (train_data(t)->n_held > 0 && (last || t->s.step % t->o.eval_every == 0)) {
         CMC_TRY(train_evaluate(t, err));
         p.is_eval = true;
         p.held_out = t->s.held_out;
@@ -138,19 +156,29 @@ static cmc_status train_one(train *t, cmc_error *err) {
     return st;
 }
 
-static cmc_status train_all(train *t, cmc_error *err) {
+/* What the hosts score without the delta. */
+static cmc_status train_hosts_alone(train *t, cmc_error *err) {
     double zero = 0.0;
+    t->held_host = 0.0;
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        CMC_TRY(train_held_out(t, &t->hosts[k], &zero, 1, &t->hosts[k].held_host, err));
+        t->held_host += t->hosts[k].weight * t->hosts[k].held_host;
+    }
+    return CMC_OK;
+}
+
+static cmc_status train_all(train *t, cmc_error *err) {
     trainlog_field f[] = {
-        {"params", (double)t->p.n},  {"records", (double)t->data.n_train}, {"records_held_out", (double)t->data.n_held},
+        {"params", (double)t->p.n},  {"records", (double)train_data(t)->n_train}, {"records_held_out", (double)train_data(t)->n_held},
         {"steps", (double)t->steps}, {"seed", (double)t->o.seed},          {"lr", t->o.lr},
         {"batch", t->o.batch}};
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
-    CMC_TRY(train_held_out(t, &zero, 1, &t->held_host, err));
+    CMC_TRY(train_hosts_alone(t, err));
     t->started = cmc_now();
     while (t->s.step < t->steps && !t->s.stopped)
         CMC_TRY(train_one(t, err));
-    if (t->data.n_held == 0) /* nothing to choose by: the last weights are the result */
+    if (train_data(t)->n_held == 0) /* nothing to choose by: the last weights are the result */
         memcpy(t->best, t->net.w, t->p.n * sizeof(float));
     return CMC_OK;
 }
@@ -160,7 +188,7 @@ static cmc_status train_all(train *t, cmc_error *err) {
 static cmc_status train_finish(train *t, cmc_error *err) {
     CMC_TRY(alpha_search(t, err));
     cmc_delta_info info = train_info(t);
-    CMC_TRY(save_delta(t->o.out_path, &t->p, t->best, t->save_type, train_context(t), t->host, &info, err));
+    CMC_TRY(save_delta(t->o.out_path, &t->p, t->best, t->save_type, train_context(t), train_vocab_model(t), &info, err));
     trainlog_field f[] = {{"alpha", t->alphas[0].alpha},
                           {"gain", t->alphas[0].gain},
                           {"alpha_default", t->alpha_default},
@@ -168,8 +196,8 @@ static cmc_status train_finish(train *t, cmc_error *err) {
                           {"held_out_host", t->held_host}};
     CMC_TRY(trainlog_put(&t->log, "end", t->s.step, f, sizeof f / sizeof *f, err));
     unlink(t->checkpoint); /* its run is finished and saved */
-    if (t->own_cache)
-        unlink(t->cache);
+    for (size_t k = 0; k < t->n_hosts && t->own_cache; k++)
+        unlink(t->hosts[k].cache);
     return CMC_OK;
 }
 
@@ -178,20 +206,33 @@ static cmc_status train_run(train *t, cmc_error *err) {
     CMC_TRY(train_start(t, err)); /* before the host's long work: a checkpoint that does not fit is told at once */
     t->held_host = NAN;
     t->started = cmc_now();
-    train_fill fill = {t, t->started, 0};
-    CMC_TRY(hostcache_open(t->cache, t->host, &t->data, train_fill_progress, &fill, &t->states, err));
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        train_host *h = &t->hosts[k];
+        train_fill fill = {t, cmc_now(), 0};
+        CMC_TRY(hostcache_open(h->cache, h->model, &h->data, train_fill_progress, &fill, &h->states, err));
+    }
     CMC_TRY(train_all(t, err));
     return train_finish(t, err);
 }
 
 static void train_result(const train *t, double seconds, bool finished, cmc_train_result *out) {
+    const data_set none = {0}, *d = t->n_hosts ? train_data(t) : &none; /* it may have failed before there was any */
+    size_t targets = 0, prefix = 0, left_out = 0;
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        targets += t->hosts[k].data.n_targets;
+        prefix += t->hosts[k].data.n_prefix;
+        left_out += t->hosts[k].data.n_left_out;
+    }
     *out = (cmc_train_result){
         .steps = t->s.step,
         .params = t->p.n,
         .tokens = t->s.tokens,
-        .records = t->data.n_train,
-        .records_held_out = t->data.n_held,
-        .records_left_out = t->data.too_long + t->data.no_response,
+        .records = d->n_train,
+        .records_held_out = d->n_held,
+        .records_left_out = d->records.n - d->n,
+        .targets = targets,
+        .targets_prefix = prefix,
+        .targets_left_out = left_out,
         .held_out_host = t->held_host,
         .held_out_steered = t->s.best,
         .alpha = t->n_alphas ? t->alphas[0].alpha : t->o.alpha,

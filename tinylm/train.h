@@ -8,22 +8,34 @@
 #include "tinylm/save.h"
 #include "tinylm/trainlog.h"
 
+/* A host that the delta is trained beside, and the data as this host sees it: the same records for every host. */
+typedef struct train_host {
+    const char *path;
+    double weight;               /* share of the loss; they add up to 1 */
+    cmc_model *model;
+    cmc_map *map;                /* NULL: the delta has the same vocabulary */
+    cmc_template t;              /* resolved */
+    data_set data;
+    char *cache;
+    hostcache states;
+    loss loss;
+    double held_host;            /* NLL per held-out target without the delta; NaN: nothing held out */
+} train_host;
+
 typedef struct train {
     cmc_runtime *rt;
     cmc_train_opts o;            /* as given, with every default filled in */
     cmc_train_callback cb; void *user;
 
-    cmc_model *host;
-    data_set data;
+    train_host *hosts; size_t n_hosts;
+    cmc_model *vocab_file;       /* the file the vocabulary comes from, NULL where it is the first host */
     params p;
     char init_hash[40];          /* "none": random start */
-    char *checkpoint, *cache, *settings;
+    char *checkpoint, *settings;
     uint32_t save_type;
-    bool own_cache;              /* beside the checkpoint, removed with it */
+    bool own_cache;              /* the states' files are beside the checkpoint, and removed with it */
 
-    hostcache states;
     net net;
-    loss loss;
     batch batch;                 /* of a piece of a step: at most max_tokens */
     adamw adam;
     float *best, *dhidden, *arena;
@@ -31,7 +43,7 @@ typedef struct train {
 
     int64_t steps, steps_per_epoch, warmup;
     checkpoint_state s;
-    double held_host;            /* NLL per held-out target without the delta; NaN: nothing held out */
+    double held_host;            /* the hosts' NLL per held-out target, by weight; NaN: nothing held out */
     trainlog log;
     bool resumed;
     double started;              /* cmc_now */
@@ -43,11 +55,28 @@ typedef struct train {
     double alpha_default;
 } train;
 
+/* What is the same for every host: the records, which of them are held out, and their order. */
+static inline const data_set *train_data(const train *t) {
+    return &t->hosts[0].data;
+}
+/* The model whose vocabulary the delta has. */
+static inline cmc_model *train_vocab_model(const train *t) {
+    return t->vocab_file ? t->vocab_file : t->hosts[0].model;
+}
+
+/* train_hosts.c: opens the hosts and the vocabulary's file, maps them, makes their data and the names of their caches. */
+cmc_status train_hosts_open(train *t, cmc_error *err);
+cmc_status train_hosts_data(train *t, cmc_error *err);
+cmc_status train_hosts_caches(train *t, cmc_error *err);
+void train_hosts_free(train *t);
+
 /* train_setup.c: checks, opens and plans; nothing is computed or written but (on success) memory. */
 cmc_status train_setup(train *t, cmc_error *err);
 /* Allocates weights, moments and the output layer, and sets the start: random, init_path or checkpoint. */
 cmc_status train_start(train *t, cmc_error *err);
 void train_release(train *t);
+/* `path` can be written and is none of the run's inputs. */
+cmc_status train_check_output(const train *t, const char *path, cmc_error *err);
 size_t train_piece_tokens(const train *t);
 /* The context length that the delta's file names: trained lengths are shorter, but RoPE goes on a while beyond them. */
 uint32_t train_context(const train *t);
@@ -55,8 +84,8 @@ uint32_t train_context(const train *t);
 /* train_step.c */
 typedef struct train_step_result { double loss, lr, grad_norm; uint64_t tokens; } train_step_result;
 cmc_status train_step(train *t, train_step_result *r, cmc_error *err);
-/* NLL per held-out target under each strength, with the net's present weights. */
-cmc_status train_held_out(train *t, const double *alphas, size_t n, double *nll, cmc_error *err);
+/* NLL per held-out target of one host under each strength, with the net's present weights; NaN where there is none. */
+cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t n, double *nll, cmc_error *err);
 
 /* alpha.c: the strengths of t->alphas and t->alpha_default, with the best weights. */
 cmc_status alpha_search(train *t, cmc_error *err);

@@ -75,7 +75,7 @@ static bool setup_same_file(const char *a, const char *b) {
 }
 
 /* The folder of `path` must be there and writable, and `path` none of the run's own inputs. */
-static cmc_status setup_check_output(const train *t, const char *path, cmc_error *err) {
+cmc_status train_check_output(const train *t, const char *path, cmc_error *err) {
     struct stat st;
     const char *slash = strrchr(path, '/');
     char *dir = slash ? cmc_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cmc_strndup(".", 1);
@@ -88,7 +88,10 @@ static cmc_status setup_check_output(const train *t, const char *path, cmc_error
     CMC_TRY(rc);
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return cmc_fail(err, CMC_E_IO, "%s: not a regular file; name a file to write", path);
-    bool input = setup_same_file(path, t->o.host_path) || (t->o.init_path && setup_same_file(path, t->o.init_path));
+    bool input = (t->o.init_path && setup_same_file(path, t->o.init_path)) ||
+                 (t->o.vocab_path && setup_same_file(path, t->o.vocab_path));
+    for (size_t i = 0; i < t->o.n_hosts; i++)
+        input = input || setup_same_file(path, t->o.hosts[i]);
     for (size_t i = 0; i < t->o.n_data; i++)
         input = input || setup_same_file(path, t->o.data[i]);
     if (input)
@@ -103,22 +106,25 @@ static char *setup_format(const char *a, const char *b, const char *c, const cha
 
 static cmc_status setup_options(train *t, cmc_error *err) {
     cmc_train_opts *o = &t->o;
-    if (!o->host_path || !o->out_path || !o->data || o->n_data == 0)
+    if (!o->hosts || o->n_hosts == 0 || !o->out_path || !o->data || o->n_data == 0)
         return cmc_fail(err, CMC_E_ARG, "training needs a host, data and a path to write the delta to");
     if (o->resume && o->fresh)
         return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
     CMC_TRY(setup_check_numbers(o, err));
+    for (size_t k = 0; o->host_weights && k < o->n_hosts; k++)
+        if (!(o->host_weights[k] > 0.0 && o->host_weights[k] <= 1e6))
+            return cmc_fail(err, CMC_E_ARG, "host weight %zu is %g; it must be more than 0", k + 1, o->host_weights[k]);
     o->save_type = o->save_type ? o->save_type : "q8_0";
     t->checkpoint = o->checkpoint_path ? cmc_strndup(o->checkpoint_path, strlen(o->checkpoint_path))
                                        : setup_format(o->out_path, ".ckpt", "", "");
     if (!t->checkpoint)
         return cmc_fail_nomem(err, "a path", strlen(o->out_path));
-    CMC_TRY(setup_check_output(t, o->out_path, err));
-    CMC_TRY(setup_check_output(t, t->checkpoint, err));
+    CMC_TRY(train_check_output(t, o->out_path, err));
+    CMC_TRY(train_check_output(t, t->checkpoint, err));
     if (strcmp(o->out_path, t->checkpoint) == 0 || setup_same_file(o->out_path, t->checkpoint))
         return cmc_fail(err, CMC_E_ARG, "%s: named both for the delta and for the checkpoint", o->out_path);
     if (o->log_path)
-        CMC_TRY(setup_check_output(t, o->log_path, err));
+        CMC_TRY(train_check_output(t, o->log_path, err));
     if (!o->resume && !o->fresh && checkpoint_exists(t->checkpoint))
         return cmc_fail(err, CMC_E_ARG,
                         "%s: a checkpoint of an unfinished run is there; --resume goes on with it, --fresh starts "
@@ -149,7 +155,7 @@ static cmc_status setup_check_shape(const train *t, const params_shape *s, cmc_e
 static cmc_status setup_shape_from_init(train *t, params_shape *s, cmc_error *err) {
     cmc_model *m;
     CMC_TRY(cmc_model_open(t->rt, t->o.init_path, &m, err));
-    cmc_status st = load_shape(m, cmc_model_vocab(t->host), s, err);
+    cmc_status st = load_shape(m, cmc_model_vocab(train_vocab_model(t)), s, err);
     snprintf(t->init_hash, sizeof t->init_hash, "%s", cmc_model_hash(m));
     cmc_model_free(m);
     CMC_TRY(st);
@@ -159,7 +165,7 @@ static cmc_status setup_shape_from_init(train *t, params_shape *s, cmc_error *er
 /* Defaults: 192 wide, 4 layers, heads 32 wide, a feed-forward part of 8/3 the width. */
 static void setup_shape_default(const train *t, params_shape *s) {
     const cmc_train_opts *o = &t->o;
-    *s = (params_shape){.n_vocab = cmc_model_n_vocab(t->host), .rms_eps = 1e-5f, .rope_base = 10000.0f};
+    *s = (params_shape){.n_vocab = cmc_model_n_vocab(train_vocab_model(t)), .rms_eps = 1e-5f, .rope_base = 10000.0f};
     s->n_embd = o->n_embd ? o->n_embd : 192;
     s->n_layer = o->n_layer ? o->n_layer : 4;
     s->n_head = o->n_head ? o->n_head : s->n_embd % 32 == 0 ? s->n_embd / 32 : 1;
@@ -168,38 +174,21 @@ static void setup_shape_default(const train *t, params_shape *s) {
     s->head_dim = s->n_head > 0 ? s->n_embd / s->n_head : 0;
 }
 
-static cmc_status setup_host(train *t, cmc_error *err) {
+static cmc_status setup_shape(train *t, cmc_error *err) {
     params_shape s;
-    CMC_TRY(cmc_model_open(t->rt, t->o.host_path, &t->host, err));
-    const cmc_vocab *v = cmc_model_vocab(t->host);
-    if (cmc_vocab_size(v) != cmc_model_n_vocab(t->host))
-        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: %d tokens but %d logits: a delta cannot take over this vocabulary",
-                        t->o.host_path, cmc_vocab_size(v), cmc_model_n_vocab(t->host));
     snprintf(t->init_hash, sizeof t->init_hash, "none");
     setup_shape_default(t, &s);
     if (t->o.init_path)
         CMC_TRY(setup_shape_from_init(t, &s, err));
     CMC_TRY(params_init(&t->p, &s, err));
-    CMC_TRY(save_type_parse(t->o.save_type, &s, &t->save_type, err));
-    t->o.host_template = cmc_template_resolve(t->o.host_template, v);
-    if (t->o.delta_template == CMC_TMPL_AUTO) /* the delta has the host's chat template in its file */
-        t->o.delta_template = t->o.host_template;
-    return CMC_OK;
+    return save_type_parse(t->o.save_type, &s, &t->save_type, err);
 }
 
 /* ------------------------------------------------------------------------------------------------- plan */
 
-static cmc_status setup_data(train *t, cmc_error *err) {
-    int32_t ctx = cmc_model_n_ctx(t->host);
-    data_opts d = {.paths = t->o.data,
-                   .n_paths = t->o.n_data,
-                   .vocab = cmc_model_vocab(t->host),
-                   .host_template = t->o.host_template,
-                   .delta_template = t->o.delta_template,
-                   .max_len = (size_t)(t->o.max_len < ctx ? t->o.max_len : ctx),
-                   .held_out = t->o.held_out};
-    CMC_TRY(data_open(&d, &t->data, err));
-    t->steps_per_epoch = (int64_t)((t->data.n_train + (size_t)t->o.batch - 1) / (size_t)t->o.batch);
+static cmc_status setup_plan(train *t, cmc_error *err) {
+    size_t n_train = train_data(t)->n_train;
+    t->steps_per_epoch = (int64_t)((n_train + (size_t)t->o.batch - 1) / (size_t)t->o.batch);
     t->steps = t->o.max_steps > 0 ? t->o.max_steps : t->o.epochs * t->steps_per_epoch;
     t->warmup = (int64_t)llround(t->o.warmup * (double)t->steps);
     if (t->o.eval_every == 0)
@@ -207,49 +196,67 @@ static cmc_status setup_data(train *t, cmc_error *err) {
             (int32_t)(t->steps_per_epoch / 10 > TRAIN_MIN_EVAL ? t->steps_per_epoch / 10 : TRAIN_MIN_EVAL);
     if (t->o.checkpoint_every == 0)
         t->o.checkpoint_every = t->o.eval_every;
-    t->order = cmc_alloc(t->data.n_train, sizeof *t->order);
+    t->order = cmc_alloc(n_train, sizeof *t->order);
     t->order_epoch = -1;
-    return t->order ? CMC_OK : cmc_fail_nomem(err, "the order of the data", t->data.n_train * sizeof *t->order);
+    return t->order ? CMC_OK : cmc_fail_nomem(err, "the order of the data", n_train * sizeof *t->order);
+}
+
+/* "HASH:TEMPLATE:ROWS:WEIGHT", the hosts one after the other. */
+static char *setup_host_settings(const train *t) {
+    char *s = cmc_strndup("", 0);
+    for (size_t k = 0; k < t->n_hosts && s; k++) {
+        const train_host *h = &t->hosts[k];
+        char *longer = NULL;
+        if (asprintf(&longer, "%s%s%s:%s:%s:%.17g", s, k ? " " : "", cmc_model_hash(h->model), h->data.host_template,
+                     h->data.rows_hash, h->weight) < 0)
+            longer = NULL;
+        free(s);
+        s = longer;
+    }
+    return s;
 }
 
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
 static cmc_status setup_settings(train *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
     const params_shape *s = &t->p.s;
-    int n = asprintf(
+    char *hosts = setup_host_settings(t);
+    int n = !hosts ? -1 : asprintf(
         &t->settings,
-        "objective sft\nhost %s\ndata %s\nhost_template %s\ndelta_template %s\ninit %s\nexact %d\nn_embd %d\n"
-        "n_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\nwarmup %.17g\n"
-        "min_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\nalpha %.17g\n"
-        "held_out %.17g\neval_every %d\npatience %d\nseed %llu\n",
-        cmc_model_hash(t->host), t->data.hash, t->data.host_template, t->data.delta_template, t->init_hash,
-        t->rt->exact ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff, o->max_len, o->batch,
-        (long long)t->steps, o->lr, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip,
-        o->alpha, o->held_out, o->eval_every, o->patience, (unsigned long long)o->seed);
+        "objective sft\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
+        "n_embd %d\nn_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
+        "warmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
+        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\n",
+        train_data(t)->hash, hosts, cmc_model_hash(train_vocab_model(t)), train_data(t)->delta_template, t->init_hash,
+        t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
+        o->max_len, o->batch, (long long)t->steps, o->lr, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps,
+        o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience, (unsigned long long)o->seed);
+    free(hosts);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
 }
 
-/* CACHE_DIR/DIGITS.states, the digits from host, data, template and length; without a folder, beside the checkpoint. */
-static cmc_status setup_cache_path(train *t, cmc_error *err) {
-    char key[256], hash[40];
-    int n = snprintf(key, sizeof key, "%s %s %s %zu %zu %d", cmc_model_hash(t->host), t->data.hash,
-                     t->data.host_template, t->data.n, t->data.n_targets, t->rt->exact ? 1 : 0);
-    cmc_hash_hex(key, (size_t)n, hash);
-    hash[16] = '\0';
-    t->own_cache = !t->o.cache_dir;
-    t->cache = t->own_cache ? setup_format(t->checkpoint, ".", hash, ".states")
-                            : setup_format(t->o.cache_dir, "/", hash, ".states");
-    if (!t->cache)
-        return cmc_fail_nomem(err, "a path", strlen(t->checkpoint));
-    return setup_check_output(t, t->cache, err);
+/* The largest that any host's data needs of something. */
+static size_t setup_most(const train *t, size_t (*of)(const data_set *)) {
+    size_t most = 0;
+    for (size_t k = 0; k < t->n_hosts; k++)
+        most = of(&t->hosts[k].data) > most ? of(&t->hosts[k].data) : most;
+    return most;
+}
+
+static size_t setup_example(const data_set *d) {
+    return d->max_delta;
+}
+
+static size_t setup_sequence(const data_set *d) {
+    return d->max_seq;
 }
 
 size_t train_piece_tokens(const train *t) {
-    size_t whole = t->data.max_delta * (size_t)t->o.batch, piece = TRAIN_PIECE_TOKENS;
-    if (piece < t->data.max_delta)
-        piece = t->data.max_delta;
+    size_t longest = setup_most(t, setup_example), whole = longest * (size_t)t->o.batch, piece = TRAIN_PIECE_TOKENS;
+    if (piece < longest)
+        piece = longest;
     return piece < whole ? piece : whole;
 }
 
@@ -257,27 +264,32 @@ uint32_t train_context(const train *t) {
     return t->o.max_len > TRAIN_CONTEXT ? (uint32_t)t->o.max_len : TRAIN_CONTEXT;
 }
 
-static size_t setup_head_bytes(const train *t) {
-    return (size_t)cmc_model_n_vocab(t->host) * (size_t)cmc_model_n_embd(t->host) * sizeof(float);
+static size_t setup_head_bytes(const train_host *h) {
+    return (size_t)cmc_model_n_vocab(h->model) * (size_t)cmc_model_n_embd(h->model) * sizeof(float);
 }
 
-/* Bytes the run will take beside the mapped files. */
-static size_t setup_bytes(const train *t, bool head) {
-    size_t piece = train_piece_tokens(t), nt = (size_t)cmc_runtime_threads(t->rt);
-    return net_bytes(&t->p, (int)nt, piece, t->data.max_delta) + 3 * t->p.n * sizeof(float) +
-           loss_bytes(t->host, (size_t)t->p.s.n_embd, (int)nt, head) +
-           piece * (32 + (size_t)t->p.s.n_embd * sizeof(float));
+/* Bytes the run will take beside the mapped files, the first `heads` hosts' output matrices decoded. */
+static size_t setup_bytes(const train *t, size_t heads) {
+    size_t piece = train_piece_tokens(t), nt = (size_t)cmc_runtime_threads(t->rt), e = (size_t)t->p.s.n_embd;
+    size_t n = net_bytes(&t->p, (int)nt, piece, setup_most(t, setup_sequence)) + 3 * t->p.n * sizeof(float) +
+               piece * (48 + e * sizeof(float));
+    for (size_t k = 0; k < t->n_hosts; k++)
+        n += loss_bytes(t->hosts[k].model, t->hosts[k].map, e, (int)nt, k < heads);
+    return n;
 }
 
-/* The host's output matrix is decoded where that leaves plenty of room. */
-static bool setup_decode_head(const train *t) {
+/* How many hosts' output matrices are decoded: as many as leave plenty of room. */
+static size_t setup_heads(const train *t) {
     uint64_t room = cmc_mem_available();
-    return room == 0 || setup_bytes(t, true) + setup_head_bytes(t) < room / 2;
+    size_t heads = t->n_hosts;
+    while (room != 0 && heads > 0 && setup_bytes(t, heads) + setup_head_bytes(&t->hosts[heads - 1]) >= room / 2)
+        heads--;
+    return heads;
 }
 
 static cmc_status setup_check_memory(const train *t, cmc_error *err) {
     uint64_t room = cmc_mem_available();
-    size_t need = setup_bytes(t, setup_decode_head(t));
+    size_t need = setup_bytes(t, setup_heads(t));
     if (room != 0 && need > room)
         return cmc_fail(err, CMC_E_NOMEM,
                         "training this delta takes about %zu MiB and %llu MiB are free; a smaller n_embd or "
@@ -287,12 +299,13 @@ static cmc_status setup_check_memory(const train *t, cmc_error *err) {
 }
 
 cmc_status train_setup(train *t, cmc_error *err) {
-    t->states.fd = -1;
     CMC_TRY(setup_options(t, err));
-    CMC_TRY(setup_host(t, err));
-    CMC_TRY(setup_data(t, err));
+    CMC_TRY(train_hosts_open(t, err));
+    CMC_TRY(setup_shape(t, err));
+    CMC_TRY(train_hosts_data(t, err));
+    CMC_TRY(setup_plan(t, err));
     CMC_TRY(setup_settings(t, err));
-    CMC_TRY(setup_cache_path(t, err));
+    CMC_TRY(train_hosts_caches(t, err));
     return setup_check_memory(t, err);
 }
 
@@ -312,9 +325,11 @@ static cmc_status start_weights(train *t, cmc_error *err) {
 
 static cmc_status start_buffers(train *t, cmc_error *err) {
     size_t n = (t->p.n + 15) / 16 * 16, e = (size_t)t->p.s.n_embd, piece = train_piece_tokens(t);
-    CMC_TRY(net_new(t->rt, &t->p, piece, t->data.max_delta, &t->net, err));
-    CMC_TRY(loss_new(t->host, e, setup_decode_head(t), &t->loss, err));
-    CMC_TRY(batch_new(piece, (size_t)t->o.batch, &t->batch, err));
+    size_t heads = setup_heads(t);
+    CMC_TRY(net_new(t->rt, &t->p, piece, setup_most(t, setup_sequence), &t->net, err));
+    for (size_t k = 0; k < t->n_hosts; k++)
+        CMC_TRY(loss_new(t->hosts[k].model, t->hosts[k].map, e, k < heads, &t->hosts[k].loss, err));
+    CMC_TRY(batch_new(piece, piece, &t->batch, err));
     t->arena = cmc_alloc_aligned(3 * n + piece * e, sizeof(float));
     if (!t->arena)
         return cmc_fail_nomem(err, "the optimiser's state", (3 * n + piece * e) * sizeof(float));
@@ -343,17 +358,12 @@ cmc_status train_start(train *t, cmc_error *err) {
 void train_release(train *t) {
     trainlog_close(&t->log);
     batch_free(&t->batch);
-    loss_free(&t->loss);
     net_free(&t->net);
-    if (t->states.path)
-        hostcache_close(&t->states);
     params_free(&t->p);
-    data_free(&t->data);
-    cmc_model_free(t->host);
+    train_hosts_free(t);
     free(t->arena);
     free(t->order);
     free(t->checkpoint);
-    free(t->cache);
     free(t->settings);
     free(t->alphas);
     memset(t, 0, sizeof *t);

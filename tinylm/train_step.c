@@ -10,10 +10,10 @@ static const size_t *step_examples(train *t, int64_t step, size_t *n) {
     int64_t epoch = step / t->steps_per_epoch, in_epoch = step % t->steps_per_epoch;
     size_t first = (size_t)in_epoch * (size_t)t->o.batch;
     if (epoch != t->order_epoch) {
-        data_shuffle(&t->data, t->o.seed, (uint64_t)epoch, t->order);
+        data_shuffle(train_data(t), t->o.seed, (uint64_t)epoch, t->order);
         t->order_epoch = epoch;
     }
-    *n = t->data.n_train - first < (size_t)t->o.batch ? t->data.n_train - first : (size_t)t->o.batch;
+    *n = train_data(t)->n_train - first < (size_t)t->o.batch ? train_data(t)->n_train - first : (size_t)t->o.batch;
     return t->order + first;
 }
 
@@ -22,7 +22,7 @@ static void step_lines(const train *t, const size_t *index, size_t n, char *out,
     size_t at = 0;
     out[0] = '\0';
     for (size_t i = 0; i < n && at + 24 < size; i++)
-        at += (size_t)snprintf(out + at, size - at, "%s%ld", i ? ", " : "", t->data.v[index[i]].line);
+        at += (size_t)snprintf(out + at, size - at, "%s%ld", i ? ", " : "", train_data(t)->v[index[i]].line);
 }
 
 static cmc_status step_diverged(const train *t, const char *what, const size_t *index, size_t n, cmc_error *err) {
@@ -34,21 +34,32 @@ static cmc_status step_diverged(const train *t, const char *what, const size_t *
                     (long long)t->s.step + 1, what, lines, t->o.lr, t->o.clip, (long long)t->s.step);
 }
 
-/* Forward and backward through all pieces of the batch; gradients are left in the net. */
-static cmc_status step_gradient(train *t, const size_t *index, size_t n, double *mean, uint64_t *targets,
-                                cmc_error *err) {
+/* Forward and backward through all pieces of the batch beside one host: gradients are added to the net's, the host's share
+ * of the loss to *mean. */
+static cmc_status step_host(train *t, train_host *h, const size_t *index, size_t n, double *mean, uint64_t *targets,
+                            cmc_error *err) {
     double nll = 0.0;
-    *targets = 0;
+    size_t all = 0;
     for (size_t i = 0; i < n; i++)
-        *targets += t->data.v[index[i]].n_targets;
-    float scale = (float)(1.0 / (double)*targets);
+        all += h->data.v[index[i]].n_targets;
+    float scale = (float)(h->weight / (double)all);
     for (size_t done = 0; done < n;) {
-        done += batch_pack(&t->batch, &t->data, &t->states, index + done, n - done);
+        done += batch_pack(&t->batch, &h->data, &h->states, index + done, n - done);
         net_forward(&t->net, &t->batch.b);
-        CMC_TRY(loss_train(&t->loss, &t->net, &t->batch.b, (float)t->o.alpha, scale, t->dhidden, &nll, err));
+        CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, (float)t->o.alpha, scale, t->dhidden, &nll, err));
         net_backward(&t->net, &t->batch.b, t->dhidden);
     }
-    *mean = nll / (double)*targets;
+    *mean += h->weight * nll / (double)all;
+    *targets += all;
+    return CMC_OK;
+}
+
+static cmc_status step_gradient(train *t, const size_t *index, size_t n, double *mean, uint64_t *targets,
+                                cmc_error *err) {
+    *mean = 0.0;
+    *targets = 0;
+    for (size_t k = 0; k < t->n_hosts; k++)
+        CMC_TRY(step_host(t, &t->hosts[k], index, n, mean, targets, err));
     return CMC_OK;
 }
 
@@ -70,13 +81,14 @@ cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
     return CMC_OK;
 }
 
-cmc_status train_held_out(train *t, const double *alphas, size_t n, double *nll, cmc_error *err) {
+cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t n, double *nll, cmc_error *err) {
+    const data_set *d = &h->data;
     size_t targets = 0;
     memset(nll, 0, n * sizeof *nll);
-    for (size_t done = 0; done < t->data.n_held;) {
-        done += batch_pack(&t->batch, &t->data, &t->states, t->data.held + done, t->data.n_held - done);
+    for (size_t done = 0; done < d->n_held;) {
+        done += batch_pack(&t->batch, d, &h->states, d->held + done, d->n_held - done);
         net_forward(&t->net, &t->batch.b);
-        CMC_TRY(loss_score(&t->loss, &t->net, &t->batch.b, alphas, n, nll, err));
+        CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, n, nll, err));
         targets += t->batch.b.n_targets;
     }
     for (size_t i = 0; i < n; i++)

@@ -1,0 +1,101 @@
+/* Following a host's response with the delta's tokenizer, all of it at once. */
+#include "tinylm/align.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "tokenmap/retok.h"
+
+typedef struct align_reader {
+    const align_in *in;
+    retok *rt;
+    bool begun;        /* the response has a byte */
+} align_reader;
+
+/* The same rule as in generating (runtime/follow.c): the first bytes settle the lead. */
+static cmc_status align_push(align_reader *a, int32_t id, cmc_error *err) {
+    size_t n;
+    const uint8_t *s = cmc_vocab_bytes(a->in->host, id, &n);
+    if (n == 0)
+        return CMC_OK;
+    const char *host = a->in->host_lead, *delta = a->in->delta_lead;
+    if (!a->begun && strcmp(host, delta) != 0) {
+        if (host[0] != '\0' && s[0] == (uint8_t)host[0])
+            s++, n--;
+        CMC_TRY(retok_append(a->rt, (const uint8_t *)delta, strlen(delta), err));
+    }
+    a->begun = true;
+    return n > 0 ? retok_append(a->rt, s, n, err) : CMC_OK;
+}
+
+static cmc_status align_begin(align_reader *a, const align_in *in, cmc_error *err) {
+    *a = (align_reader){.in = in};
+    CMC_TRY(retok_new(in->delta, &a->rt, err));
+    cmc_status st = CMC_OK;
+    for (size_t i = 0; i < in->n_before && st == CMC_OK; i++) {
+        bool bos = i == 0 && (cmc_vocab_roles(in->host, in->before[0]) & CMC_ROLE_BOS);
+        if (!bos) /* the delta has its own, if any */
+            st = align_push(a, in->before[i], err);
+    }
+    if (st != CMC_OK)
+        retok_free(a->rt);
+    return st;
+}
+
+static cmc_status align_whole(const align_in *in, cmc_ids *whole, cmc_error *err) {
+    align_reader a;
+    const int32_t *ids;
+    size_t n, kept;
+    CMC_TRY(align_begin(&a, in, err));
+    cmc_status st = CMC_OK;
+    for (size_t i = 0; i < in->n && st == CMC_OK; i++)
+        st = align_push(&a, in->ids[i], err);
+    if (st == CMC_OK)
+        st = retok_ids(a.rt, &ids, &n, &kept, err);
+    if (st == CMC_OK && cmc_ids_append(whole, ids, n) != CMC_OK)
+        st = cmc_fail_nomem(err, "a response", n * sizeof *ids);
+    retok_free(a.rt);
+    return st;
+}
+
+static cmc_status align_place_make(const align_reader *a, align_span *out, align_place *p, cmc_error *err) {
+    const int32_t *ids;
+    size_t n, kept;
+    bool open_lead = !a->in->text && !a->begun && strcmp(a->in->host_lead, a->in->delta_lead) != 0;
+    *p = (align_place){.kind = ALIGN_NONE};
+    if (open_lead || !retok_whole(a->rt))
+        return CMC_OK;
+    CMC_TRY(retok_ids(a->rt, &ids, &n, &kept, err));
+    bool begins = n <= out->whole.n && (n == 0 || memcmp(ids, out->whole.v, n * sizeof *ids) == 0);
+    *p = (align_place){.kind = begins ? ALIGN_WHOLE : ALIGN_PREFIX, .n = n, .at = out->prefixes.n};
+    if (!begins && cmc_ids_append(&out->prefixes, ids, n) != CMC_OK)
+        return cmc_fail_nomem(err, "a response", n * sizeof *ids);
+    return CMC_OK;
+}
+
+cmc_status align_span_make(const align_in *in, align_span *out, cmc_error *err) {
+    align_reader a;
+    *out = (align_span){.n = in->n, .place = cmc_calloc(in->n, sizeof *out->place)};
+    if (!out->place)
+        return cmc_fail_nomem(err, "a response", in->n * sizeof *out->place);
+    cmc_status st = align_whole(in, &out->whole, err);
+    if (st == CMC_OK && (st = align_begin(&a, in, err)) == CMC_OK) {
+        for (size_t i = 0; i < in->n && st == CMC_OK; i++) {
+            st = align_place_make(&a, out, &out->place[i], err);
+            if (st == CMC_OK)
+                st = align_push(&a, in->ids[i], err);
+        }
+        retok_free(a.rt);
+    }
+    if (st != CMC_OK)
+        align_span_free(out);
+    return st;
+}
+
+void align_span_free(align_span *a) {
+    cmc_ids_free(&a->whole);
+    cmc_ids_free(&a->prefixes);
+    free(a->place);
+    *a = (align_span){0};
+}
