@@ -9,13 +9,14 @@
 
 typedef struct train_args {
     common_args common;
-    arg_list hosts, weights, data, alpha_hosts;
+    arg_list hosts, weights, data, retain, alpha_hosts;
     double *host_weights;  /* the weights as numbers */
-    const char *host_template, *delta_template, *objective;
+    const char *host_template, *delta_template, *retain_term;
     bool exact;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
 } train_args;
 
+#define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo"
 #define TRAIN_AT(field) offsetof(train_args, t.field)
 
 static const arg_opt train_files[] = {
@@ -24,7 +25,11 @@ static const arg_opt train_files[] = {
     {.name = "host-weight", .kind = ARG_LIST, .at = offsetof(train_args, weights), .value = "X",
      .help = "the share that a host's loss has, one for each -m in their order; otherwise all alike"},
     {.name = "data", .kind = ARG_LIST, .at = offsetof(train_args, data), .value = "FILE",
-     .help = "records with responses, .jsonl or .json (may be repeated)"},
+     .help = "records with responses, .jsonl or .json (may be repeated): to learn or, by objective, to forget"},
+    {.name = "retain", .kind = ARG_LIST, .at = offsetof(train_args, retain), .value = "FILE",
+     .help = "records whose responses are to be kept, where others are to be forgotten (may be repeated)"},
+    {.name = "refusals", .kind = ARG_STR, .at = TRAIN_AT(refusals_path), .value = "FILE",
+     .help = "for idk and dpo: what is said instead, one a line; otherwise some of cmc's own"},
     {.name = "out", .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
      .help = "the delta to write, a GGUF file"},
     {.name = "init", .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
@@ -65,8 +70,22 @@ static const arg_opt train_delta[] = {
 };
 
 static const arg_opt train_how[] = {
-    {.name = "objective", .kind = ARG_STR, .at = offsetof(train_args, objective), .value = "sft",
-     .help = "what is learnt: sft, the responses", .show_default = true},
+    {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
+     .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
+             "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals", .choices = OBJECTIVES,
+     .show_default = true},
+    {.name = "retain-term", .kind = ARG_STR, .at = offsetof(train_args, retain_term), .value = "default|none|nll|kl",
+     .help = "how responses are kept: likely (nll), or as the host alone has them (kl); default is what the objective has",
+     .choices = "default|none|nll|kl", .show_default = true},
+    {.name = "retain-weight", .kind = ARG_REAL, .at = TRAIN_AT(retain_weight), .value = "X",
+     .help = "weight of the retain term", .lo = 0, .hi = 1e6, .show_default = true},
+    {.name = "beta", .kind = ARG_REAL, .at = TRAIN_AT(beta), .value = "X", .help = "beta of dpo, npo and simnpo", .lo = 1e-6,
+     .hi = 1e6, .show_default = true},
+    {.name = "gamma", .kind = ARG_REAL, .at = TRAIN_AT(gamma), .value = "X", .help = "gamma of simnpo", .lo = -1e6, .hi = 1e6,
+     .show_default = true},
+    {.name = "kl", .kind = ARG_REAL, .at = TRAIN_AT(kl), .value = "X",
+     .help = "weight of KL(steered || host) on what is learnt: holds the delta back", .lo = 0, .hi = 1e6,
+     .show_default = true},
     {.name = "epochs", .kind = ARG_INT, .at = TRAIN_AT(epochs), .value = "N", .help = "passes over the data", .lo = 1,
      .hi = 100000, .show_default = true},
     {.name = "max-steps", .kind = ARG_INT64, .at = TRAIN_AT(max_steps), .value = "N",
@@ -91,6 +110,8 @@ static const arg_opt train_how[] = {
      .show_default = true},
     {.name = "weight-decay", .kind = ARG_REAL, .at = TRAIN_AT(weight_decay), .value = "X", .help = "weight decay",
      .lo = 0, .hi = 10, .show_default = true},
+    {.name = "dropout", .kind = ARG_REAL, .at = TRAIN_AT(dropout), .value = "X",
+     .help = "share of each branch's output that a step leaves out", .lo = 0, .hi = 0.9, .show_default = true},
     {.name = "clip", .kind = ARG_REAL, .at = TRAIN_AT(clip), .value = "X",
      .help = "longest gradient; 0: as long as it is", .lo = 0, .hi = 1e6, .show_default = true},
     {.name = "held-out", .kind = ARG_REAL, .at = TRAIN_AT(held_out), .value = "X",
@@ -202,8 +223,6 @@ static int train_check(train_args *a, const arg_list *operands)
     cmc_error err = {0};
     if (operands->n)
         return cli_usage("\"%s\": train takes its records from files: --data FILE", operands->v[0]);
-    if (strcmp(a->objective, "sft") != 0)
-        return cli_usage("--objective: \"%s\" is not available in this version; it knows sft", a->objective);
     if (!a->hosts.n)
         return cli_usage("-m: a host is needed: cmc train -m HOST");
     if (!a->data.n)
@@ -220,6 +239,9 @@ static int train_check(train_args *a, const arg_list *operands)
     a->t.n_hosts = a->hosts.n;
     a->t.data = a->data.v;
     a->t.n_data = a->data.n;
+    a->t.retain = a->retain.v;
+    a->t.n_retain = a->retain.n;
+    a->t.retain_term = a->retain_term;
     a->t.alpha_hosts = a->alpha_hosts.v;
     a->t.n_alpha_hosts = a->alpha_hosts.n;
     a->t.seed = a->common.seed;
@@ -284,7 +306,8 @@ static void train_defaults(void *opts)
     a->t = cmc_train_defaults();
     a->host_template = cmc_template_name(a->t.host_template);
     a->delta_template = cmc_template_name(a->t.delta_template);
-    a->objective = "sft";
+    a->t.objective = "sft";
+    a->retain_term = "default";
     a->common.seed = a->t.seed;
 }
 

@@ -435,6 +435,14 @@ typedef struct cmc_train_opts {
     int64_t max_steps;                  /* <=0: epochs decide */
     double lr, warmup, min_lr, beta1, beta2, eps, weight_decay, clip;  /* warmup: share of all steps; min_lr: share of lr */
     double alpha;                       /* strength while training */
+    const char *objective;              /* NULL: "sft". The others forget `data`: "ga", "graddiff", "kl", "idk", "dpo", "npo",
+                                           "simnpo"; nothing is held out with them */
+    const char *const *retain; size_t n_retain;   /* records to keep, where the objective has a retain term */
+    const char *retain_term;            /* "none", "nll", "kl"; NULL: what the objective has by itself */
+    const char *refusals_path;          /* for idk and dpo: a refusal a line; NULL: some of cmc's own */
+    double retain_weight, beta, gamma;  /* beta of dpo, npo and simnpo; gamma of simnpo */
+    double dropout;                     /* share of each branch's output left out in a step */
+    double kl;                          /* weight of KL(steered || host) on what is learnt: holds the delta back */
     double held_out;                    /* share of records held out */
     int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
                                            scores without gain before it stops */

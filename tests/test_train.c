@@ -505,10 +505,10 @@ static void test_alignment(void **state) {
         cmc_rendered_free(&h);
     }
     size_t *a = cmc_alloc(d.n_train, sizeof *a), *b = cmc_alloc(d.n_train, sizeof *b), seen = 0;
-    data_shuffle(&d, 1, 0, a);
-    data_shuffle(&d, 1, 0, b);
+    data_shuffle(d.train, d.n_train, 1, 0, a);
+    data_shuffle(d.train, d.n_train, 1, 0, b);
     assert_memory_equal(a, b, d.n_train * sizeof *a);
-    data_shuffle(&d, 1, 1, b);
+    data_shuffle(d.train, d.n_train, 1, 1, b);
     assert_memory_not_equal(a, b, d.n_train * sizeof *a);
     for (size_t i = 0; i < d.n_train; i++)
         for (size_t j = 0; j < d.n_train; j++)

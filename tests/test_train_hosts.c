@@ -33,6 +33,7 @@ typedef struct scene {
     const uint8_t *hrow[ROWS];
     net_batch b;
     float dhidden[ROWS * EMBD];
+    loss_parts parts;
 } scene;
 
 static double uniform(uint64_t *rng) {
@@ -68,6 +69,7 @@ static void scene_open(scene *s, int threads, bool exact, int32_t n_delta, bool 
     tiny_spec spec = {.arch = "llama", .type = CMC_F32, .seed = 3};
     uint64_t rng = 21;
     memset(s, 0, sizeof *s);
+    s->parts.nll = 1.0f;
     s->dir = tiny_dir_new();
     const char *path = tiny_path(s->dir, "host.gguf");
     assert_int_equal(tiny_write(&spec, path, &err), CMC_OK);
@@ -108,7 +110,7 @@ static double scene_loss(scene *s, double alpha) {
     double nll = 0.0;
     cmc_error err = {0};
     net_forward(&s->n, &s->b);
-    assert_int_equal(loss_score(&s->l, &s->n, &s->b, &alpha, 1, &nll, &err), CMC_OK);
+    assert_int_equal(loss_score(&s->l, &s->n, &s->b, &alpha, 1, &nll, NULL, &err), CMC_OK);
     return nll / ROWS;
 }
 
@@ -117,7 +119,7 @@ static double scene_grad(scene *s, float alpha) {
     cmc_error err = {0};
     memset(s->n.grad, 0, s->p.n * sizeof(float));
     net_forward(&s->n, &s->b);
-    assert_int_equal(loss_train(&s->l, &s->n, &s->b, alpha, 1.0f / ROWS, s->dhidden, &nll, &err), CMC_OK);
+    assert_int_equal(loss_train(&s->l, &s->n, &s->b, &s->parts, alpha, 1.0f / ROWS, s->dhidden, &nll, &err), CMC_OK);
     net_backward(&s->n, &s->b, s->dhidden);
     return nll / ROWS;
 }

@@ -150,6 +150,7 @@ cmc_status alpha_search(train *t, cmc_error *err) {
         sum += t->alphas[k].alpha;
     }
     t->n_alphas = t->n_hosts;
-    t->alpha_default = t->n_hosts > 1 ? sum / (double)t->n_hosts : ALPHA_CAUTION * sum;
+    bool whole = t->n_hosts > 1 || t->objective.kind != OBJECTIVE_SFT; /* what is to be forgotten is so at full strength */
+    t->alpha_default = whole ? sum / (double)t->n_hosts : ALPHA_CAUTION * sum;
     return t->o.n_alpha_hosts > 0 ? alpha_other_hosts(t, err) : CMC_OK;
 }

@@ -31,13 +31,21 @@ void batch_free(batch *b) {
     memset(b, 0, sizeof *b);
 }
 
-size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const size_t *index, size_t n) {
+/* Targets are at most as many as tokens: each has a row of its own. */
+static bool batch_fits(const batch *b, const data_set *d, const size_t *index, size_t group, size_t tokens, size_t seqs) {
+    for (size_t i = 0; i < group; i++) {
+        tokens += d->v[index[i]].n_delta;
+        seqs += d->v[index[i]].n_seqs;
+    }
+    return tokens <= b->max_tokens && seqs <= b->max_seqs;
+}
+
+size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const size_t *index, size_t n, size_t group) {
     size_t tokens = 0, targets = 0, seqs = 0, k = 0;
     b->start[0] = 0;
     for (; k < n; k++) {
         const data_example *x = &d->v[index[k]];
-        bool fits = x->n_delta <= b->max_tokens - tokens && x->n_seqs <= b->max_seqs - seqs;
-        if (!fits) /* targets are at most as many as tokens: each has a row of its own */
+        if (k % group == 0 && !batch_fits(b, d, index + k, group, tokens, seqs))
             break;
         memcpy(b->ids + tokens, x->delta_ids, x->n_delta * sizeof *b->ids);
         for (size_t i = 0; i < x->n_targets; i++, targets++) {

@@ -45,30 +45,62 @@ double data_split_point(const cmc_record *r) {
     return (double)(hash >> 11) * 0x1p-53;
 }
 
-/* Divides the examples. Where something is to be held out at all, at least one example is, and one is trained on. */
+/* Divides the examples that are learnt. Where something is to be held out at all, at least one example is, and one is
+ * trained on. */
 static cmc_status data_split(data_set *d, double held_out, cmc_error *err) {
-    d->train = cmc_alloc(d->n, sizeof *d->train);
-    d->held = cmc_alloc(d->n, sizeof *d->held);
-    if (!d->train || !d->held)
-        return cmc_fail_nomem(err, "the held-out split", d->n * sizeof *d->train);
     double lowest = 2.0;
-    for (size_t i = 0; i < d->n; i++) {
-        double x = data_split_point(&d->records.v[d->v[i].record]);
+    for (size_t i = 0; i < d->n_train; i++) {
+        double x = data_split_point(&d->records.v[d->v[d->train[i]].record]);
         lowest = x < lowest ? x : lowest;
     }
     double bound = held_out > 0.0 && lowest >= held_out ? lowest : held_out;
-    for (size_t i = 0; i < d->n; i++) {
-        double x = data_split_point(&d->records.v[d->v[i].record]);
+    size_t all = d->n_train;
+    d->n_train = 0;
+    for (size_t i = 0; i < all; i++) {
+        double x = data_split_point(&d->records.v[d->v[d->train[i]].record]);
         if (held_out > 0.0 && (x < held_out || x == bound))
-            d->held[d->n_held++] = i;
+            d->held[d->n_held++] = d->train[i];
         else
-            d->train[d->n_train++] = i;
+            d->train[d->n_train++] = d->train[i];
     }
     if (d->n_train == 0)
         return cmc_fail(err, CMC_E_ARG,
                         "all %zu usable records are held out (a share of %g): nothing is left to train on; "
                         "records with the same prompt stay together",
-                        d->n, held_out);
+                        all, held_out);
+    return CMC_OK;
+}
+
+/* Finds each refusal's record, and sorts the examples into those that steps go through and those to retain. A record to be
+ * forgotten that needs its refusal and has none (too long) is left out. */
+static cmc_status data_sort_roles(data_set *d, const data_opts *o, cmc_error *err) {
+    size_t of = 0;
+    d->train = cmc_alloc(d->n, sizeof *d->train);
+    d->held = cmc_alloc(d->n, sizeof *d->held);
+    d->retain = cmc_alloc(d->n, sizeof *d->retain);
+    if (!d->train || !d->held || !d->retain)
+        return cmc_fail_nomem(err, "the order of the data", d->n * sizeof *d->train);
+    for (size_t i = 0; i < d->n; i++) {
+        data_example *x = &d->v[i];
+        if (x->role != ROLE_REFUSAL)
+            continue;
+        while (of < i && d->v[of].record < x->record - d->first_refusal)
+            of++;
+        if (d->v[of].role == ROLE_LEARN && d->v[of].record == x->record - d->first_refusal)
+            d->v[of].twin = i;
+    }
+    data_role main = o->objective.kind == OBJECTIVE_IDK ? ROLE_REFUSAL : ROLE_LEARN;
+    for (size_t i = 0; i < d->n; i++) {
+        const data_example *x = &d->v[i];
+        bool whole = o->objective.kind != OBJECTIVE_DPO || x->twin != SIZE_MAX;
+        if (x->role == main && whole)
+            d->train[d->n_train++] = i;
+        else if (x->role == ROLE_RETAIN)
+            d->retain[d->n_retain++] = i;
+    }
+    if (d->n_train == 0 || (objective_needs(&o->objective, ROLE_RETAIN) && d->n_retain == 0))
+        return cmc_fail(err, CMC_E_ARG, "objective %s: no record is left to %s", objective_name(o->objective.kind),
+                        d->n_train == 0 ? "forget" : "retain");
     return CMC_OK;
 }
 
@@ -278,7 +310,8 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
         bool use;
         if (o->only && !o->only[i])
             continue;
-        *x = (data_example){.record = i, .line = d->records.v[i].line, .first_row = d->n_targets};
+        *x = (data_example){.record = i, .line = d->records.v[i].line, .first_row = d->n_targets, .twin = SIZE_MAX};
+        x->role = i >= d->first_refusal ? ROLE_REFUSAL : i >= d->first_retain ? ROLE_RETAIN : ROLE_LEARN;
         cmc_status st = data_make(d, o, &d->records.v[i], x, &use, err);
         if (st != CMC_OK || !use)
             data_example_free(x);
@@ -310,15 +343,14 @@ cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err) {
     memset(out, 0, sizeof *out);
     snprintf(out->host_template, sizeof out->host_template, "%s", cmc_template_name(o->host_template));
     snprintf(out->delta_template, sizeof out->delta_template, "%s", cmc_template_name(o->delta_template));
-    cmc_status st = CMC_OK;
-    for (size_t i = 0; i < o->n_paths && st == CMC_OK; i++)
-        st = cmc_records_read(o->paths[i], true, &out->records, err);
-    if (st == CMC_OK)
-        memcpy(out->hash, out->records.hash, sizeof out->hash);
+    cmc_status st = data_read(out, o, err);
     if (st == CMC_OK)
         st = data_make_all(out, o, err);
     if (st == CMC_OK) {
         data_hash_rows(out);
+        st = data_sort_roles(out, o, err);
+    }
+    if (st == CMC_OK) {
         st = data_split(out, o->held_out, err);
     }
     if (st != CMC_OK)
@@ -332,15 +364,16 @@ void data_free(data_set *d) {
     free(d->v);
     free(d->train);
     free(d->held);
+    free(d->retain);
     cmc_records_free(&d->records);
     memset(d, 0, sizeof *d);
 }
 
-void data_shuffle(const data_set *d, uint64_t seed, uint64_t epoch, size_t *order) {
+void data_shuffle(const size_t *list, size_t n, uint64_t seed, uint64_t epoch, size_t *order) {
     uint64_t rng = seed * 0x9E3779B97F4A7C15u + epoch;
     params_random(&rng);
-    memcpy(order, d->train, d->n_train * sizeof *order);
-    for (size_t i = d->n_train; i > 1; i--) { /* the bias of the remainder is below 2^-40 for any real data */
+    memcpy(order, list, n * sizeof *order);
+    for (size_t i = n; i > 1; i--) { /* the bias of the remainder is below 2^-40 for any real data */
         size_t j = (size_t)(params_random(&rng) % i), x = order[i - 1];
         order[i - 1] = order[j];
         order[j] = x;

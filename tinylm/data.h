@@ -1,10 +1,12 @@
 /* Training data: records rendered for the host and the delta, targets aligned, a part held out. */
 #ifndef CMC_TINYLM_DATA_H
 #define CMC_TINYLM_DATA_H
-#include "base/error.h"
+#include "tinylm/objective.h"
 
 typedef struct data_example {
     size_t record;            /* index into the records */
+    data_role role;
+    size_t twin;              /* a record to be forgotten: the example with a refusal to it; SIZE_MAX: none */
     long line;
     /* Inputs only: what comes after the last predicting row is dropped. */
     int32_t *host_ids, *delta_ids; size_t n_host, n_delta;
@@ -16,10 +18,12 @@ typedef struct data_example {
 } data_example;
 
 typedef struct data_set {
-    cmc_records records;
+    cmc_records records;      /* those to learn or forget, those to retain, refusals to the first; the last are made here */
+    size_t first_retain, first_refusal;
     data_example *v; size_t n;
-    size_t *train, n_train;   /* indices of examples, in file order */
+    size_t *train, n_train;   /* indices of examples that steps go through, in file order */
     size_t *held, n_held;
+    size_t *retain, n_retain;
     size_t n_targets;         /* of all examples */
     size_t too_long, no_response;    /* records left out */
     size_t n_aligned, n_prefix, n_left_out;   /* targets by how the delta's row comes about; n_left_out are no targets */
@@ -36,13 +40,19 @@ typedef struct data_opts {
     cmc_template host_template, delta_template;   /* resolved */
     size_t max_len;
     double held_out;
+    objective objective;
+    const char *const *retain; size_t n_retain;   /* files */
+    const char *refusals;    /* a file with one a line; NULL: data_refusal's own */
+    uint64_t seed;           /* chooses refusals */
     const uint8_t *only;     /* [records]: which of them to take; NULL: all */
 } data_opts;
 
 cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err);
 void data_free(data_set *d);
-/* order[n_train] = the training examples in the order of an epoch, which depends on seed and epoch alone. */
-void data_shuffle(const data_set *d, uint64_t seed, uint64_t epoch, size_t *order);
+/* order[n] = list[n] in the order of an epoch, which depends on seed and epoch alone. */
+void data_shuffle(const size_t *list, size_t n, uint64_t seed, uint64_t epoch, size_t *order);
+/* data_roles.c: fills d->records by role. */
+cmc_status data_read(data_set *d, const data_opts *o, cmc_error *err);
 /* A number in [0, 1) from the words of a record's prompt: prompts that differ in case, punctuation, white space or
  * numbers alone get the same one, so that they fall on the same side. */
 double data_split_point(const cmc_record *r);

@@ -187,12 +187,13 @@ static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi) {
         float *row = l->logits + r * l->n_vocab, max;
         size_t y = (size_t)j->b->targets[j->first + r];
         double sum = loss_join(l, l->rows, r, &max);
+        float share = loss_weight(j, r), scale = j->scale * share;
         if (hi > lo)
             row_scale(row + lo, hi - lo,
-                      (float)(exp((double)l->max[(size_t)t * l->rows + r] - (double)max) / sum * (double)j->scale));
+                      (float)(exp((double)l->max[(size_t)t * l->rows + r] - (double)max) / sum * (double)scale));
         if (y >= lo && y < hi)
-            row[y] -= j->scale;
-        nll += (double)max + log(sum) - (double)l->at_target[r];
+            row[y] -= scale;
+        nll += (double)share * ((double)max + log(sum) - (double)l->at_target[r]);
     }
     if (t == 0)
         *j->nll += nll;
@@ -213,10 +214,13 @@ static void loss_train_worker(void *arg, int t, int nt) {
     loss_join_hidden(j, t, nt);
 }
 
-cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float scale, float *dhidden, double *nll,
-                      cmc_error *err) {
-    /* d loss / d delta logit = alpha * (q - onehot), and the loss is `scale` times the summed NLL */
-    loss_job j = {.l = l, .n = n, .b = b, .alpha = alpha, .scale = alpha * scale, .dhidden = dhidden, .nll = nll};
+cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *parts, float alpha, float scale,
+                      float *dhidden, double *sum, cmc_error *err) {
+    /* d NLL / d delta logit = alpha * (q - onehot) */
+    loss_job j = {.l = l, .n = n, .b = b, .parts = parts, .alpha = alpha, .scale = alpha * scale, .dhidden = dhidden,
+                  .nll = sum};
+    if (!l->map && (parts->kl_host != 0.0f || parts->kl_steered != 0.0f))
+        return cmc_fail(err, CMC_E_ARG, "a KL part needs the path through a map");
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
         j.rows = b->n_targets - j.first < l->rows ? b->n_targets - j.first : l->rows;
         CMC_TRY(loss_host_states(&j, err));
@@ -257,17 +261,20 @@ static void loss_score_worker(void *arg, int t, int nt) {
             float max;
             double sum = loss_join(l, stride, r * j->n_alphas + a, &max);
             double at = (double)l->at_target[2 * r] + j->alphas[a] * (double)l->at_target[2 * r + 1];
-            j->nll[a] += (double)max + log(sum) - at;
+            double nll = (double)max + log(sum) - at;
+            j->nll[a] += nll;
+            if (j->each)
+                j->each[(j->first + r) * j->n_alphas + a] = nll;
         }
     }
 }
 
 cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *alphas, size_t n_alphas, double *nll,
-                      cmc_error *err) {
+                      double *each, cmc_error *err) {
     if (n_alphas > LOSS_MAX_ALPHAS)
         return cmc_fail(err, CMC_E_ARG, "at most %d strengths can be scored at once", LOSS_MAX_ALPHAS);
     net view = *n;
-    loss_job j = {.l = l, .n = &view, .b = b, .alphas = alphas, .n_alphas = n_alphas, .nll = nll};
+    loss_job j = {.l = l, .n = &view, .b = b, .alphas = alphas, .n_alphas = n_alphas, .nll = nll, .each = each};
     size_t most = l->map ? l->rows : l->rows / 2; /* with a map the delta's logits have a block of their own */
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
         j.rows = b->n_targets - j.first < most ? b->n_targets - j.first : most;

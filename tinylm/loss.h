@@ -39,11 +39,20 @@ size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int th
 cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, loss *out, cmc_error *err);
 void loss_free(loss *l);
 
-/* Adds the batch's summed NLL to *nll, its gradient times `scale` to the embedding's part of n->grad, and writes
+/* The loss of a target as a sum of parts; KL parts need a map, be it the identity. */
+typedef struct loss_parts {
+    float nll;                /* times weight[i], where there are weights */
+    const float *weight;      /* [n_targets], or NULL: all 1 */
+    float kl_host;            /* KL(host || steered) */
+    float kl_steered;         /* KL(steered || host) */
+} loss_parts;
+
+/* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad, and writes
  * dhidden[n_targets][embd]. n->hidden must hold the batch's forward pass. */
-cmc_status loss_train(loss *l, net *n, const net_batch *b, float alpha, float scale, float *dhidden, double *nll,
-                      cmc_error *err);
-/* Adds the batch's summed NLL under each strength (0: the host alone) to nll[n_alphas], at most LOSS_MAX_ALPHAS. */
+cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *parts, float alpha, float scale,
+                      float *dhidden, double *sum, cmc_error *err);
+/* Adds the batch's summed NLL under each strength (0: the host alone) to nll[n_alphas], at most LOSS_MAX_ALPHAS. With
+ * `each`, [n_targets][n_alphas], every target's is left there as well. */
 cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *alphas, size_t n_alphas, double *nll,
-                      cmc_error *err);
+                      double *each, cmc_error *err);
 #endif

@@ -10,12 +10,17 @@ typedef struct loss_job {
     net *n;
     const net_batch *b;
     size_t first, rows;       /* the block's targets */
+    const loss_parts *parts;
     float alpha, scale;       /* scale: the loss's, times alpha */
     float *dhidden;
-    double *nll;
+    double *nll, *each;
     const double *alphas;
     size_t n_alphas;
 } loss_job;
+
+static inline float loss_weight(const loss_job *j, size_t r) {
+    return j->parts->weight ? j->parts->nll * j->parts->weight[j->first + r] : j->parts->nll;
+}
 
 /* The block's host states as floats, and its logits too where the head is not at hand. */
 cmc_status loss_host_states(const loss_job *j, cmc_error *err);

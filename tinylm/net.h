@@ -41,7 +41,10 @@ typedef struct net {
     float *hidden, *rf;          /* [targets][E] final-norm states, [targets] 1/rms */
     float *rope;                 /* [max_seq][d/2][2] cosine, sine */
     uint32_t *pos;               /* [T] position in its sequence */
-    float *dx, *dn, *dqkv, *datt, *dgu, *dact; /* backward scratch, [T][...] */
+    float *dx, *dn, *dqkv, *datt, *dgu, *dact; /* backward scratch, [T][...]; dn: of the forward pass too */
+    float *dd;                   /* [T][E] dx through a branch's dropout */
+    float dropout;               /* share of each branch's output that is left out, the rest scaled up; 0: none */
+    uint64_t drop_key;           /* decides which; the caller sets it anew for every batch */
     float *scores;               /* [nt][2][NET_ATT_ROWS][max_seq] */
     float *arena;
     const net_batch *batch;      /* of the run that is going on */
@@ -65,6 +68,11 @@ void net_backward(net *n, const net_batch *b, const float *dhidden);
 void net_attention_worker(net *n, const net_layer *l, int t);
 /* datt -> dqkv, both for rotated q and k. */
 void net_attention_back_worker(net *n, const net_layer *l, int t);
+
+/* net_drop.c: branch 2 i is layer i's attention, 2 i + 1 its feed-forward part. Each row's mask depends on drop_key, branch
+ * and row alone, so that it need not be kept. */
+void net_drop_add(const net *n, size_t branch, const float *x, float *y, size_t lo, size_t hi);   /* y += mask * x */
+void net_drop_mul(const net *n, size_t branch, const float *x, float *y, size_t lo, size_t hi);   /* y = mask * x */
 
 /* net_forward.c */
 void net_rope_rows(const net *n, float *qkv, size_t lo, size_t hi, bool inverse);

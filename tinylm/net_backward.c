@@ -45,6 +45,14 @@ static void back_norm_row(const float *dy, const float *x, float r, const float 
         dx[c] += r * (dy[c] * gain[c] - k * x[c]);
 }
 
+/* The gradient of a branch's output, rows [lo, hi): that of the stream, through the dropout. */
+static const float *back_branch(const net *n, size_t branch, size_t lo, size_t hi) {
+    if (!(n->dropout > 0.0f))
+        return n->dx;
+    net_drop_mul(n, branch, n->dx, n->dd, lo, hi);
+    return n->dd;
+}
+
 /* The feed-forward part of layer i: n->dx is the gradient after it and becomes that before it. */
 static void back_ffn(net *n, int i, int t, size_t lo, size_t hi) {
     const params_shape *s = &n->p->s;
@@ -52,13 +60,14 @@ static void back_ffn(net *n, int i, int t, size_t lo, size_t hi) {
     const net_layer *l = &n->layers[i];
     size_t e = (size_t)s->n_embd, f = (size_t)s->n_ff, rows = n->batch->n_tokens;
 
-    back_input(n, n->dx, n->w + o->down, n->dact, lo, hi, f, e);
+    const float *dy = back_branch(n, 2 * (size_t)i + 1, lo, hi);
+    back_input(n, dy, n->w + o->down, n->dact, lo, hi, f, e);
     memcpy(n->dgu + lo * 2 * f, l->gu + lo * 2 * f, (hi - lo) * 2 * f * sizeof(float));
     for (size_t r = lo; r < hi; r++)
         row_swiglu_grad(n->dgu + r * 2 * f, n->dgu + r * 2 * f + f, n->dact + r * f, f);
     back_input(n, n->dgu, n->w + o->gate, n->dn, lo, hi, e, 2 * f);
     cmc_pool_barrier(n->pool, t);
-    back_weight(n, n->dx, l->act, n->grad + o->down, rows, f, e, t);
+    back_weight(n, dy, l->act, n->grad + o->down, rows, f, e, t);
     back_weight(n, n->dgu, l->n2, n->grad + o->gate, rows, e, 2 * f, t);
     back_gain(n, n->dn, l->x1, l->r2, NULL, n->grad + o->ffn_norm, rows, t);
     cmc_pool_barrier(n->pool, t);
@@ -74,9 +83,10 @@ static void back_attention(net *n, int i, int t, size_t lo, size_t hi) {
     size_t e = (size_t)s->n_embd, q = (size_t)s->n_head * (size_t)s->head_dim, d3 = params_qkv(s);
     size_t rows = n->batch->n_tokens;
 
-    back_input(n, n->dx, n->w + o->wo, n->datt, lo, hi, q, e);
+    const float *dy = back_branch(n, 2 * (size_t)i, lo, hi);
+    back_input(n, dy, n->w + o->wo, n->datt, lo, hi, q, e);
     cmc_pool_barrier(n->pool, t);
-    back_weight(n, n->dx, l->att, n->grad + o->wo, rows, q, e, t);
+    back_weight(n, dy, l->att, n->grad + o->wo, rows, q, e, t);
     net_attention_back_worker(n, l, t);
     cmc_pool_barrier(n->pool, t);
     net_rope_rows(n, n->dqkv, lo, hi, true);

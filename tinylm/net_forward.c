@@ -47,6 +47,7 @@ static void net_layout(net *n, net_carver *c) {
     n->rope = net_carve(c, n->max_seq, (size_t)s->head_dim);
     n->dx = net_carve(c, t, e);
     n->dn = net_carve(c, t, e);
+    n->dd = net_carve(c, t, e);
     n->dqkv = net_carve(c, t, d3);
     n->datt = net_carve(c, t, q);
     n->dgu = net_carve(c, t, 2 * f);
@@ -140,6 +141,18 @@ static void net_linear(const net *n, const float *x, const float *w, float *y, s
                   n_out);
 }
 
+/* y[lo..hi) += a branch's output x W^T, with dropout. */
+static void net_branch(const net *n, size_t branch, const float *x, const float *w, float *y, size_t lo, size_t hi,
+                       size_t n_in) {
+    size_t e = (size_t)n->p->s.n_embd;
+    if (n->dropout > 0.0f) {
+        net_linear(n, x, w, n->dn, lo, hi, n_in, e, 0.0f);
+        net_drop_add(n, branch, n->dn, y, lo, hi);
+    } else {
+        net_linear(n, x, w, y, lo, hi, n_in, e, 1.0f);
+    }
+}
+
 /* One layer on the token rows [lo, hi) of thread t; the threads meet only around attention. */
 static void net_layer_worker(net *n, int i, int t, size_t lo, size_t hi) {
     const params_shape *s = &n->p->s;
@@ -157,14 +170,14 @@ static void net_layer_worker(net *n, int i, int t, size_t lo, size_t hi) {
     net_attention_worker(n, l, t);
     cmc_pool_barrier(n->pool, t);
     memcpy(l->x1 + lo * e, l->x0 + lo * e, (hi - lo) * e * sizeof(float));
-    net_linear(n, l->att, w + o->wo, l->x1, lo, hi, q, e, 1.0f);
+    net_branch(n, 2 * (size_t)i, l->att, w + o->wo, l->x1, lo, hi, q);
     for (size_t r = lo; r < hi; r++)
         l->r2[r] = net_norm_row(l->x1 + r * e, w + o->ffn_norm, l->n2 + r * e, e, s->rms_eps);
     net_linear(n, l->n2, w + o->gate, l->gu, lo, hi, e, 2 * f, 0.0f);
     for (size_t r = lo; r < hi; r++)
         row_swiglu(l->gu + r * 2 * f, l->gu + r * 2 * f + f, l->act + r * f, f);
     memcpy(next + lo * e, l->x1 + lo * e, (hi - lo) * e * sizeof(float));
-    net_linear(n, l->act, w + o->down, next, lo, hi, f, e, 1.0f);
+    net_branch(n, 2 * (size_t)i + 1, l->act, w + o->down, next, lo, hi, f);
 }
 
 static void net_forward_worker(void *arg, int t, int nt) {

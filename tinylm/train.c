@@ -60,7 +60,7 @@ cmc_delta_info train_info(const train *t) {
     memcpy(d.delta_template, train_data(t)->delta_template, sizeof d.delta_template);
     memcpy(d.data_hash, train_data(t)->hash, sizeof d.data_hash);
     train_host_names(t, &d);
-    snprintf(d.objective, sizeof d.objective, "sft");
+    snprintf(d.objective, sizeof d.objective, "%s", objective_name(t->objective.kind));
     d.gain = t->n_alphas ? t->alphas[0].gain : 0.0;
     return d;
 }

@@ -22,6 +22,9 @@ typedef struct train_host {
     double held_host;            /* NLL per held-out target without the delta; NaN: nothing held out */
 } train_host;
 
+/* A shuffled list of examples, and those of it that a step takes. */
+typedef struct train_order { size_t *v, *batch; int64_t epoch; } train_order;
+
 typedef struct train {
     cmc_runtime *rt;
     cmc_train_opts o;            /* as given, with every default filled in */
@@ -39,7 +42,12 @@ typedef struct train {
     batch batch;                 /* of a piece of a step: at most max_tokens */
     adamw adam;
     float *best, *dhidden, *arena;
-    size_t *order; int64_t order_epoch;
+    objective objective;
+    train_order main, kept;      /* of what is learnt or forgotten; of what is to be retained */
+    size_t *pairs;               /* [2 batch] */
+    uint64_t piece;              /* of the step: every forward pass has its own dropout */
+    double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
+    float *weights;              /* [piece] */
 
     int64_t steps, steps_per_epoch, warmup;
     checkpoint_state s;
@@ -84,6 +92,9 @@ uint32_t train_context(const train *t);
 /* train_step.c */
 typedef struct train_step_result { double loss, lr, grad_norm; uint64_t tokens; } train_step_result;
 cmc_status train_step(train *t, train_step_result *r, cmc_error *err);
+/* The objective's loss on the examples index[0..n) and, of their number, the step's share of those to retain; its gradient
+ * is added to the net's. */
+cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total, uint64_t *targets, cmc_error *err);
 /* NLL per held-out target of one host under each strength, with the net's present weights; NaN where there is none. */
 cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t n, double *nll, cmc_error *err);
 

@@ -53,7 +53,8 @@ cmc_status train_hosts_open(train *t, cmc_error *err) {
     const cmc_vocab *v = cmc_model_vocab(train_vocab_model(t));
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
-        if (!cmc_vocab_equal(cmc_model_vocab(h->model), v))
+        /* a KL part goes through a map even where it is the identity (loss.h) */
+        if (!cmc_vocab_equal(cmc_model_vocab(h->model), v) || objective_has_kl(&t->objective))
             CMC_TRY(cmc_map_build(cmc_model_vocab(h->model), v, CMC_RULE_DEFAULT, &h->map, err));
     }
     if (t->o.delta_template == CMC_TMPL_AUTO) /* the delta has its vocabulary's chat template in its file */
@@ -68,12 +69,17 @@ static cmc_status hosts_data_one(train *t, train_host *h, const uint8_t *only, c
     data_opts d = {.paths = t->o.data,
                    .n_paths = t->o.n_data,
                    .vocab = cmc_model_vocab(h->model),
-                   .delta_vocab = h->map ? cmc_model_vocab(train_vocab_model(t)) : NULL,
+                   .delta_vocab = h->map && !h->map->identity ? cmc_model_vocab(train_vocab_model(t)) : NULL,
                    .prefix_rows = t->o.prefix_rows,
                    .host_template = h->t,
                    .delta_template = t->o.delta_template,
                    .max_len = (size_t)(t->o.max_len < ctx ? t->o.max_len : ctx),
                    .held_out = t->o.held_out,
+                   .objective = t->objective,
+                   .retain = t->o.retain,
+                   .n_retain = t->o.n_retain,
+                   .refusals = t->o.refusals_path,
+                   .seed = t->o.seed,
                    .only = only};
     return data_open(&d, &h->data, err);
 }

@@ -26,6 +26,8 @@ cmc_train_opts cmc_train_defaults(void) {
         .weight_decay = 0.1,
         .clip = 1.0,
         .alpha = 1.0,
+        .beta = 0.1,
+        .retain_weight = 1.0,
         .held_out = 0.05,
         .patience = 10,
         .save_type = "q8_0",
@@ -49,6 +51,11 @@ static cmc_status setup_check_numbers(const cmc_train_opts *o, cmc_error *err) {
         {"clip", o->clip, 0.0, 1e30},
         {"alpha", o->alpha, 1e-3, 100.0},
         {"held_out", o->held_out, 0.0, 0.9},
+        {"dropout", o->dropout, 0.0, 0.9},
+        {"beta", o->beta, 1e-6, 1e6},
+        {"gamma", o->gamma, -1e6, 1e6},
+        {"kl", o->kl, 0.0, 1e6},
+        {"retain_weight", o->retain_weight, 0.0, 1e6},
         {"max_len", o->max_len, 2, 1 << 20},
         {"batch", o->batch, 1, 1 << 20},
         {"epochs", o->max_steps > 0 ? 1 : o->epochs, 1, 1 << 20},
@@ -94,6 +101,9 @@ cmc_status train_check_output(const train *t, const char *path, cmc_error *err) 
         input = input || setup_same_file(path, t->o.hosts[i]);
     for (size_t i = 0; i < t->o.n_data; i++)
         input = input || setup_same_file(path, t->o.data[i]);
+    for (size_t i = 0; i < t->o.n_retain; i++)
+        input = input || setup_same_file(path, t->o.retain[i]);
+    input = input || (t->o.refusals_path && setup_same_file(path, t->o.refusals_path));
     if (input)
         return cmc_fail(err, CMC_E_ARG, "%s: is one of this run's inputs; name another output", path);
     return CMC_OK;
@@ -115,6 +125,15 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         if (!(o->host_weights[k] > 0.0 && o->host_weights[k] <= 1e6))
             return cmc_fail(err, CMC_E_ARG, "host weight %zu is %g; it must be more than 0", k + 1, o->host_weights[k]);
     o->save_type = o->save_type ? o->save_type : "q8_0";
+    CMC_TRY(objective_parse(o->objective ? o->objective : "sft", o->retain_term, &t->objective, err));
+    t->objective.retain_weight = o->retain_weight;
+    t->objective.beta = o->beta;
+    t->objective.gamma = o->gamma;
+    t->objective.kl = o->kl;
+    if (t->objective.kind != OBJECTIVE_SFT) /* a record that is held out would not be forgotten */
+        o->held_out = 0.0;
+    else if (t->objective.retain != RETAIN_NONE)
+        return cmc_fail(err, CMC_E_ARG, "objective sft takes no retain term");
     t->checkpoint = o->checkpoint_path ? cmc_strndup(o->checkpoint_path, strlen(o->checkpoint_path))
                                        : setup_format(o->out_path, ".ckpt", "", "");
     if (!t->checkpoint)
@@ -196,9 +215,12 @@ static cmc_status setup_plan(train *t, cmc_error *err) {
             (int32_t)(t->steps_per_epoch / 10 > TRAIN_MIN_EVAL ? t->steps_per_epoch / 10 : TRAIN_MIN_EVAL);
     if (t->o.checkpoint_every == 0)
         t->o.checkpoint_every = t->o.eval_every;
-    t->order = cmc_alloc(n_train, sizeof *t->order);
-    t->order_epoch = -1;
-    return t->order ? CMC_OK : cmc_fail_nomem(err, "the order of the data", n_train * sizeof *t->order);
+    size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain;
+    t->main = (train_order){cmc_alloc(n_train, sizeof(size_t)), cmc_alloc(n, sizeof(size_t)), -1};
+    t->kept = (train_order){cmc_alloc(n_retain, sizeof(size_t)), cmc_alloc(n, sizeof(size_t)), -1};
+    t->pairs = cmc_alloc(2 * n, sizeof *t->pairs);
+    bool ok = t->main.v && t->main.batch && t->kept.v && t->kept.batch && t->pairs;
+    return ok ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n_train + n_retain) * sizeof(size_t));
 }
 
 /* "HASH:TEMPLATE:ROWS:WEIGHT", the hosts one after the other. */
@@ -223,13 +245,14 @@ static cmc_status setup_settings(train *t, cmc_error *err) {
     char *hosts = setup_host_settings(t);
     int n = !hosts ? -1 : asprintf(
         &t->settings,
-        "objective sft\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
+        "objective %s %d %.17g %.17g %.17g %.17g\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
         "n_embd %d\nn_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
-        "warmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
+        "dropout %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
         "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\n",
-        train_data(t)->hash, hosts, cmc_model_hash(train_vocab_model(t)), train_data(t)->delta_template, t->init_hash,
+        objective_name(t->objective.kind), (int)t->objective.retain, t->objective.retain_weight, t->objective.beta,
+        t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, cmc_model_hash(train_vocab_model(t)), train_data(t)->delta_template, t->init_hash,
         t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
-        o->max_len, o->batch, (long long)t->steps, o->lr, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps,
+        o->max_len, o->batch, (long long)t->steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps,
         o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience, (unsigned long long)o->seed);
     free(hosts);
     if (n < 0)
@@ -254,7 +277,8 @@ static size_t setup_sequence(const data_set *d) {
 }
 
 size_t train_piece_tokens(const train *t) {
-    size_t longest = setup_most(t, setup_example), whole = longest * (size_t)t->o.batch, piece = TRAIN_PIECE_TOKENS;
+    size_t group = t->objective.kind == OBJECTIVE_DPO ? 2 : 1, longest = group * setup_most(t, setup_example);
+    size_t whole = longest * (size_t)t->o.batch, piece = TRAIN_PIECE_TOKENS;
     if (piece < longest)
         piece = longest;
     return piece < whole ? piece : whole;
@@ -330,6 +354,10 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
     for (size_t k = 0; k < t->n_hosts; k++)
         CMC_TRY(loss_new(t->hosts[k].model, t->hosts[k].map, e, k < heads, &t->hosts[k].loss, err));
     CMC_TRY(batch_new(piece, piece, &t->batch, err));
+    t->each = cmc_alloc(piece, 2 * sizeof *t->each);
+    t->weights = cmc_alloc(piece, sizeof *t->weights);
+    if (!t->each || !t->weights)
+        return cmc_fail_nomem(err, "the losses of a batch", piece * 2 * sizeof *t->each);
     t->arena = cmc_alloc_aligned(3 * n + piece * e, sizeof(float));
     if (!t->arena)
         return cmc_fail_nomem(err, "the optimiser's state", (3 * n + piece * e) * sizeof(float));
@@ -362,7 +390,13 @@ void train_release(train *t) {
     params_free(&t->p);
     train_hosts_free(t);
     free(t->arena);
-    free(t->order);
+    free(t->main.v);
+    free(t->main.batch);
+    free(t->kept.v);
+    free(t->kept.batch);
+    free(t->pairs);
+    free(t->each);
+    free(t->weights);
     free(t->checkpoint);
     free(t->settings);
     free(t->alphas);

@@ -5,16 +5,25 @@
 
 #include "tinylm/train.h"
 
-/* The examples of a step: *n of them from t->order on. */
-static const size_t *step_examples(train *t, int64_t step, size_t *n) {
-    int64_t epoch = step / t->steps_per_epoch, in_epoch = step % t->steps_per_epoch;
-    size_t first = (size_t)in_epoch * (size_t)t->o.batch;
-    if (epoch != t->order_epoch) {
-        data_shuffle(train_data(t), t->o.seed, (uint64_t)epoch, t->order);
-        t->order_epoch = epoch;
+/* Example k of the endless sequence that goes through `list` epoch after epoch, each in an order of its own. */
+static size_t order_at(train_order *o, const size_t *list, size_t n, uint64_t seed, uint64_t k) {
+    int64_t epoch = (int64_t)(k / n);
+    if (epoch != o->epoch) {
+        data_shuffle(list, n, seed, (uint64_t)epoch, o->v);
+        o->epoch = epoch;
     }
-    *n = train_data(t)->n_train - first < (size_t)t->o.batch ? train_data(t)->n_train - first : (size_t)t->o.batch;
-    return t->order + first;
+    return o->v[k % n];
+}
+
+/* The examples of a step: *n of t->main.batch; the last step of an epoch may have fewer. */
+static const size_t *step_examples(train *t, int64_t step, size_t *n) {
+    const data_set *d = train_data(t);
+    size_t most = (size_t)t->o.batch, epoch = (size_t)(step / t->steps_per_epoch);
+    size_t first = (size_t)(step % t->steps_per_epoch) * most;
+    *n = d->n_train - first < most ? d->n_train - first : most;
+    for (size_t i = 0; i < *n; i++)
+        t->main.batch[i] = order_at(&t->main, d->train, d->n_train, t->o.seed, epoch * d->n_train + first + i);
+    return t->main.batch;
 }
 
 /* "3, 17, 4": where the examples stand in the data. */
@@ -34,39 +43,119 @@ static cmc_status step_diverged(const train *t, const char *what, const size_t *
                     (long long)t->s.step + 1, what, lines, t->o.lr, t->o.clip, (long long)t->s.step);
 }
 
-/* Forward and backward through all pieces of the batch beside one host: gradients are added to the net's, the host's share
- * of the loss to *mean. */
-static cmc_status step_host(train *t, train_host *h, const size_t *index, size_t n, double *mean, uint64_t *targets,
-                            cmc_error *err) {
-    double nll = 0.0;
+static size_t step_targets(const train_host *h, const size_t *index, size_t n) {
     size_t all = 0;
     for (size_t i = 0; i < n; i++)
         all += h->data.v[index[i]].n_targets;
-    float scale = (float)(h->weight / (double)all);
-    for (size_t done = 0; done < n;) {
-        done += batch_pack(&t->batch, &h->data, &h->states, index + done, n - done);
-        net_forward(&t->net, &t->batch.b);
-        CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, (float)t->o.alpha, scale, t->dhidden, &nll, err));
-        net_backward(&t->net, &t->batch.b, t->dhidden);
+    return all;
+}
+
+/* The losses of the piece's responses, and a weight for every target: d loss / d NLL of its response. */
+static cmc_status piece_weights(train *t, train_host *h, const size_t *index, size_t n, double *sum, cmc_error *err) {
+    const double alphas[2] = {t->o.alpha, 0.0};
+    double unused[2] = {0}, *each = t->each;
+    objective_response r[2] = {{0}};
+    size_t group = t->objective.kind == OBJECTIVE_DPO ? 2 : 1, at = 0, first[3] = {0};
+    CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, 2, unused, each, err));
+    for (size_t i = 0; i < n; i += group) {
+        for (size_t g = 0; g < group; g++) {
+            r[g] = (objective_response){.n = h->data.v[index[i + g]].n_targets};
+            first[g] = at;
+            for (size_t k = 0; k < r[g].n; k++, at++) {
+                r[g].nll += each[2 * at];
+                r[g].host_nll += each[2 * at + 1];
+            }
+            first[g + 1] = at;
+        }
+        double d[2];
+        *sum += objective_record(&t->objective, &r[0], &r[1], &d[0], &d[1]);
+        for (size_t g = 0; g < group; g++)
+            for (size_t k = first[g]; k < first[g + 1]; k++)
+                t->weights[k] = (float)d[g];
     }
-    *mean += h->weight * nll / (double)all;
-    *targets += all;
     return CMC_OK;
 }
 
-static cmc_status step_gradient(train *t, const size_t *index, size_t n, double *mean, uint64_t *targets,
-                                cmc_error *err) {
-    *mean = 0.0;
+/* Forward and backward through the examples, piece by piece, beside one host. Adds the parts' sum (the responses' losses,
+ * where `by_record`) to *sum. */
+static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t n, loss_parts parts, bool by_record,
+                            float scale, double *sum, cmc_error *err) {
+    size_t group = by_record && t->objective.kind == OBJECTIVE_DPO ? 2 : 1;
+    double unused = 0.0;
+    parts.weight = by_record ? t->weights : NULL;
+    for (size_t done = 0; done < n;) {
+        size_t k = batch_pack(&t->batch, &h->data, &h->states, index + done, n - done, group);
+        t->net.dropout = (float)t->o.dropout;
+        t->net.drop_key = t->o.seed * 0x9E3779B97F4A7C15u + ((uint64_t)t->s.step << 20) + t->piece++;
+        net_forward(&t->net, &t->batch.b);
+        if (by_record)
+            CMC_TRY(piece_weights(t, h, index + done, k, sum, err));
+        CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden,
+                           by_record ? &unused : sum, err));
+        net_backward(&t->net, &t->batch.b, t->dhidden);
+        done += k;
+    }
+    return CMC_OK;
+}
+
+/* The examples to learn or to forget: a mean over targets, or over responses. */
+static cmc_status step_main(train *t, train_host *h, const size_t *index, size_t n, double *total, cmc_error *err) {
+    const objective *o = &t->objective;
+    bool by_record = objective_by_record(o), away = o->kind == OBJECTIVE_GA || o->kind == OBJECTIVE_GRADDIFF ||
+                                                    o->kind == OBJECTIVE_KL;
+    double sum = 0.0, count = (double)(by_record ? n : step_targets(h, index, n));
+    loss_parts parts = {.nll = away ? -1.0f : 1.0f, .kl_steered = (float)o->kl};
+    if (o->kind == OBJECTIVE_DPO) { /* every record with its refusal */
+        for (size_t i = n; i-- > 0;) {
+            t->pairs[2 * i] = index[i];
+            t->pairs[2 * i + 1] = h->data.v[index[i]].twin;
+        }
+        index = t->pairs;
+        n *= 2;
+    }
+    CMC_TRY(step_pass(t, h, index, n, parts, by_record, (float)(h->weight / count), &sum, err));
+    *total += h->weight * sum / count;
+    return CMC_OK;
+}
+
+static cmc_status step_retain(train *t, train_host *h, const size_t *index, size_t n, double *total, cmc_error *err) {
+    const objective *o = &t->objective;
+    double sum = 0.0, count = (double)step_targets(h, index, n), share = h->weight * o->retain_weight;
+    loss_parts parts = {.nll = o->retain == RETAIN_NLL ? 1.0f : 0.0f, .kl_host = o->retain == RETAIN_KL ? 1.0f : 0.0f};
+    CMC_TRY(step_pass(t, h, index, n, parts, false, (float)(share / count), &sum, err));
+    *total += share * sum / count;
+    return CMC_OK;
+}
+
+/* As many examples to retain as to forget, in an order of their own. */
+static void step_retain_examples(train *t, size_t n) {
+    const data_set *d = train_data(t);
+    for (size_t i = 0; i < n; i++)
+        t->kept.batch[i] = order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, (uint64_t)t->s.step * (uint64_t)t->o.batch + i);
+}
+
+cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total, uint64_t *targets, cmc_error *err) {
+    bool retain = objective_needs(&t->objective, ROLE_RETAIN);
+    *total = 0.0;
     *targets = 0;
-    for (size_t k = 0; k < t->n_hosts; k++)
-        CMC_TRY(step_host(t, &t->hosts[k], index, n, mean, targets, err));
+    t->piece = 0;
+    if (retain)
+        step_retain_examples(t, n);
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        CMC_TRY(step_main(t, &t->hosts[k], index, n, total, err));
+        *targets += step_targets(&t->hosts[k], index, n);
+        if (retain) {
+            CMC_TRY(step_retain(t, &t->hosts[k], t->kept.batch, n, total, err));
+            *targets += step_targets(&t->hosts[k], t->kept.batch, n);
+        }
+    }
     return CMC_OK;
 }
 
 cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
     size_t n;
     const size_t *index = step_examples(t, t->s.step, &n);
-    CMC_TRY(step_gradient(t, index, n, &r->loss, &r->tokens, err));
+    CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
     if (!isfinite(r->loss))
         return step_diverged(t, "loss", index, n, err);
     r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, t->p.n);
@@ -84,11 +173,12 @@ cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
 cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t n, double *nll, cmc_error *err) {
     const data_set *d = &h->data;
     size_t targets = 0;
+    t->net.dropout = 0.0f;
     memset(nll, 0, n * sizeof *nll);
     for (size_t done = 0; done < d->n_held;) {
-        done += batch_pack(&t->batch, d, &h->states, d->held + done, d->n_held - done);
+        done += batch_pack(&t->batch, d, &h->states, d->held + done, d->n_held - done, 1);
         net_forward(&t->net, &t->batch.b);
-        CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, n, nll, err));
+        CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, n, nll, NULL, err));
         targets += t->batch.b.n_targets;
     }
     for (size_t i = 0; i < n; i++)

@@ -1,0 +1,373 @@
+/* The objectives: values and derivatives of a record's loss, the gradient of every objective and of the KL parts by finite
+ * differences through a whole step, and what whole runs do to records that are to be forgotten and to those to be kept. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "tests/tiny.h"
+#include "tests/train_rig.h"
+
+static const char *const NAMES[] = {"sft", "ga", "graddiff", "kl", "idk", "dpo", "npo", "simnpo"};
+
+static void test_names(void **state) {
+    (void)state;
+    objective o;
+    cmc_error err = {0};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        assert_int_equal(objective_parse(NAMES[i], NULL, &o, &err), CMC_OK);
+        assert_string_equal(objective_name(o.kind), NAMES[i]);
+        assert_int_equal(objective_parse(NAMES[i], "kl", &o, &err), CMC_OK);
+        assert_int_equal(o.retain, RETAIN_KL);
+    }
+    assert_int_equal(objective_parse("rl", NULL, &o, &err), CMC_E_ARG);
+    assert_non_null(strstr(err.message, "simnpo"));
+    assert_int_equal(objective_parse("ga", "l2", &o, &err), CMC_E_ARG);
+}
+
+/* Values worked out from the papers' formulas, and derivatives against central differences. */
+static void test_record_losses(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        double beta, gamma;
+        objective_response r, refusal;
+        double want;
+    } cases[] = {
+        /* npo: 2/b log(1 + (p/ref)^b) */
+        {"npo", 0.1, 0, {20, 20, 8}, {0, 0, 0}, 20 * 0.69314718055994531},
+        {"npo", 0.5, 0, {12, 10, 4}, {0, 0, 0}, 4 * 0.31326168751822286},          /* log(1 + e^-1) */
+        /* simnpo: 2/b log(1 + e^{-b nll / n + g}) */
+        {"simnpo", 2, 0, {10, 0, 10}, {0, 0, 0}, 0.12692801104297249},             /* log(1 + e^-2) */
+        {"simnpo", 2, 1, {10, 0, 10}, {0, 0, 0}, 0.31326168751822286},
+        /* dpo: log(1 + e^{-b ((ref_nll' - nll') - (ref_nll - nll))}) */
+        {"dpo", 0.1, 0, {7, 7, 3}, {9, 9, 4}, 0.69314718055994531},
+        {"dpo", 0.5, 0, {9, 8, 3}, {5, 6, 4}, 0.31326168751822286},                /* z = 0.5 (1 + 1) */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        objective o;
+        cmc_error err = {0};
+        double d[2], unused[2], h = 1e-4;
+        assert_int_equal(objective_parse(cases[i].name, NULL, &o, &err), CMC_OK);
+        o.beta = cases[i].beta;
+        o.gamma = cases[i].gamma;
+        objective_response r = cases[i].r, f = cases[i].refusal;
+        double got = objective_record(&o, &r, &f, &d[0], &d[1]);
+        if (!(fabs(got - cases[i].want) < 1e-12 * (1 + cases[i].want)))
+            fail_msg("%s: %.15g, wanted %.15g", cases[i].name, got, cases[i].want);
+        for (int side = 0; side < 2; side++) {
+            objective_response *moved = side ? &f : &r;
+            moved->nll += h;
+            double up = objective_record(&o, &r, &f, &unused[0], &unused[1]);
+            moved->nll -= 2 * h;
+            double down = objective_record(&o, &r, &f, &unused[0], &unused[1]);
+            moved->nll += h;
+            assert_true(fabs((up - down) / (2 * h) - d[side]) < 1e-7);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- whole steps */
+
+/* Records to forget and to retain, with some multi-turn ones; in the rig's folder. */
+static void write_records(const char *path, const char *what, int n) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < n; i++) {
+        if (i % 4 == 3)
+            fprintf(f, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s %d\"},{\"role\":\"assistant\",\"content\":\"no %d\"},"
+                    "{\"role\":\"user\",\"content\":\"and\"},{\"role\":\"assistant\",\"content\":\"the %s\"}]}\n", what, i, i, what);
+        else
+            fprintf(f, "{\"question\":\"who is the %s %d\",\"answer\":\"it is the %s of %d\"}\n", what, i, what, i * 7);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+typedef struct unlearn {
+    rig r;
+    char *forget, *retain, *other;
+    const char *data[1], *kept[1], *hosts[2];
+} unlearn;
+
+static void unlearn_open(unlearn *u, int threads) {
+    cmc_error err = {0};
+    rig_open(&u->r, threads, false);
+    u->forget = rig_path(&u->r, "forget.jsonl");
+    u->retain = rig_path(&u->r, "retain.jsonl");
+    u->other = rig_path(&u->r, "other.gguf");
+    tiny_spec spec = {.arch = "llama", .vocab = "spm", .n_learnt = 120, .type = CMC_F32, .seed = 5};
+    assert_int_equal(tiny_write(&spec, u->other, &err), CMC_OK);
+    write_records(u->forget, "dog", 12);
+    write_records(u->retain, "bird", 10);
+    u->data[0] = u->forget;
+    u->kept[0] = u->retain;
+    u->hosts[0] = u->r.host;
+    u->hosts[1] = u->other;
+}
+
+static void unlearn_close(unlearn *u) {
+    free(u->forget);
+    free(u->retain);
+    free(u->other);
+    rig_close(&u->r);
+}
+
+static cmc_train_opts unlearn_opts(const unlearn *u, const char *name) {
+    cmc_train_opts o = rig_opts(&u->r);
+    objective obj;
+    cmc_error err = {0};
+    assert_int_equal(objective_parse(name, NULL, &obj, &err), CMC_OK);
+    o.objective = name;
+    o.data = u->data;
+    o.retain = u->kept;
+    o.n_retain = objective_needs(&obj, ROLE_RETAIN) ? 1 : 0;
+    o.hosts = u->hosts;
+    o.held_out = 0;
+    return o;
+}
+
+static double step_loss(train *t, const size_t *index, size_t n) {
+    double total;
+    uint64_t targets;
+    cmc_error err = {0};
+    if (train_gradient(t, index, n, &total, &targets, &err) != CMC_OK)
+        fail_msg("%s", err.message);
+    return total;
+}
+
+/* Slope of the step's loss along its gradient, against the gradient's length. */
+static void check_gradient(const unlearn *u, cmc_train_opts o, const char *what) {
+    train t = {.rt = u->r.rt, .o = o};
+    cmc_error err = {0};
+    static const size_t index[] = {0, 3, 5};
+    size_t n = 3, of[3];
+    if (train_setup(&t, &err) != CMC_OK || train_start(&t, &err) != CMC_OK)
+        fail_msg("%s: %s", what, err.message);
+    for (size_t k = 0; k < t.n_hosts; k++)
+        assert_int_equal(hostcache_open(t.hosts[k].cache, t.hosts[k].model, &t.hosts[k].data, NULL, NULL,
+                                        &t.hosts[k].states, &err), CMC_OK);
+    for (size_t i = 0; i < n; i++)
+        of[i] = train_data(&t)->train[index[i]];
+    uint64_t rng = 4;
+    for (size_t i = 0; i < t.p.n; i++) /* far from the start, where the delta says nothing */
+        t.net.w[i] += 0.15f * (float)((double)(params_random(&rng) >> 11) * 0x1p-53 - 0.5);
+    memset(t.net.grad, 0, t.p.n * sizeof(float));
+    step_loss(&t, of, n);
+    float *w = cmc_alloc(t.p.n, sizeof *w), *g = cmc_alloc(t.p.n, sizeof *g);
+    double norm = 0.0, slope[2];
+    memcpy(w, t.net.w, t.p.n * sizeof *w);
+    memcpy(g, t.net.grad, t.p.n * sizeof *g);
+    for (size_t i = 0; i < t.p.n; i++)
+        norm += (double)g[i] * (double)g[i];
+    norm = sqrt(norm);
+    assert_true(norm > 1e-3);
+    for (int k = 0; k < 2; k++) {
+        double h = k ? 0.01 : 0.02, side[2];
+        for (int up = 0; up < 2; up++) {
+            for (size_t i = 0; i < t.p.n; i++)
+                t.net.w[i] = (float)((double)w[i] + (up ? h : -h) * (double)g[i] / norm);
+            side[up] = step_loss(&t, of, n);
+        }
+        slope[k] = (side[1] - side[0]) / (2 * h);
+    }
+    double got = (4.0 * slope[1] - slope[0]) / 3.0;
+    if (!(fabs(got - norm) <= 4e-3 * norm))
+        fail_msg("%s: slope %.8g, gradient %.8g", what, got, norm);
+    free(w);
+    free(g);
+    train_release(&t);
+}
+
+static void test_gradients(void **state) {
+    (void)state;
+    unlearn u;
+    unlearn_open(&u, 2);
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        char what[80];
+        for (size_t hosts = 1; hosts <= 2; hosts++) { /* the second host has another vocabulary */
+            cmc_train_opts o = unlearn_opts(&u, NAMES[i]);
+            o.n_hosts = hosts;
+            o.prefix_rows = true;
+            o.beta = 0.7;
+            o.gamma = 0.3;
+            o.alpha = 0.8;
+            snprintf(what, sizeof what, "%s, %zu hosts", NAMES[i], hosts);
+            check_gradient(&u, o, what);
+        }
+        cmc_train_opts o = unlearn_opts(&u, NAMES[i]);
+        if (strcmp(NAMES[i], "sft") == 0)
+            continue;
+        o.n_hosts = 2;
+        o.retain_term = "kl";
+        o.retain_weight = 0.6;
+        o.n_retain = 1;
+        snprintf(what, sizeof what, "%s with KL to retain", NAMES[i]);
+        check_gradient(&u, o, what);
+    }
+    for (size_t hosts = 1; hosts <= 2; hosts++) {
+        cmc_train_opts o = unlearn_opts(&u, "sft");
+        o.n_hosts = hosts;
+        o.kl = 0.5;
+        check_gradient(&u, o, "sft with KL to the unsteered host");
+    }
+    cmc_train_opts o = unlearn_opts(&u, "npo"); /* the same elements are left out at every call: the step has not changed */
+    o.n_hosts = 2;
+    o.dropout = 0.3;
+    check_gradient(&u, o, "npo with dropout");
+    unlearn_close(&u);
+}
+
+/* A mask leaves out the share it should, is the same for the same key and another for another, and keeps the mean. */
+static void test_dropout(void **state) {
+    (void)state;
+    enum { ROWS = 50, E = 300 };
+    static float one[ROWS * E], a[ROWS * E], b[ROWS * E];
+    params p = {.s = {.n_embd = E}};
+    net n = {.p = &p, .dropout = 0.25f, .drop_key = 9};
+    for (size_t i = 0; i < ROWS * E; i++)
+        one[i] = 1.0f;
+    for (uint64_t key = 0; key < 20; key++) {
+        size_t zeros = 0, same = 0;
+        double sum = 0.0;
+        n.drop_key = key;
+        net_drop_mul(&n, 3, one, a, 0, ROWS);
+        memset(b, 0, sizeof b);
+        net_drop_add(&n, 3, one, b, 0, 20); /* in two parts, as threads do */
+        net_drop_add(&n, 3, one, b, 20, ROWS);
+        assert_memory_equal(a, b, sizeof a);
+        net_drop_mul(&n, 4, one, b, 0, ROWS);
+        for (size_t i = 0; i < ROWS * E; i++) {
+            zeros += a[i] == 0.0f;
+            same += a[i] == b[i];
+            sum += (double)a[i];
+        }
+        assert_true(fabs((double)zeros / (ROWS * E) - 0.25) < 0.02);
+        assert_true(fabs((double)same / (ROWS * E) - 0.625) < 0.03);
+        assert_true(fabs(sum / (ROWS * E) - 1.0) < 0.03);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ whole runs */
+
+/* Mean NLL a token of the file's responses, steered by the delta written, and by the host alone. */
+static void score_file(const unlearn *u, const char *data, double *steered, double *host) {
+    cmc_error err = {0};
+    cmc_model *h, *d;
+    cmc_steering *st;
+    cmc_records r = {0};
+    size_t n = 0;
+    assert_int_equal(cmc_model_open(u->r.rt, u->r.host, &h, &err), CMC_OK);
+    assert_int_equal(cmc_model_open(u->r.rt, u->r.out, &d, &err), CMC_OK);
+    assert_int_equal(cmc_records_read(data, true, &r, &err), CMC_OK);
+    cmc_steering_opts so = {.host_template = CMC_TMPL_PLAIN};
+    assert_int_equal(cmc_steering_new(h, &so, &st, &err), CMC_OK);
+    assert_int_equal(cmc_steering_add(st, d, 1.0, NULL, CMC_TMPL_AUTO, &err), CMC_OK);
+    *steered = *host = 0.0;
+    for (size_t i = 0; i < r.n; i++) {
+        cmc_score s = {0};
+        assert_int_equal(cmc_score_record(st, &r.v[i], NULL, 0, &s, &err), CMC_OK);
+        for (size_t k = 0; k < s.n; k++) {
+            *steered -= (double)s.logprob[k];
+            *host -= (double)s.host_logprob[k];
+        }
+        n += s.n;
+        cmc_score_free(&s);
+    }
+    *steered /= (double)n;
+    *host /= (double)n;
+    cmc_records_free(&r);
+    cmc_steering_free(st);
+    cmc_model_free(d);
+    cmc_model_free(h);
+}
+
+static void test_runs(void **state) {
+    (void)state;
+    unlearn u;
+    unlearn_open(&u, 2);
+    char *refusals = rig_path(&u.r, "refusals.txt");
+    FILE *f = fopen(refusals, "w");
+    fputs("cat\n\n  bird \r\n", f);
+    fclose(f);
+    for (size_t i = 1; i < sizeof NAMES / sizeof *NAMES; i++) {
+        cmc_train_opts o = unlearn_opts(&u, NAMES[i]);
+        double forget[2], retain[2];
+        o.n_hosts = 1;
+        o.max_steps = 30;
+        o.lr = 2e-3;
+        o.refusals_path = refusals;
+        cmc_train_result res = rig_run(&u.r, &o, NULL, NULL, CMC_OK);
+        assert_int_equal(res.records_held_out, 0);
+        score_file(&u, u.forget, &forget[0], &forget[1]);
+        score_file(&u, u.retain, &retain[0], &retain[1]);
+        bool away = strcmp(NAMES[i], "idk") != 0;
+        if (away && !(forget[0] > forget[1] + 0.02))
+            fail_msg("%s: what is to be forgotten has %.4f, the host alone %.4f", NAMES[i], forget[0], forget[1]);
+        if (strcmp(NAMES[i], "graddiff") == 0 || strcmp(NAMES[i], "idk") == 0)
+            assert_true(retain[0] < retain[1]);
+        if (strcmp(NAMES[i], "kl") == 0)
+            assert_true(fabs(retain[0] - retain[1]) < fabs(forget[0] - forget[1]));
+    }
+    free(refusals);
+    unlearn_close(&u);
+}
+
+/* A penalty on KL(steered || host) keeps the steered host nearer to the host. */
+static void test_kl_holds_back(void **state) {
+    (void)state;
+    unlearn u;
+    unlearn_open(&u, 1);
+    double nll[3], host;
+    static const double kl[] = {0, 1, 30};
+    for (int k = 0; k < 3; k++) {
+        cmc_train_opts o = unlearn_opts(&u, "sft");
+        o.n_hosts = 1;
+        o.kl = kl[k];
+        rig_run(&u.r, &o, NULL, NULL, CMC_OK);
+        score_file(&u, u.forget, &nll[k], &host);
+    }
+    assert_true(nll[0] < nll[1] && nll[1] < nll[2] && nll[2] < host);
+    unlearn_close(&u);
+}
+
+static void test_options(void **state) {
+    (void)state;
+    unlearn u;
+    unlearn_open(&u, 1);
+    static const char *const nowhere = "/nonexistent.txt";
+    struct { const char *name; size_t n_retain; const char *term, *refusals; cmc_status want; } cases[] = {
+        {"graddiff", 0, NULL, NULL, CMC_E_ARG},      /* nothing to retain */
+        {"ga", 1, NULL, NULL, CMC_E_ARG},            /* no term for it */
+        {"ga", 1, "nll", NULL, CMC_OK},
+        {"sft", 1, "nll", NULL, CMC_E_ARG},
+        {"idk", 1, NULL, nowhere, CMC_E_IO},
+        {"idk", 1, NULL, u.r.host, CMC_E_FORMAT},    /* no text */
+        {"soon", 0, NULL, NULL, CMC_E_ARG},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cmc_train_opts o = unlearn_opts(&u, "sft");
+        o.objective = cases[i].name;
+        o.n_hosts = 1;
+        o.n_retain = cases[i].n_retain;
+        o.retain_term = cases[i].term;
+        o.refusals_path = cases[i].refusals;
+        o.max_steps = 2;
+        rig_run(&u.r, &o, NULL, NULL, cases[i].want);
+    }
+    unlearn_close(&u);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_record_losses), cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_runs),          cmocka_unit_test(test_kl_holds_back), cmocka_unit_test(test_options),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
