@@ -9,7 +9,8 @@ for what in "$@"; do
     build)
         tool gcc gcc; tool g++ g++; tool make make; tool autoreconf autoconf; tool automake automake; tool libtoolize libtool
         tool pkg-config pkg-config
-        want libc6-dev libsentencepiece-dev libopenblas0-pthread uthash-dev libpcre2-dev libjansson-dev libxxhash-dev ;;
+        want libc6-dev libsentencepiece-dev libopenblas0-pthread uthash-dev libpcre2-dev libjansson-dev libxxhash-dev \
+            libutf8proc-dev ;;
     test) want libcmocka-dev ;;
     fetch)
         tool python3 python3

@@ -34,7 +34,7 @@ for f in "$src"/tests/fuzz_*.c; do
     clang -std=c17 -D_GNU_SOURCE -O1 -g -I"$src/include" -I"$src" $san -fsanitize=fuzzer-no-link -c "$f" -o "$dir/$name.o"
     # shellcheck disable=SC2086,SC2046
     clang++ $san -fsanitize=fuzzer "$dir/$name.o" "$dir/.libs/libcmc-core.a" \
-        $(pkg-config --libs sentencepiece libpcre2-8 jansson libxxhash) -ldl -lm -pthread -o "$dir/$name"
+        $(pkg-config --libs sentencepiece libpcre2-8 jansson libxxhash libutf8proc) -ldl -lm -pthread -o "$dir/$name"
     mkdir -p "$dir/corpus-$name"
     if (cd "$dir" && "./$name" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=3000 -max_len=65536 -print_final_stats=1 \
         "corpus-$name" "$src/tests/corpus/${name#fuzz_}" >"$name.log" 2>&1); then
