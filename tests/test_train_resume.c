@@ -1,6 +1,7 @@
 /* Training that is interrupted: exact resume, kills, damaged files, host states, and whose checkpoint it is. */
 #include <glob.h>
 #include <math.h>
+#include <signal.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -96,6 +98,75 @@ static void test_exact_resume(void **state) {
     assert_true(rig_run(&r, &o, NULL, NULL, CMC_OK).resumed);
     rig_assert_same(r.out, want, n);
     check_log(r.log, RIG_STEPS);
+    free(want);
+    rig_close(&r);
+}
+
+/* A process that trains, killed from outside after so many microseconds; true where it had finished before. */
+static bool run_for(const cmc_train_opts *o, long microseconds) {
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        cmc_runtime_opts ro = {.threads = 2};
+        cmc_runtime *rt;
+        cmc_error err = {0};
+        bool ok = cmc_runtime_open(&ro, &rt, &err) == CMC_OK && cmc_train(rt, o, NULL, NULL, NULL, &err) == CMC_OK;
+        _exit(ok ? 0 : 1);
+    }
+    int status;
+    struct timespec t = {microseconds / 1000000, microseconds % 1000000 * 1000};
+    nanosleep(&t, NULL);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    return WIFEXITED(status);
+}
+
+static size_t count_files(const char *pattern) {
+    glob_t g = {0};
+    size_t n = glob(pattern, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
+    globfree(&g);
+    return n;
+}
+
+/* kill -9 at twenty random moments, with a checkpoint after every step so that some fall into its writing (a temporary file
+ * is then left beside it); what a run that goes on from there ends with is bit for bit the undisturbed run's. */
+static void test_kills(void **state) {
+    (void)state;
+    rig r;
+    size_t n, kills = 0, writing = 0, finished = 0;
+    rig_open(&r, 2, false);
+    cmc_train_opts o = rig_opts(&r);
+    o.max_steps = 40;
+    o.n_embd = 128; /* weights enough for the writing to take its time */
+    o.n_ff = 512;
+    o.checkpoint_every = 1;
+    o.eval_every = 1;
+    o.patience = 0;
+    double began = cmc_now();
+    rig_run(&r, &o, NULL, NULL, CMC_OK);
+    long whole = (long)(1e6 * (cmc_now() - began));
+    uint8_t *want = rig_bytes(r.out, &n);
+    assert_int_equal(unlink(r.out), 0);
+    char *temps = rig_path(&r, "delta.gguf.ckpt.*");
+    uint64_t rng = 13;
+    o.resume = true;
+    while ((kills < 20 || writing == 0) && kills + finished < 300) {
+        bool done = run_for(&o, (long)(params_random(&rng) % (uint64_t)(whole / 2 + 1)));
+        kills += !done;
+        finished += done;
+        writing += count_files(temps) > 0;
+        if (done) {
+            rig_assert_same(r.out, want, n);
+            assert_int_equal(unlink(r.out), 0);
+        }
+    }
+    assert_true(kills >= 20 && writing > 0);
+    rig_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_assert_same(r.out, want, n);
+    assert_int_equal(count_files(temps), 0); /* the next run removes what a killed one left */
+    printf("%zu kills, %zu of them while a file was being written; %zu runs finished between them\n", kills, writing, finished);
+    free(temps);
     free(want);
     rig_close(&r);
 }
@@ -206,6 +277,7 @@ static void test_checkpoint_rules(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_resume),
+        cmocka_unit_test(test_kills),
         cmocka_unit_test(test_host_states),
         cmocka_unit_test(test_checkpoint_damage),
         cmocka_unit_test(test_checkpoint_rules),

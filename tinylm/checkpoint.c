@@ -1,8 +1,14 @@
 /* Checkpoints: a magic line, counts, settings, state, four arrays, and a hash over all of it (little-endian). */
 #include "tinylm/checkpoint.h"
 
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -114,4 +120,19 @@ cmc_status checkpoint_read(const char *path, const char *settings, checkpoint_st
     cmc_status st = checkpoint_parse(&f, settings, s, a, err);
     cmc_file_unmap(&f);
     return st;
+}
+
+void checkpoint_sweep(const char *path) {
+    glob_t g = {0};
+    char *pattern = NULL;
+    if (asprintf(&pattern, "%s.tmp.*", path) < 0)
+        return;
+    bool any = glob(pattern, 0, NULL, &g) == 0;
+    for (size_t i = 0; any && i < g.gl_pathc; i++) {
+        long pid = strtol(g.gl_pathv[i] + strlen(pattern) - 1, NULL, 10);
+        if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH)
+            unlink(g.gl_pathv[i]);
+    }
+    globfree(&g);
+    free(pattern);
 }

@@ -23,4 +23,6 @@ cmc_status checkpoint_write(const char *path, const char *settings, const checkp
 cmc_status checkpoint_read(const char *path, const char *settings, checkpoint_state *s, checkpoint_arrays *a,
                            cmc_error *err);
 bool checkpoint_exists(const char *path);
+/* Removes what a process that was killed while it wrote this checkpoint left beside it. */
+void checkpoint_sweep(const char *path);
 #endif

@@ -370,6 +370,7 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
 
 cmc_status train_start(train *t, cmc_error *err) {
     CMC_TRY(start_buffers(t, err));
+    checkpoint_sweep(t->checkpoint);
     t->s = (checkpoint_state){.best = NAN, .held_out = NAN, .loss = NAN};
     if (t->o.resume && checkpoint_exists(t->checkpoint)) {
         checkpoint_arrays a = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
