@@ -18,9 +18,10 @@ typedef struct map_args {
 static const char map_default_rule[] = "default";
 
 static const arg_opt map_opts[] = {
-    {.name = "rule", .kind = ARG_STR, .at = offsetof(map_args, rule), .value = "default|reference",
-     .help = "on bytes and roles (default), or on spellings as the paper's code does (reference)",
-     .choices = "default|reference", .show_default = true},
+    {.name = "rule", .kind = ARG_STR, .at = offsetof(map_args, rule), .value = "default|prefix|reference",
+     .help = "on bytes and roles, where text that is no delta token goes by the first token of the delta's tokenizer (default) or by "
+             "the nearest prefix, as in the paper (prefix); or on spellings, as the paper's code does (reference)",
+     .choices = "default|prefix|reference", .show_default = true},
     {.name = "map", .kind = ARG_STR, .at = offsetof(map_args, list), .value = "FILE",
      .help = "read the map from a list that --ids or the paper's code wrote (one2one) in place of building it"},
     {.name = "override", .kind = ARG_STR, .at = offsetof(map_args, override), .value = "FILE",
@@ -177,7 +178,9 @@ static int map_open(map_job *j)
     const map_args *a = j->args;
     map_view *v = &j->view;
     cmc_error err = {0};
-    cmc_map_rule rule = strcmp(a->rule, "reference") == 0 ? CMC_RULE_REFERENCE : CMC_RULE_DEFAULT;
+    cmc_map_rule rule = strcmp(a->rule, "reference") == 0 ? CMC_RULE_REFERENCE
+                        : strcmp(a->rule, "prefix") == 0  ? CMC_RULE_PREFIX
+                                                          : CMC_RULE_DEFAULT;
     if (cmc_vocab_open(v->host_path, &v->host, &err) != CMC_OK ||
         cmc_vocab_open(v->delta_path, &v->delta, &err) != CMC_OK)
         return cli_error(NULL, &err);
@@ -232,7 +235,7 @@ const arg_verb verb_map = {
              "[--explain TEXT] [options]",
     .summary = "the token map from a host to a delta",
     .text = "Builds the map from each of the host's tokens to one of the delta's and counts how they were found: by "
-            "role (end of text), as a byte, with the same bytes, by the nearest prefix, set by hand, or not at all. "
+            "role (end of text), as a byte, with the same bytes, by how its text begins (prefix), set by hand, or not at all. "
             "HOST and DELTA are GGUF files, SentencePiece .model files or Hugging Face tokenizer.json files.",
     .example = "cmc map host.gguf delta.gguf --text my.txt --report map.html --explain \"Hello, world\"",
     .groups = map_groups,

@@ -114,11 +114,12 @@ enum { /* flags of cmc_tokenize */
     CMC_TOK_CONTINUE = 4   /* the text continues an earlier one: no BOS, no dummy space before it */
 };
 
-/* Opens the vocabulary of a GGUF file (any architecture; tensors are not touched) or a SentencePiece .model. */
+/* Opens the vocabulary of a GGUF file (any architecture; tensors are not touched), a SentencePiece .model or a Hugging Face
+ * tokenizer.json. A part of a tokenizer that is not understood is refused by name (CMC_E_UNSUPPORTED). */
 CMC_API cmc_status cmc_vocab_open(const char *path, cmc_vocab **out, cmc_error *err);
 CMC_API void cmc_vocab_free(cmc_vocab *v);
 CMC_API int32_t cmc_vocab_size(const cmc_vocab *v);
-CMC_API const char *cmc_vocab_kind_name(const cmc_vocab *v); /* "spm" or "bpe" */
+CMC_API const char *cmc_vocab_kind_name(const cmc_vocab *v); /* "spm", "bpe" or "unigram" */
 /* The bytes a token stands for (control and unused tokens: none, length 0). Not NUL-terminated. */
 CMC_API const uint8_t *cmc_vocab_bytes(const cmc_vocab *v, int32_t id, size_t *len);
 /* The spelling as stored in the file. Not NUL-terminated. */
@@ -147,8 +148,9 @@ CMC_API cmc_status cmc_tokenize(const cmc_vocab *v, const char *text, size_t len
 typedef struct cmc_map cmc_map;
 
 typedef enum cmc_map_rule {
-    CMC_RULE_DEFAULT = 0,   /* bytes and roles; equal vocabularies map by identity */
-    CMC_RULE_REFERENCE      /* the public code's rule on spellings, bit for bit */
+    CMC_RULE_DEFAULT = 0,   /* bytes and roles; text without a token of its own: the first token of the delta's tokenizer */
+    CMC_RULE_REFERENCE,     /* the public code's rule on spellings, bit for bit */
+    CMC_RULE_PREFIX         /* the paper's nearest by prefix, on bytes and roles */
 } cmc_map_rule;
 
 typedef enum cmc_map_how {

@@ -46,8 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     cmc_vocab *host = make_host(), *delta = make_delta();
     cmc_map *m = NULL, *before = NULL;
     cmc_error err = {0};
-    if (host && delta && cmc_map_build(host, delta, CMC_RULE_DEFAULT, &m, NULL) == CMC_OK &&
-        cmc_map_build(host, delta, CMC_RULE_DEFAULT, &before, NULL) == CMC_OK) {
+    if (host && delta && cmc_map_build(host, delta, CMC_RULE_PREFIX, &m, NULL) == CMC_OK &&
+        cmc_map_build(host, delta, CMC_RULE_PREFIX, &before, NULL) == CMC_OK) {
         cmc_status status = map_override_memory(m, host, delta, data, size, "fuzz", &err);
         check(m, before, status, &err);
     }

@@ -52,7 +52,7 @@ typedef struct map_case {
     entry want;
 } map_case;
 
-static const map_case DEFAULT_CASES[] = {
+static const map_case PREFIX_CASES[] = {
     {"the same bytes", NORMAL(" the"), {NORMAL("the"), NORMAL(" the")}, {1, CMC_HOW_EXACT, 0}},
     {"the longest prefix", NORMAL("there"), {NORMAL("t"), NORMAL("the"), NORMAL("th")}, {1, CMC_HOW_PREFIX, 2}},
     {"the shortest extension", NORMAL("th"), {NORMAL("there"), NORMAL("them"), NORMAL("this")}, {1, CMC_HOW_PREFIX, 2}},
@@ -132,7 +132,7 @@ static void run_cases(const map_case *cases, size_t n, cmc_map_rule rule) {
 
 static void test_default_rule_case_by_case(void **state) {
     (void)state;
-    run_cases(DEFAULT_CASES, sizeof DEFAULT_CASES / sizeof *DEFAULT_CASES, CMC_RULE_DEFAULT);
+    run_cases(PREFIX_CASES, sizeof PREFIX_CASES / sizeof *PREFIX_CASES, CMC_RULE_PREFIX);
 }
 
 static void test_reference_rule_case_by_case(void **state) {
@@ -148,7 +148,7 @@ static void test_equal_vocabularies_map_by_identity(void **state) {
     enum { N = sizeof tokens / sizeof *tokens };
     cmc_vocab *a = vocab_make(tokens, N), *b = vocab_make(tokens, N), *shorter = vocab_make(tokens, N - 1);
     assert_true(a && b && shorter);
-    cmc_map *m = build(a, b, CMC_RULE_DEFAULT);
+    cmc_map *m = build(a, b, CMC_RULE_PREFIX);
     assert_true(m->identity && m->complete);
     for (int32_t i = 0; i < N; i++) {
         assert_int_equal(cmc_map_get(m, i, NULL, NULL), i);
@@ -160,7 +160,7 @@ static void test_equal_vocabularies_map_by_identity(void **state) {
     assert_int_equal(c.byte, 1);
     assert_int_equal(c.exact, 5);
     cmc_map_free(m);
-    m = build(a, shorter, CMC_RULE_DEFAULT);
+    m = build(a, shorter, CMC_RULE_PREFIX);
     assert_false(m->identity || m->complete);
     cmc_map_free(m);
     cmc_vocab_free(a);
@@ -174,7 +174,7 @@ static void test_counts_and_bounds(void **state) {
                                  NORMAL("then"), NORMAL("x"), USER("the")};
     cmc_vocab *host = vocab_make(tokens, 7), *delta = vocab_make(tokens, 4);
     assert_true(host && delta);
-    cmc_map *m = build(host, delta, CMC_RULE_DEFAULT);
+    cmc_map *m = build(host, delta, CMC_RULE_PREFIX);
     cmc_map_counts c;
     cmc_map_counts_get(m, &c);
     assert_int_equal(c.n_host, 7);
@@ -214,11 +214,11 @@ static void test_deep_nests_and_repeats(void **state) {
     }
     cmc_vocab *deep = vocab_make(nest, N), *flat = vocab_make(many, N);
     assert_true(deep && flat);
-    cmc_map *m = build(flat, deep, CMC_RULE_DEFAULT);
+    cmc_map *m = build(flat, deep, CMC_RULE_PREFIX);
     assert_int_equal(cmc_map_get(m, 0, NULL, NULL), N - 1);           /* "a" */
     assert_int_equal(cmc_map_get(m, N - 1, NULL, NULL), N - 1);
     cmc_map_free(m);
-    m = build(deep, flat, CMC_RULE_DEFAULT);
+    m = build(deep, flat, CMC_RULE_PREFIX);
     assert_int_equal(cmc_map_get(m, N - 1, NULL, NULL), 0);           /* "a" to "ab" */
     assert_int_equal(cmc_map_get(m, 0, NULL, NULL), -1);
     cmc_map_free(m);

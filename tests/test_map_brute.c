@@ -193,7 +193,7 @@ static entry nearest_by_search(const cmc_vocab *delta, piece h) {
     return best;
 }
 
-static entry default_by_search(const cmc_vocab *host, const cmc_vocab *delta, int32_t id) {
+static entry prefix_by_search(const cmc_vocab *host, const cmc_vocab *delta, int32_t id) {
     piece h = bytes_of(host, id);
     if (cmc_vocab_is_end(host, id)) {
         return end_by_search(host, delta, id);
@@ -216,7 +216,7 @@ static entry default_by_search(const cmc_vocab *host, const cmc_vocab *delta, in
 
 typedef entry search_fn(const cmc_vocab *host, const cmc_vocab *delta, int32_t id);
 static const struct { const char *name; cmc_map_rule rule; search_fn *search; } RULES[] = {
-    {"default", CMC_RULE_DEFAULT, default_by_search}, {"reference", CMC_RULE_REFERENCE, reference_by_search}};
+    {"prefix", CMC_RULE_PREFIX, prefix_by_search}, {"reference", CMC_RULE_REFERENCE, reference_by_search}};
 
 static void print_token(const char *what, const cmc_vocab *v, int32_t id) {
     piece b = id < 0 ? (piece){(const uint8_t *)"", 0} : bytes_of(v, id);

@@ -160,7 +160,7 @@ static cmc_map *built_map(void) {
     cmc_vocab *h = vocab_make(host, 4), *d = vocab_make(delta, 3);
     assert_true(h && d);
     cmc_map *m;
-    assert_int_equal(cmc_map_build(h, d, CMC_RULE_DEFAULT, &m, NULL), CMC_OK);
+    assert_int_equal(cmc_map_build(h, d, CMC_RULE_PREFIX, &m, NULL), CMC_OK);
     cmc_vocab_free(h);
     cmc_vocab_free(d);
     return m;

@@ -26,7 +26,7 @@ static int set_up(void **state) {
     f.host = vocab_make(HOST, N_HOST);
     f.delta = vocab_make(DELTA, N_DELTA);
     f.dir = tiny_dir_new();
-    if (!f.host || !f.delta || !f.dir || cmc_map_build(f.host, f.delta, CMC_RULE_DEFAULT, &f.m, NULL) != CMC_OK) {
+    if (!f.host || !f.delta || !f.dir || cmc_map_build(f.host, f.delta, CMC_RULE_PREFIX, &f.m, NULL) != CMC_OK) {
         return -1;
     }
     *state = &f;
@@ -83,9 +83,9 @@ static void test_what_a_line_does(void **state) {
         const char *path = write_file(f, cases[i].text, cases[i].n);
         cmc_map *before;
         cmc_error err = {0};
-        assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_DEFAULT, &before, NULL), CMC_OK);
+        assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_PREFIX, &before, NULL), CMC_OK);
         cmc_map_free(f->m);
-        assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_DEFAULT, &f->m, NULL), CMC_OK);
+        assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_PREFIX, &f->m, NULL), CMC_OK);
         if (cmc_map_override(f->m, f->host, f->delta, path, &err) != CMC_OK) {
             fail_msg("case %zu: %s", i, err.message);
         }
@@ -151,7 +151,7 @@ static void test_bad_lines_are_named_and_change_nothing(void **state) {
         BAD("8 -> 3\n\"0123456789012345678901234567890123456789012345678901234567890\" -> 3", 2, "6789...\""),
     };
     cmc_map *before;
-    assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_DEFAULT, &before, NULL), CMC_OK);
+    assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_PREFIX, &before, NULL), CMC_OK);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *path = write_file(f, cases[i].text, cases[i].n);
         char place[4200];
@@ -188,7 +188,7 @@ static void test_files_and_sizes(void **state) {
 static void test_properties_and_exchange(void **state) {
     fixture *f = *state;
     cmc_map *same, *again;
-    assert_int_equal(cmc_map_build(f->host, f->host, CMC_RULE_DEFAULT, &same, NULL), CMC_OK);
+    assert_int_equal(cmc_map_build(f->host, f->host, CMC_RULE_PREFIX, &same, NULL), CMC_OK);
     assert_true(same->identity && same->complete);
     assert_int_equal(map_override_memory(same, f->host, f->host, (const uint8_t *)"2 -> 3", 6, "x", NULL), CMC_OK);
     assert_true(!same->identity && same->complete);
@@ -223,7 +223,7 @@ static void test_every_token_can_be_named(void **state) {
             text_add(&t, line, (size_t)snprintf(line, sizeof line, "%d\n", (int)(v->n - 1 - id)));
         }
         cmc_error err = {0};
-        assert_int_equal(cmc_map_build(v, v, CMC_RULE_DEFAULT, &m, NULL), CMC_OK);
+        assert_int_equal(cmc_map_build(v, v, CMC_RULE_PREFIX, &m, NULL), CMC_OK);
         if (map_override_memory(m, v, v, (const uint8_t *)t.s, t.n, "all", &err) != CMC_OK) {
             fail_msg("%s", err.message);
         }

@@ -1,4 +1,5 @@
-/* PM-MinED (arXiv 2410.17599, section 3.3) on bytes and roles: from each host token to the nearest delta token. */
+/* From each host token to a delta token, on bytes and roles: the rules `prefix` (PM-MinED, arXiv 2410.17599, section 3.3) and
+ * `default`, which differ in host text that is no delta token. docs/token-map.md has the measurements. */
 #include "tokenmap/map.h"
 
 #include <stdlib.h>
@@ -90,7 +91,7 @@ void cmc_map_counts_get(const cmc_map *m, cmc_map_counts *out) {
     };
 }
 
-/* ------------------------------------------------------------------------------------------- the default rule */
+/* -------------------------------------------------------------------------------------------- on bytes and roles */
 
 static const uint8_t *token_bytes(const cmc_vocab *v, int32_t id, size_t *len) {
     *len = v->byte_off[id + 1] - v->byte_off[id];
@@ -108,7 +109,7 @@ static bool is_white(int32_t cp) {
            cp == 0x3000;
 }
 
-static bool is_blank(const uint8_t *s, size_t len) {
+bool map_blank(const uint8_t *s, size_t len) {
     while (len) {
         size_t step;
         if (!is_white(cmc_utf8_decode(s, len, &step))) {
@@ -120,7 +121,7 @@ static bool is_blank(const uint8_t *s, size_t len) {
     return true;
 }
 
-/* What the default rule looks things up in. */
+/* What the rules look things up in. */
 typedef struct delta_side {
     const cmc_vocab *v;
     prefix_index *text;          /* normal and user-defined tokens by their bytes; blank ones are barred */
@@ -147,7 +148,7 @@ static cmc_status delta_side_init(delta_side *d, const cmc_vocab *v, cmc_error *
             d->raw_byte[s[0]] = d->raw_byte[s[0]] < 0 ? id : d->raw_byte[s[0]];
         } else if (is_text(v, id) && len) {
             items[n++] = (prefix_item){.s = s, .len = (uint32_t)len, .measure = (uint32_t)len, .id = id,
-                                       .rank = v->kind[id] == CMC_KIND_USER, .barred = is_blank(s, len)};
+                                       .rank = v->kind[id] == CMC_KIND_USER, .barred = map_blank(s, len)};
         }
     }
     return prefix_index_new(items, n, &d->text, err);
@@ -171,17 +172,21 @@ static void map_byte(cmc_map *m, int32_t id, const delta_side *d, uint8_t byte) 
 }
 
 /* Text by its bytes. A byte token of the delta stands for text only where it is the whole of it and no text token is
- * ("\n" is nothing but a byte token in many SentencePiece vocabularies); it is never a prefix. */
-static void map_text(cmc_map *m, int32_t id, const delta_side *d, const uint8_t *s, size_t len) {
-    prefix_match match = prefix_index_find(d->text, s, len, (uint32_t)len, is_blank(s, len));
+ * ("\n" is nothing but a byte token in many SentencePiece vocabularies); it is never a prefix. False where the delta has
+ * no token that is just this text. */
+static bool map_text(cmc_map *m, int32_t id, const delta_side *d, const uint8_t *s, size_t len) {
+    prefix_match match = prefix_index_find(d->text, s, len, (uint32_t)len, map_blank(s, len));
     if (!match.exact && len == 1 && d->raw_byte[s[0]] >= 0) {
         map_set(m, id, d->raw_byte[s[0]], CMC_HOW_BYTE, 0);
-        return;
+        return true;
     }
     map_set(m, id, match.id, match.exact ? CMC_HOW_EXACT : CMC_HOW_PREFIX, match.distance);
+    return match.exact;
 }
 
-static cmc_status fill_default(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, cmc_error *err) {
+/* Maps every token by the rule `prefix`; inexact[0..*n) are the host's texts that were mapped by a prefix or not at all. */
+static cmc_status fill_prefix(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, int32_t *inexact, size_t *n,
+                              cmc_error *err) {
     const unsigned other_roles = CMC_ROLE_BOS | CMC_ROLE_PAD | CMC_ROLE_UNK;
     delta_side d;
     CMC_TRY(delta_side_init(&d, delta, err));
@@ -194,12 +199,27 @@ static cmc_status fill_default(cmc_map *m, const cmc_vocab *host, const cmc_voca
             continue;
         } else if (host->kind[id] == CMC_KIND_BYTE) {
             map_byte(m, id, &d, s[0]);
-        } else if (is_text(host, id)) {
-            map_text(m, id, &d, s, len);
+        } else if (is_text(host, id) && !map_text(m, id, &d, s, len)) {
+            inexact[(*n)++] = id;
         }
     }
     prefix_index_free(d.text);
     return CMC_OK;
+}
+
+static cmc_status fill_by_rule(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule,
+                               cmc_error *err) {
+    size_t n = 0;
+    int32_t *inexact = cmc_alloc((size_t)host->n, sizeof *inexact);
+    if (!inexact) {
+        return cmc_fail_nomem(err, "a token map", (size_t)host->n * sizeof *inexact);
+    }
+    cmc_status status = fill_prefix(m, host, delta, inexact, &n, err);
+    if (status == CMC_OK && rule == CMC_RULE_DEFAULT) {
+        status = map_fill_first(m, host, delta, inexact, n, err);
+    }
+    free(inexact);
+    return status;
 }
 
 static void fill_identity(cmc_map *m, const cmc_vocab *v) {
@@ -213,8 +233,9 @@ cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_
                          cmc_error *err) {
     *out = NULL;
     double start = cmc_now();
-    if (rule != CMC_RULE_DEFAULT && rule != CMC_RULE_REFERENCE) {
-        return cmc_fail(err, CMC_E_ARG, "map: rule %d is unknown, 0 (default) and 1 (reference) are known", (int)rule);
+    if (rule != CMC_RULE_DEFAULT && rule != CMC_RULE_REFERENCE && rule != CMC_RULE_PREFIX) {
+        return cmc_fail(err, CMC_E_ARG, "map: rule %d is unknown; 0 (default), 1 (reference) and 2 (prefix) are known",
+                        (int)rule);
     }
     cmc_map *m;
     CMC_TRY(map_new(host->n, delta->n, &m, err));
@@ -224,7 +245,7 @@ cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_
     } else if (cmc_vocab_equal(host, delta)) {
         fill_identity(m, host);
     } else {
-        status = fill_default(m, host, delta, err);
+        status = fill_by_rule(m, host, delta, rule, err);
     }
     if (status != CMC_OK) {
         cmc_map_free(m);

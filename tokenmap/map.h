@@ -20,6 +20,11 @@ void map_set(cmc_map *m, int32_t host_id, int32_t delta_id, cmc_map_how how, int
 void map_finish(cmc_map *m);
 /* map_reference.c: fills in the entries of the reference's rule. */
 cmc_status map_fill_reference(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, cmc_error *err);
+/* map_first.c: maps the host tokens todo[0..n), which are text, by the first token of the delta's tokenizer. */
+cmc_status map_fill_first(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, const int32_t *todo, size_t n,
+                          cmc_error *err);
+/* White space alone, by Unicode's property; true for no bytes. */
+bool map_blank(const uint8_t *s, size_t len);
 /* map_file.c: cmc_map_import from bytes that stay the caller's; `name` is what messages call them. */
 cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name, int32_t host_size, int32_t delta_size,
                              cmc_map **out, cmc_error *err);
