@@ -15,7 +15,7 @@ static cmc_map *build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rul
 }
 
 /* The definition, once more: the first id, where its bytes begin the text, end with a character, and are not white space alone
- * before something else. */
+ * before something else, and it is no byte token. */
 static int32_t first_by_definition(const cmc_vocab *host, const cmc_vocab *delta, int32_t id) {
     size_t n, k;
     const uint8_t *s = cmc_vocab_bytes(host, id, &n);
@@ -28,12 +28,10 @@ static int32_t first_by_definition(const cmc_vocab *host, const cmc_vocab *delta
         return -1;
     }
     const uint8_t *t = cmc_vocab_bytes(delta, to, &k);
-    bool cut = k < n && (s[k] & 0xc0) == 0x80 && cmc_utf8_valid(s, n);
-    if (k < n && !cmc_utf8_valid(s, n)) {
-        cut = cmc_utf8_whole(s, k) != k;
-    }
+    bool cut = k < n && (s[k] & 0xc0) == 0x80;
     bool begins = k > 0 && k <= n && memcmp(s, t, k) == 0;
-    return !begins || cut || (map_blank(t, k) && !map_blank(s, n)) ? -1 : to;
+    bool byte = delta->kind[to] != CMC_KIND_NORMAL && delta->kind[to] != CMC_KIND_USER;
+    return byte || !begins || cut || (map_blank(t, k) && !map_blank(s, n)) ? -1 : to;
 }
 
 /* Gives how many entries differ from the rule `prefix`. */

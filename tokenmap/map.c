@@ -184,8 +184,9 @@ static bool map_text(cmc_map *m, int32_t id, const delta_side *d, const uint8_t 
     return match.exact;
 }
 
-/* Maps every token by the rule `prefix`; inexact[0..*n) are the host's texts that were mapped by a prefix or not at all. */
-static cmc_status fill_prefix(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, int32_t *inexact, size_t *n,
+/* Maps every token by the rule `prefix`; by_prefix[0..*n) are those that were mapped so. (Where no delta token begins a text or is
+ * begun by it, its tokenisation begins with none that would do either.) */
+static cmc_status fill_prefix(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, int32_t *by_prefix, size_t *n,
                               cmc_error *err) {
     const unsigned other_roles = CMC_ROLE_BOS | CMC_ROLE_PAD | CMC_ROLE_UNK;
     delta_side d;
@@ -199,8 +200,8 @@ static cmc_status fill_prefix(cmc_map *m, const cmc_vocab *host, const cmc_vocab
             continue;
         } else if (host->kind[id] == CMC_KIND_BYTE) {
             map_byte(m, id, &d, s[0]);
-        } else if (is_text(host, id) && !map_text(m, id, &d, s, len)) {
-            inexact[(*n)++] = id;
+        } else if (is_text(host, id) && !map_text(m, id, &d, s, len) && m->to[id] >= 0) {
+            by_prefix[(*n)++] = id;
         }
     }
     prefix_index_free(d.text);
@@ -210,15 +211,15 @@ static cmc_status fill_prefix(cmc_map *m, const cmc_vocab *host, const cmc_vocab
 static cmc_status fill_by_rule(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule,
                                cmc_error *err) {
     size_t n = 0;
-    int32_t *inexact = cmc_alloc((size_t)host->n, sizeof *inexact);
-    if (!inexact) {
-        return cmc_fail_nomem(err, "a token map", (size_t)host->n * sizeof *inexact);
+    int32_t *by_prefix = cmc_alloc((size_t)host->n, sizeof *by_prefix);
+    if (!by_prefix) {
+        return cmc_fail_nomem(err, "a token map", (size_t)host->n * sizeof *by_prefix);
     }
-    cmc_status status = fill_prefix(m, host, delta, inexact, &n, err);
+    cmc_status status = fill_prefix(m, host, delta, by_prefix, &n, err);
     if (status == CMC_OK && rule == CMC_RULE_DEFAULT) {
-        status = map_fill_first(m, host, delta, inexact, n, err);
+        status = map_fill_first(m, host, delta, by_prefix, n, err);
     }
-    free(inexact);
+    free(by_prefix);
     return status;
 }
 

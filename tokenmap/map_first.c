@@ -2,8 +2,8 @@
  *
  * That is the token which the delta, trained on its tokenizer's output, gives its logit to when this text is due. The nearest by
  * prefix (the paper's) is often another one: of a text's prefixes a tokenizer takes what its merges lead to, not the longest;
- * and of a longer delta token the text is but the beginning. A first token that is white space alone, or that ends inside a
- * character, begins far too many texts to say anything of this one: then there is none. */
+ * and of a longer delta token the text is but the beginning. A first token that is a byte, white space alone, or that ends
+ * inside a character, begins far too many texts to say anything of this one: then there is none. */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "base/utf8.h"
 #include "tokenmap/map.h"
 
 enum { MANY = 20000, CHUNK = 512 };   /* from MANY texts on every core helps */
@@ -29,8 +28,10 @@ typedef struct first_job {
 static int32_t first_fit(const cmc_vocab *delta, int32_t id, const uint8_t *s, size_t len) {
     const uint8_t *t = delta->bytes + delta->byte_off[id];
     size_t k = delta->byte_off[id + 1] - delta->byte_off[id];
+    bool text = delta->kind[id] == CMC_KIND_NORMAL || delta->kind[id] == CMC_KIND_USER;
     bool begins = k > 0 && k <= len && memcmp(s, t, k) == 0;
-    if (!begins || (k < len && cmc_utf8_whole(s, k) != k) || (map_blank(t, k) && !map_blank(s, len))) {
+    bool cut = k < len && (s[k] & 0xC0) == 0x80; /* what follows goes on with the same character */
+    if (!text || !begins || cut || (map_blank(t, k) && !map_blank(s, len))) {
         return -1;
     }
     return id;
