@@ -9,6 +9,8 @@ the cut: its own tokens, of which every other one has an ending of another's. cm
 SAMPLE host tokens to every delta token; only that is timed, not the choice among them in Python, and extrapolated to all host
 tokens. Both take turns within one run, and what they find for the sample is compared (rule `reference`).
 
+The rule `default` needs the delta's tokenizer, which a cut of a vocabulary has no more: it is timed on the files as they are.
+
 Prints a JSON object a line, last the exponents of growth where both vocabularies grow (1: in proportion, 2: as the square).
 Exits 1 where results differ, or where mapping all of HOST to DELTA takes longer than --limit.
 Needs: pip install gguf rapidfuzz
@@ -101,10 +103,10 @@ def measure(name, host, delta, a, folder, rng):
     paths = [os.path.join(folder, x) for x in ("host.gguf", "delta.gguf", "ids.json")]
     write_vocabulary(paths[0], *host)
     write_vocabulary(paths[1], *delta)
-    times = {"default": [], "reference": [], "paper": []}
+    times = {"prefix": [], "reference": [], "paper": []}
     same = total = 0
     for _ in range(a.r):
-        times["default"].append(build(paths[0], paths[1], "default"))
+        times["prefix"].append(build(paths[0], paths[1], "prefix"))
         times["reference"].append(build(paths[0], paths[1], "reference", paths[2]))
         sample = rng.sample(range(len(host[0])), a.s)
         seconds, found = paper(host[0], delta[0], sample)
@@ -114,7 +116,7 @@ def measure(name, host, delta, a, folder, rng):
         same += sum(ids[i] == to for i, to in found.items())
         total += len(found)
     t = {k: min(v) for k, v in times.items()}
-    row = {"delta": name, "n_host": len(host[0]), "n_delta": len(delta[0]), "cmc_default_s": round(t["default"], 4),
+    row = {"delta": name, "n_host": len(host[0]), "n_delta": len(delta[0]), "cmc_prefix_s": round(t["prefix"], 4),
            "cmc_reference_s": round(t["reference"], 4), "every_pair_s": round(t["paper"], 1),
            "ratio": round(t["paper"] / t["reference"]), "same": same, "of": total, "rounds": a.r}
     print(json.dumps(row), flush=True)
@@ -146,11 +148,12 @@ def main():
             h = cut(*host, n, rng)
             fixed.append(measure("given", h, delta, a, folder, rng))
             equal.append(measure("as large", h, (changed(*h, rng), h[1]), a, folder, rng))
-    growth = {k: round(exponent(equal, k), 2) for k in ("cmc_default_s", "cmc_reference_s", "every_pair_s")}
-    print(json.dumps({"exponents": growth, "limit_s": a.limit, "whole_s": fixed[-1]["cmc_default_s"]}))
+    growth = {k: round(exponent(equal, k), 2) for k in ("cmc_prefix_s", "cmc_reference_s", "every_pair_s")}
+    whole = min(build(a.host, a.delta, "default") for _ in range(a.r))
+    print(json.dumps({"exponents": growth, "limit_s": a.limit, "default_s": whole}))
     if any(r["same"] != r["of"] for r in fixed + equal):
         sys.exit("map_growth: the entries differ from those of every pair")
-    if fixed[-1]["cmc_default_s"] >= a.limit:
+    if whole >= a.limit:
         sys.exit("map_growth: too slow")
 
 
