@@ -249,6 +249,9 @@ static cmc_status add_layer(maker *m, int32_t i) {
         CMC_TRY(add_bias(m, i, "attn_k", s->n_head_kv * s->head_k));
         CMC_TRY(add_bias(m, i, "attn_v", s->n_head_kv * s->head_v));
     }
+    if (s->o_bias) {
+        CMC_TRY(add_bias(m, i, "attn_output", s->n_embd));
+    }
     if (qwen3 || gemma) {
         CMC_TRY(add_norm(m, i, "attn_q_norm", s->head_k));
         CMC_TRY(add_norm(m, i, "attn_k_norm", s->head_k));

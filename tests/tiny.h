@@ -14,6 +14,7 @@ typedef struct tiny_spec {
     int32_t head_k, head_v;      /* widths of a head, 0: n_embd / n_head; the key_length and value_length keys are
                                     written where they differ from that, and always for gemma3 */
     uint32_t type;               /* of the matrices: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 (rows of whole 32s) */
+    bool o_bias;                 /* llama, qwen2: attention's output has a bias */
     bool tied;                   /* no output.weight: the head is the embedding */
     double rope_base;            /* 0: 10000 */
     double rope_base_swa;        /* gemma3: base of the sliding-window layers, 0: no key */

@@ -51,7 +51,7 @@ size_t batch_pack(batch *b, const data_set *d, const hostcache *cache, const siz
         for (size_t i = 0; i < x->n_targets; i++, targets++) {
             b->targets[targets] = x->targets[i];
             b->rows[targets] = tokens + x->delta_row[i];
-            b->host[targets] = cache->rows + (x->first_row + i) * cache->row_bytes;
+            b->host[targets] = cache ? cache->rows + (x->first_row + i) * cache->row_bytes : NULL;
         }
         for (size_t i = 0; i < x->n_seqs; i++)
             b->start[++seqs] = tokens + x->seq[i + 1];

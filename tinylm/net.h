@@ -45,13 +45,11 @@ typedef struct net {
     float *dd;                   /* [T][E] dx through a branch's dropout */
     float dropout;               /* share of each branch's output that is left out, the rest scaled up; 0: none */
     uint64_t drop_key;           /* decides which; the caller sets it anew for every batch */
-    float *scores;               /* [nt][2][NET_ATT_ROWS][max_seq] */
+    float *scores;               /* [nt][2][ATTEND_ROWS][max_seq] */
     float *arena;
     const net_batch *batch;      /* of the run that is going on */
     const float *dhidden;
 } net;
-
-enum { NET_ATT_ROWS = 64 };
 
 /* Bytes that net_new would take. */
 size_t net_bytes(const params *p, int threads, size_t max_tokens, size_t max_seq);

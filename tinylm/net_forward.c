@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tinylm/attend.h"
 #include "tinylm/net.h"
 #include "tinylm/rowmath.h"
 
@@ -52,7 +53,7 @@ static void net_layout(net *n, net_carver *c) {
     n->datt = net_carve(c, t, q);
     n->dgu = net_carve(c, t, 2 * f);
     n->dact = net_carve(c, t, f);
-    n->scores = net_carve(c, (size_t)n->nt * 2 * NET_ATT_ROWS, n->max_seq);
+    n->scores = net_carve(c, (size_t)n->nt * 2 * ATTEND_ROWS, n->max_seq);
 }
 
 size_t net_bytes(const params *p, int threads, size_t max_tokens, size_t max_seq) {

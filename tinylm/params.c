@@ -83,8 +83,8 @@ void params_free(params *p) {
     memset(p, 0, sizeof *p);
 }
 
-/* Two independent standard normal values (Box-Muller). */
-static void params_normal2(uint64_t *rng, double out[2]) {
+/* Box-Muller. */
+void params_normal2(uint64_t *rng, double out[2]) {
     double u = ((double)(params_random(rng) >> 11) + 1.0) * 0x1p-53; /* (0, 1] */
     double v = (double)(params_random(rng) >> 11) * 0x1p-53;
     double r = sqrt(-2.0 * log(u));

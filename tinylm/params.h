@@ -40,4 +40,6 @@ static inline size_t params_qkv(const params_shape *s)
 
 /* SplitMix64: one step of the generator that everything random in training comes from. */
 uint64_t params_random(uint64_t *state);
+/* Two independent standard normal values from it. */
+void params_normal2(uint64_t *rng, double out[2]);
 #endif

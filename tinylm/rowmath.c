@@ -7,6 +7,8 @@
 /* Sums run in float over this many elements before they go into a double. */
 enum { ROW_RUN = 512 };
 
+#define ROW_GELU 0.7978845608028654f   /* sqrt(2 / pi), of the tanh form of GELU */
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ROW_X86 1
 #include <immintrin.h>
@@ -160,6 +162,36 @@ ROW_AVX2 static size_t row_swiglu_grad_avx2(float *gate, float *up, const float 
     }
     return i;
 }
+
+/* The sigmoid of 2 u with u = sqrt(2/pi) (x + 0.044715 x^3), so that gelu(x) = x * it; *slope: of that argument. */
+ROW_AVX2 static inline __m256 row_gelu8(__m256 x, __m256 *slope) {
+    __m256 c = _mm256_set1_ps(2.0f * ROW_GELU), k = _mm256_set1_ps(0.044715f), x2 = _mm256_mul_ps(x, x);
+    __m256 arg = _mm256_mul_ps(_mm256_mul_ps(c, x), _mm256_fmadd_ps(k, x2, _mm256_set1_ps(1.0f)));
+    *slope = _mm256_mul_ps(c, _mm256_fmadd_ps(_mm256_set1_ps(3.0f * 0.044715f), x2, _mm256_set1_ps(1.0f)));
+    return row_sigmoid8(arg);
+}
+
+ROW_AVX2 static size_t row_geglu_avx2(const float *gate, const float *up, float *act, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256 g = _mm256_loadu_ps(gate + i), slope, s = row_gelu8(g, &slope);
+        _mm256_storeu_ps(act + i, _mm256_mul_ps(_mm256_mul_ps(g, s), _mm256_loadu_ps(up + i)));
+    }
+    return i;
+}
+
+ROW_AVX2 static size_t row_geglu_grad_avx2(float *gate, float *up, const float *dact, size_t n) {
+    __m256 one = _mm256_set1_ps(1.0f);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256 g = _mm256_loadu_ps(gate + i), u = _mm256_loadu_ps(up + i), d = _mm256_loadu_ps(dact + i), slope;
+        __m256 s = row_gelu8(g, &slope), gs = _mm256_mul_ps(g, s);
+        __m256 dgelu = _mm256_fmadd_ps(_mm256_mul_ps(gs, _mm256_sub_ps(one, s)), slope, s);
+        _mm256_storeu_ps(gate + i, _mm256_mul_ps(_mm256_mul_ps(d, u), dgelu));
+        _mm256_storeu_ps(up + i, _mm256_mul_ps(d, gs));
+    }
+    return i;
+}
 #else
 #define ROW_X86 0
 #endif
@@ -247,6 +279,32 @@ void row_swiglu_grad(float *gate, float *up, const float *dact, size_t n) {
     for (; i < n; i++) {
         float g = gate[i], u = up[i], s = 1.0f / (1.0f + expf(-g));
         gate[i] = dact[i] * u * s * (1.0f + g * (1.0f - s));
+        up[i] = dact[i] * g * s;
+    }
+}
+
+void row_geglu(const float *gate, const float *up, float *act, size_t n) {
+    size_t i = 0;
+#if ROW_X86
+    if (row_has_avx2())
+        i = row_geglu_avx2(gate, up, act, n);
+#endif
+    for (; i < n; i++) {
+        float g = gate[i], s = 1.0f / (1.0f + expf(-2.0f * ROW_GELU * (g + 0.044715f * g * g * g)));
+        act[i] = g * s * up[i];
+    }
+}
+
+void row_geglu_grad(float *gate, float *up, const float *dact, size_t n) {
+    size_t i = 0;
+#if ROW_X86
+    if (row_has_avx2())
+        i = row_geglu_grad_avx2(gate, up, dact, n);
+#endif
+    for (; i < n; i++) {
+        float g = gate[i], u = up[i], s = 1.0f / (1.0f + expf(-2.0f * ROW_GELU * (g + 0.044715f * g * g * g)));
+        float slope = 2.0f * ROW_GELU * (1.0f + 3.0f * 0.044715f * g * g);
+        gate[i] = dact[i] * u * (s + g * s * (1.0f - s) * slope);
         up[i] = dact[i] * g * s;
     }
 }

@@ -15,4 +15,7 @@ double row_sum_squares(const float *x, size_t n);
 void row_swiglu(const float *gate, const float *up, float *act, size_t n);
 /* In place: gate, up become their gradients, given the gradient of act. */
 void row_swiglu_grad(float *gate, float *up, const float *dact, size_t n);
+/* The same two with GELU in its tanh form. */
+void row_geglu(const float *gate, const float *up, float *act, size_t n);
+void row_geglu_grad(float *gate, float *up, const float *dact, size_t n);
 #endif

@@ -1,0 +1,378 @@
+/* The trainable language model: the same numbers as the runtime's exact mode for every family, and every gradient, of all
+ * weights and of an adapter's, against finite differences. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "tests/tiny.h"
+#include "tinylm/lm_loss.h"
+#include "tinylm/rowmath.h"
+
+/* ------------------------------------------------------------------------------------------------ fixture */
+
+enum { SEQS = 3, TOKENS = 5 + 9 + 80, TARGETS = 40 };
+
+/* Every kind of tensor and every turn of the graph: shared key heads, values of another width, tied and untied output,
+ * biases, norms of q and k, norms after branches, windows that end inside and outside a block of scores. */
+static const struct {
+    const char *name;
+    tiny_spec spec;
+} families[] = {
+    {"llama", {.arch = "llama", .n_embd = 16, .n_ff = 24, .seed = 3}},
+    {"llama, wide heads, factors", {.arch = "llama", .n_embd = 16, .n_ff = 24, .head_k = 6, .head_v = 10, .n_head_kv = 1,
+                                    .rope_freqs = true, .rope_scale = 2, .tied = true, .o_bias = true, .seed = 4}},
+    {"qwen2", {.arch = "qwen2", .n_embd = 16, .n_ff = 24, .o_bias = true, .seed = 5}},
+    {"qwen3", {.arch = "qwen3", .n_embd = 16, .n_ff = 24, .head_k = 8, .head_v = 8, .tied = true, .seed = 6}},
+    {"gemma3", {.arch = "gemma3", .n_embd = 16, .n_ff = 24, .n_layer = 3, .n_head_kv = 1, .head_k = 8, .head_v = 8,
+                .rope_base = 5000, .rope_base_swa = 700, .rope_scale = 4, .swa_window = 7, .swa_period = 3, .tied = true,
+                .seed = 7}},
+    {"gemma3, long window", {.arch = "gemma3", .n_embd = 16, .n_ff = 24, .swa_window = 66, .swa_period = 2, .seed = 8}},
+};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+typedef struct rig {
+    char *dir;
+    cmc_runtime *rt;
+    cmc_model *m;
+    lm_layout l;
+    lm_net n;
+    lm_loss loss;
+    int32_t ids[TOKENS], targets[TARGETS];
+    size_t start[SEQS + 1], rows[TARGETS];
+    net_batch b;
+    float *dhidden;
+} rig;
+
+static double rig_uniform(uint64_t *rng) {
+    return (double)(params_random(rng) >> 11) * 0x1p-53;
+}
+
+static void rig_batch(rig *r) {
+    static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
+    uint64_t rng = 7, n_vocab = (uint64_t)r->l.p.n_vocab;
+    memcpy(r->start, start, sizeof start);
+    for (size_t i = 0; i < TOKENS; i++)
+        r->ids[i] = (int32_t)(params_random(&rng) % n_vocab);
+    for (size_t i = 0; i < TARGETS; i++) {
+        r->rows[i] = i * (TOKENS - 1) / (TARGETS - 1); /* ascending, every sequence has some, the last token too */
+        r->targets[i] = (int32_t)(params_random(&rng) % n_vocab);
+    }
+    r->b = (net_batch){.ids = r->ids, .start = r->start, .rows = r->rows, .targets = r->targets, .n_tokens = TOKENS,
+                       .n_seqs = SEQS, .n_targets = TARGETS};
+}
+
+static void rig_open(rig *r, const tiny_spec *spec, int threads, bool exact, const lm_lora *lora) {
+    cmc_error err = {0};
+    cmc_runtime_opts ro = {.threads = threads, .exact = exact};
+    memset(r, 0, sizeof *r);
+    r->dir = tiny_dir_new();
+    const char *path = tiny_path(r->dir, "model.gguf");
+    assert_int_equal(tiny_write(spec, path, &err), CMC_OK);
+    assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
+    if (cmc_model_open(r->rt, path, &r->m, &err) != CMC_OK || lm_layout_init(r->m, lora, &r->l, &err) != CMC_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(lm_new(r->rt, &r->l, TOKENS, TOKENS, &r->n, &err), CMC_OK);
+    assert_int_equal(lm_loss_new(r->rt, &r->l.p, &r->loss, &err), CMC_OK);
+    r->dhidden = cmc_alloc(TARGETS * (size_t)r->l.p.n_embd, sizeof *r->dhidden);
+    lm_load(&r->l, r->m, r->n.w);
+    rig_batch(r);
+    if (r->l.lora.n) {
+        uint64_t rng = 21;
+        lm_lora_start(&r->l, 1, r->n.trained);
+        for (size_t i = 0; i < r->l.lora.n; i++) /* B is not zero here: every term of the gradient matters */
+            r->n.trained[i] += (float)(0.6 * (rig_uniform(&rng) - 0.5));
+    }
+}
+
+static void rig_close(rig *r) {
+    free(r->dhidden);
+    lm_loss_free(&r->loss);
+    lm_free(&r->n);
+    lm_layout_free(&r->l);
+    cmc_model_free(r->m);
+    cmc_runtime_free(r->rt);
+    tiny_dir_free(r->dir);
+}
+
+/* Mean NLL over the targets, without gradients. */
+static double rig_loss(rig *r) {
+    double nll = 0.0;
+    lm_forward(&r->n, &r->b);
+    lm_loss_score(&r->loss, &r->n, &r->b, &nll);
+    return nll / TARGETS;
+}
+
+static double rig_grad(rig *r) {
+    double nll = 0.0;
+    memset(r->n.grad, 0, lm_trained(&r->l)->n * sizeof(float));
+    lm_forward(&r->n, &r->b);
+    lm_loss_train(&r->loss, &r->n, &r->b, 1.0f / TARGETS, r->dhidden, &nll);
+    lm_backward(&r->n, &r->b, r->dhidden);
+    return nll / TARGETS;
+}
+
+/* ---------------------------------------------------------------------------------------------- the graph */
+
+/* Largest difference of the logits of every token of one sequence, runtime against trainable, over the largest logit. */
+static double compare_logits(cmc_model *m, const lm_net *n, const int32_t *ids, size_t n_ids) {
+    cmc_error err = {0};
+    cmc_session *s;
+    size_t v = (size_t)cmc_model_n_vocab(m), e = (size_t)cmc_model_n_embd(m);
+    float *want = cmc_alloc(n_ids * v, sizeof *want), *got = cmc_alloc(n_ids * v, sizeof *got);
+    assert_int_equal(cmc_session_new(m, 0, &s, &err), CMC_OK);
+    assert_int_equal(cmc_session_sync(s, ids, n_ids, &err), CMC_OK);
+    cmc_eval_item item = {s, CMC_WANT_LOGITS, n_ids, want};
+    assert_int_equal(cmc_eval(m, &item, 1, &err), CMC_OK);
+    blas_gemm(NULL, false, false, n_ids, v, e, 1.0f, n->hidden, e, n->w + n->l->head, e, 0.0f, got, v);
+    double worst = 0.0, largest = 0.0;
+    for (size_t i = 0; i < n_ids * v; i++) {
+        worst = fmax(worst, fabs((double)got[i] - (double)want[i]));
+        largest = fmax(largest, fabs((double)want[i]));
+    }
+    cmc_session_free(s);
+    free(want);
+    free(got);
+    return worst / largest;
+}
+
+static void test_graph(void **state) {
+    (void)state;
+    for (size_t k = 0; k < FAMILIES; k++) {
+        rig r;
+        lm_lora none = {0};
+        rig_open(&r, &families[k].spec, 2, true, &none);
+        size_t start[2] = {0, 80}, rows[80];
+        for (size_t i = 0; i < 80; i++)
+            rows[i] = i;
+        net_batch b = {.ids = r.ids, .start = start, .rows = rows, .targets = r.ids, .n_tokens = 80, .n_seqs = 1,
+                       .n_targets = 80};
+        lm_forward(&r.n, &b);
+        double off = compare_logits(r.m, &r.n, r.ids, 80);
+        if (!(off < 2e-5))
+            fail_msg("%s: logits differ by %g of the largest", families[k].name, off);
+        rig_close(&r);
+    }
+}
+
+/* A batch's sequences do not see each other, and each sees what it would alone. */
+static void test_packing(void **state) {
+    (void)state;
+    for (size_t k = 0; k < FAMILIES; k++) {
+        rig r;
+        lm_lora none = {0};
+        rig_open(&r, &families[k].spec, 2, true, &none);
+        size_t e = (size_t)r.l.p.n_embd, first = 14, start[2] = {0, TOKENS - first}, row = TOKENS - first - 1;
+        lm_forward(&r.n, &r.b);
+        float *want = cmc_alloc(e, sizeof *want);
+        memcpy(want, r.n.hidden + (TARGETS - 1) * e, e * sizeof *want);
+        net_batch b = {.ids = r.ids + first, .start = start, .rows = &row, .targets = r.ids, .n_tokens = TOKENS - first,
+                       .n_seqs = 1, .n_targets = 1};
+        lm_forward(&r.n, &b);
+        assert_memory_equal(want, r.n.hidden, e * sizeof *want);
+        free(want);
+        rig_close(&r);
+    }
+}
+
+static void test_graph_smollm2(void **state) {
+    (void)state;
+    const char *path = getenv("CMC_TEST_SMOLLM2");
+    if (!path) {
+        printf("SKIP test_graph_smollm2: CMC_TEST_SMOLLM2 is not set\n");
+        return;
+    }
+    enum { N = 24 };
+    cmc_error err = {0};
+    cmc_runtime_opts ro = {.threads = 2, .exact = true};
+    cmc_runtime *rt;
+    cmc_model *m;
+    lm_layout l;
+    lm_net n;
+    lm_lora none = {0};
+    cmc_ids ids = {0};
+    static const char text[] = "The quick brown fox jumps over the lazy dog, said the old man, and went on along the road "
+                               "towards the next village.";
+    assert_int_equal(cmc_runtime_open(&ro, &rt, &err), CMC_OK);
+    assert_int_equal(cmc_model_open(rt, path, &m, &err), CMC_OK);
+    assert_int_equal(lm_layout_init(m, &none, &l, &err), CMC_OK);
+    assert_int_equal(lm_new(rt, &l, N, N, &n, &err), CMC_OK);
+    lm_load(&l, m, n.w);
+    assert_int_equal(cmc_tokenize(cmc_model_vocab(m), text, sizeof text - 1, 0, &ids, &err), CMC_OK);
+    assert_true(ids.n >= N);
+    size_t start[2] = {0, N}, rows[N];
+    for (size_t i = 0; i < N; i++)
+        rows[i] = i;
+    net_batch b = {.ids = ids.v, .start = start, .rows = rows, .targets = ids.v, .n_tokens = N, .n_seqs = 1, .n_targets = N};
+    lm_forward(&n, &b);
+    double off = compare_logits(m, &n, ids.v, N);
+    if (!(off < 1e-4))
+        fail_msg("logits differ by %g of the largest", off);
+    cmc_ids_free(&ids);
+    lm_free(&n);
+    lm_layout_free(&l);
+    cmc_model_free(m);
+    cmc_runtime_free(rt);
+}
+
+/* --------------------------------------------------------------------------------------------- gradients */
+
+/* d loss / d eps of w + eps * u on one tensor, by Richardson's extrapolation of two central differences. */
+static double slope(rig *r, const params_tensor *t, const double *u, double h) {
+    size_t n = t->n_out * t->n_in;
+    double d[2];
+    float *w = r->n.trained + t->off, *keep = cmc_alloc(n, sizeof *keep);
+    memcpy(keep, w, n * sizeof *w);
+    for (int k = 0; k < 2; k++) {
+        double e = k == 0 ? h : h / 2, side[2], moved = 0.0, norm = 0.0;
+        for (int s = 0; s < 2; s++) {
+            for (size_t i = 0; i < n; i++)
+                w[i] = (float)((double)keep[i] + (s ? -e : e) * u[i]);
+            side[s] = rig_loss(r);
+        }
+        for (size_t i = 0; i < n; i++) { /* the step that float took */
+            float hi = (float)((double)keep[i] + e * u[i]), lo = (float)((double)keep[i] - e * u[i]);
+            moved += ((double)hi - (double)lo) * u[i];
+            norm += u[i] * u[i];
+        }
+        d[k] = (side[0] - side[1]) / (moved / norm);
+    }
+    memcpy(w, keep, n * sizeof *w);
+    free(keep);
+    return (4.0 * d[1] - d[0]) / 3.0;
+}
+
+/* Along the gradient itself, along random directions, and along single weights; each against its own bound. */
+static void check_tensor(rig *r, const char *family, const params_tensor *t, const float *grad, uint64_t *rng) {
+    size_t n = t->n_out * t->n_in;
+    double *u = cmc_alloc(n, sizeof *u), norm = 0.0;
+    for (size_t i = 0; i < n; i++)
+        norm += (double)grad[t->off + i] * (double)grad[t->off + i];
+    norm = sqrt(norm);
+    if (!(norm > 1e-4))
+        fail_msg("%s: %s: the gradient is %g; the check would say nothing", family, t->name, norm);
+    for (int k = 0; k < 7; k++) {
+        double length = 0.0, want = 0.0;
+        size_t one = (size_t)(params_random(rng) % n);
+        for (size_t i = 0; i < n; i++) {
+            u[i] = k == 0 ? (double)grad[t->off + i] : k < 3 ? rig_uniform(rng) - 0.5 : i == one ? 1.0 : 0.0;
+            length += u[i] * u[i];
+        }
+        for (size_t i = 0; i < n; i++) {
+            u[i] /= sqrt(length);
+            want += u[i] * (double)grad[t->off + i];
+        }
+        double got = slope(r, t, u, 0.02), bound = k == 0 ? 3e-3 * norm : 3e-3 * norm + 3e-4;
+        if (!(fabs(got - want) <= bound))
+            fail_msg("%s: %s, direction %d: slope %.8g, gradient %.8g (norm %.8g)", family, t->name, k, got, want, norm);
+    }
+    free(u);
+}
+
+static void check_gradients(size_t family, int threads, const lm_lora *lora) {
+    rig r;
+    uint64_t rng = 5;
+    rig_open(&r, &families[family].spec, threads, false, lora);
+    const params *p = lm_trained(&r.l);
+    double a = rig_grad(&r);
+    float *grad = cmc_alloc(p->n, sizeof *grad);
+    memcpy(grad, r.n.grad, p->n * sizeof *grad);
+    assert_true(fabs(a - rig_loss(&r)) < 1e-5);
+    for (size_t i = 0; i < p->n_tensors; i++)
+        check_tensor(&r, families[family].name, &p->tensors[i], grad, &rng);
+    free(grad);
+    rig_close(&r);
+}
+
+static void test_gradients_full(void **state) {
+    (void)state;
+    lm_lora none = {0};
+    for (size_t k = 0; k < FAMILIES; k++)
+        check_gradients(k, 2, &none);
+    check_gradients(1, 3, &none);
+}
+
+static void test_gradients_lora(void **state) {
+    (void)state;
+    lm_lora all = {.rank = 3, .alpha = 5}, some = {.rank = 1, .alpha = -2, .targets = "v,down"};
+    for (size_t k = 0; k < FAMILIES; k++)
+        check_gradients(k, 2, &all);
+    check_gradients(0, 3, &some);
+}
+
+/* An adapter whose B is zero changes no logit at all, and neither does a gradient touch what is frozen. */
+static void test_lora_start(void **state) {
+    (void)state;
+    rig full, lora;
+    lm_lora none = {0}, eight = {.rank = 8, .alpha = 16};
+    rig_open(&full, &families[2].spec, 2, false, &none);
+    rig_open(&lora, &families[2].spec, 2, false, &eight);
+    lm_lora_start(&lora.l, 1, lora.n.trained);
+    assert_true(rig_loss(&full) == rig_loss(&lora));
+    size_t n = lora.l.base.n;
+    float *keep = cmc_alloc(n, sizeof *keep);
+    memcpy(keep, lora.n.w, n * sizeof *keep);
+    rig_grad(&lora);
+    assert_memory_equal(keep, lora.n.w, n * sizeof *keep);
+    assert_int_equal(lora.l.lora.n_tensors, 2 * 7 * 2); /* two matrices for each of seven in two layers */
+    free(keep);
+    rig_close(&full);
+    rig_close(&lora);
+}
+
+static void test_targets(void **state) {
+    (void)state;
+    static const char *const bad[] = {"", "w", "q,,k", "q k", "gates", "attn_q"};
+    rig r;
+    lm_lora none = {0};
+    lm_layout l;
+    cmc_error err = {0};
+    rig_open(&r, &families[0].spec, 1, true, &none);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        lm_lora lora = {.rank = 4, .alpha = 8, .targets = bad[i]};
+        assert_int_equal(lm_layout_init(r.m, &lora, &l, &err), CMC_E_ARG);
+    }
+    lm_lora lora = {.rank = 4, .alpha = 8, .targets = "q,v"};
+    assert_int_equal(lm_layout_init(r.m, &lora, &l, &err), CMC_OK);
+    assert_int_equal(l.lora.n_tensors, 2 * 2 * 2);
+    assert_non_null(lm_find(&l.lora, "blk.1.attn_v.weight.lora_b", 26));
+    assert_null(lm_find(&l.lora, "blk.1.attn_k.weight.lora_b", 26));
+    lm_layout_free(&l);
+    rig_close(&r);
+}
+
+/* The gated GELU of the trainer against its definition in double, past the vector's width and in the tails. */
+static void test_geglu(void **state) {
+    (void)state;
+    float gate[37], up[37], act[37], dact[37], g[37], u[37];
+    for (size_t i = 0; i < 37; i++) {
+        gate[i] = g[i] = (float)i * 0.6f - 11.0f;
+        up[i] = u[i] = 0.3f + (float)(i % 5);
+        dact[i] = 0.7f - 0.05f * (float)i;
+    }
+    row_geglu(gate, up, act, 37);
+    row_geglu_grad(g, u, dact, 37);
+    for (size_t i = 0; i < 37; i++) {
+        double x = (double)gate[i], k = sqrt(2.0 / 3.14159265358979323846), v = k * (x + 0.044715 * x * x * x);
+        double th = tanh(v), gelu = 0.5 * x * (1.0 + th);
+        double dgelu = 0.5 * (1.0 + th) + 0.5 * x * (1.0 - th * th) * k * (1.0 + 3.0 * 0.044715 * x * x);
+        assert_true(fabs((double)act[i] - gelu * (double)up[i]) < 1e-5 * (1.0 + fabs(gelu)));
+        assert_true(fabs((double)g[i] - (double)dact[i] * (double)up[i] * dgelu) < 1e-5);
+        assert_true(fabs((double)u[i] - (double)dact[i] * gelu) < 1e-5 * (1.0 + fabs(gelu)));
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_graph),          cmocka_unit_test(test_packing),        cmocka_unit_test(test_graph_smollm2),
+        cmocka_unit_test(test_gradients_full), cmocka_unit_test(test_gradients_lora), cmocka_unit_test(test_lora_start),
+        cmocka_unit_test(test_targets),        cmocka_unit_test(test_geglu),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

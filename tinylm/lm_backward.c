@@ -1,0 +1,242 @@
+/* The backward pass of a trainable model. Gradients of activations go by token rows, those of weights by weight rows (of
+ * an adapter's A by columns), so that a thread writes only what is its own; barriers stand where one needs what the
+ * others made. Where an adapter is trained the model's own weights get no gradient, and none is computed. */
+#include <string.h>
+
+#include "tinylm/lm_net.h"
+#include "tinylm/rowmath.h"
+
+/* --------------------------------------------------------------------------------------------- matrices */
+
+/* Rows [lo, hi): dx = (beta dx +) dy (W + scale B A); dy rows are ld apart. Keeps scale dy B in n->du. */
+static void back_input(const lm_net *n, const lm_linear *w, const float *dy, size_t ld, float beta, float *dx, size_t lo,
+                       size_t hi) {
+    size_t in = w->n_in, out = w->n_out, rank = w->rank, uw = n->l->u_width, rows = hi - lo;
+    if (hi <= lo)
+        return;
+    dy += lo * ld;
+    dx += lo * in;
+    blas_gemm(n->blas, false, true, rows, in, out, 1.0f, dy, ld, n->w + w->w, in, beta, dx, in);
+    if (!rank)
+        return;
+    float *du = n->du + lo * uw + w->u;
+    blas_gemm(n->blas, false, true, rows, rank, out, n->l->scale, dy, ld, n->trained + w->b, rank, 0.0f, du, uw);
+    blas_gemm(n->blas, false, true, rows, in, rank, 1.0f, du, uw, n->trained + w->a, in, 1.0f, dx, in);
+}
+
+/* After back_input and a barrier: over all rows, thread t's share of dW += dy^T x and dbias += the sum of dy, or of
+ * dA += du^T x and dB += scale dy^T u. */
+static void back_weight(const lm_net *n, const lm_linear *w, const float *dy, size_t ld, const float *x, const float *u,
+                        int t) {
+    size_t rows = n->batch->n_tokens, in = w->n_in, uw = n->l->u_width, lo, hi;
+    cmc_pool_share(w->n_out, 8, t, n->nt, &lo, &hi);
+    if (lm_is_full(n) && hi > lo) {
+        blas_gemm(n->blas, true, true, hi - lo, in, rows, 1.0f, dy + lo, ld, x, in, 1.0f, n->grad + w->w + lo * in, in);
+        for (size_t r = 0; w->bias != LM_NONE && r < rows; r++)
+            for (size_t c = lo; c < hi; c++)
+                n->grad[w->bias + c] += dy[r * ld + c];
+    }
+    if (!w->rank)
+        return;
+    if (hi > lo)
+        blas_gemm(n->blas, true, true, hi - lo, w->rank, rows, n->l->scale, dy + lo, ld, u + w->u, uw, 1.0f,
+                  n->grad + w->b + lo * w->rank, w->rank);
+    cmc_pool_share(in, 16, t, n->nt, &lo, &hi);
+    if (hi > lo)
+        blas_gemm(n->blas, true, true, w->rank, hi - lo, rows, 1.0f, n->du + w->u, uw, x + lo, in, 1.0f,
+                  n->grad + w->a + lo, in);
+}
+
+/* ------------------------------------------------------------------------------------------------ norms */
+
+/* The gain of a norm: dgain[c] += sum over rows of dy * x / rms; thread t's share of the columns. row_of NULL: row r is
+ * r. */
+static void back_gain(const lm_net *n, size_t gain, const float *dy, const float *x, const float *r,
+                      const size_t *row_of, size_t rows, int t) {
+    size_t e = (size_t)n->l->p.n_embd, lo, hi;
+    if (!lm_is_full(n))
+        return;
+    cmc_pool_share(e, 16, t, n->nt, &lo, &hi);
+    for (size_t i = 0; i < rows; i++) {
+        const float *xi = x + (row_of ? row_of[i] : i) * e, *dyi = dy + i * e;
+        for (size_t c = lo; c < hi; c++)
+            n->grad[gain + c] += dyi[c] * xi[c] * r[i];
+    }
+}
+
+/* dx = (dx +) the gradient of x -> gain * x / rms(x), a row. */
+static void back_norm_row(const float *dy, const float *x, float r, const float *gain, float *dx, size_t e, bool add) {
+    float dot = 0.0f;
+    for (size_t c = 0; c < e; c++)
+        dot += dy[c] * gain[c] * x[c];
+    float k = dot * r * r / (float)e;
+    for (size_t c = 0; c < e; c++) {
+        float d = r * (dy[c] * gain[c] - k * x[c]);
+        dx[c] = add ? dx[c] + d : d;
+    }
+}
+
+/* The gradient of a branch's output, rows [lo, hi): that of the stream, through the branch's own norm where it has one. */
+static const float *back_branch(const lm_net *n, size_t gain, const float *x, const float *r, size_t lo, size_t hi) {
+    size_t e = (size_t)n->l->p.n_embd;
+    if (gain == LM_NONE)
+        return n->dx;
+    for (size_t i = lo; i < hi; i++)
+        back_norm_row(n->dx + i * e, x + i * e, r[i], n->w + gain, n->y + i * e, e, false);
+    return n->y;
+}
+
+/* dx += that of the norm before a branch, whose output's gradient is n->dn. */
+static void back_stream(const lm_net *n, size_t gain, const float *x, const float *r, size_t lo, size_t hi) {
+    size_t e = (size_t)n->l->p.n_embd;
+    for (size_t i = lo; i < hi; i++)
+        back_norm_row(n->dn + i * e, x + i * e, r[i], n->w + gain, n->dx + i * e, e, true);
+}
+
+/* q and k through their norms, rows [lo, hi) of n->dqkv; what came in is kept in n->dqk. */
+static void back_qk_norm(const lm_net *n, const lm_layer_layout *o, const lm_acts *a, size_t lo, size_t hi) {
+    const model_params *p = &n->l->p;
+    size_t hk = (size_t)p->head_k, heads = (size_t)(p->n_head + p->n_head_kv), qk = lm_qk_width(p);
+    for (size_t r = lo; r < hi; r++) {
+        float *row = n->dqkv + r * lm_qkv_width(p), *kept = n->dqk + r * qk;
+        memcpy(kept, row, qk * sizeof *row);
+        for (size_t h = 0; h < heads; h++)
+            back_norm_row(kept + h * hk, a->qk + r * qk + h * hk, a->rqk[r * heads + h],
+                          n->w + (h < (size_t)p->n_head ? o->q_norm : o->k_norm), row + h * hk, hk, false);
+    }
+}
+
+/* Their gains, thread t's share of a head's columns. */
+static void back_qk_gain(const lm_net *n, const lm_layer_layout *o, const lm_acts *a, int t) {
+    const model_params *p = &n->l->p;
+    size_t hk = (size_t)p->head_k, heads = (size_t)(p->n_head + p->n_head_kv), qk = lm_qk_width(p), lo, hi;
+    if (!lm_is_full(n))
+        return;
+    cmc_pool_share(hk, 16, t, n->nt, &lo, &hi);
+    for (size_t r = 0; r < n->batch->n_tokens; r++) {
+        for (size_t h = 0; h < heads; h++) {
+            size_t at = r * qk + h * hk, gain = h < (size_t)p->n_head ? o->q_norm : o->k_norm;
+            for (size_t c = lo; c < hi; c++)
+                n->grad[gain + c] += n->dqk[at + c] * a->qk[at + c] * a->rqk[r * heads + h];
+        }
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------- layers */
+
+/* The feed-forward part of a layer: n->dx is the gradient after it and becomes that before it. */
+static void back_ffn(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
+    const model_params *p = &n->l->p;
+    const lm_layer_layout *o = &n->l->layers[il];
+    const lm_acts *a = &n->acts[il];
+    size_t e = (size_t)p->n_embd, f = (size_t)p->n_ff, rows = n->batch->n_tokens;
+
+    const float *dy = back_branch(n, o->post_ffn_norm, a->f, a->rf, lo, hi);
+    back_input(n, &o->down, dy, e, 0.0f, n->dact, lo, hi);
+    lm_activate(n, a->gu, n->act, lo, hi);
+    lm_norm_again(a->x1, a->r2, n->w + o->ffn_norm, n->norm, e, lo, hi);
+    memcpy(n->dgu + lo * 2 * f, a->gu + lo * 2 * f, (hi - lo) * 2 * f * sizeof(float));
+    for (size_t r = lo; r < hi; r++)
+        (p->gelu ? row_geglu_grad : row_swiglu_grad)(n->dgu + r * 2 * f, n->dgu + r * 2 * f + f, n->dact + r * f, f);
+    back_input(n, &o->gate, n->dgu, 2 * f, 0.0f, n->dn, lo, hi);
+    back_input(n, &o->up, n->dgu + f, 2 * f, 1.0f, n->dn, lo, hi);
+    cmc_pool_barrier(n->pool, t);
+    back_weight(n, &o->down, dy, e, n->act, a->u, t);
+    back_weight(n, &o->gate, n->dgu, 2 * f, n->norm, a->u, t);
+    back_weight(n, &o->up, n->dgu + f, 2 * f, n->norm, a->u, t);
+    back_gain(n, o->ffn_norm, n->dn, a->x1, a->r2, NULL, rows, t);
+    if (o->post_ffn_norm != LM_NONE)
+        back_gain(n, o->post_ffn_norm, n->dx, a->f, a->rf, NULL, rows, t);
+    cmc_pool_barrier(n->pool, t);
+    back_stream(n, o->ffn_norm, a->x1, a->r2, lo, hi);
+}
+
+/* Between attention and its projections: the gradients of q, k, v as the matrices give them, and the gains of their norms. */
+static void back_qkv(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
+    const lm_layer_layout *o = &n->l->layers[il];
+    const lm_acts *a = &n->acts[il];
+    attend at = lm_attend(n, il);
+    at.datt = n->datt;
+    at.dq = n->dqkv;
+    at.dk_out = n->dqkv + at.n_head * at.dk;
+    at.dv_out = n->dqkv + lm_qk_width(&n->l->p);
+    attend_backward(&at, t);
+    cmc_pool_barrier(n->pool, t);
+    lm_rotate(n, o->swa, n->dqkv, lo, hi, true);
+    if (o->q_norm != LM_NONE)
+        back_qk_norm(n, o, a, lo, hi);
+}
+
+/* The attention part of a layer, likewise. */
+static void back_attention(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
+    const model_params *p = &n->l->p;
+    const lm_layer_layout *o = &n->l->layers[il];
+    const lm_acts *a = &n->acts[il];
+    size_t e = (size_t)p->n_embd, ld = lm_qkv_width(p), rows = n->batch->n_tokens;
+    const float *dq = n->dqkv, *dk = dq + o->q.n_out, *dv = dq + lm_qk_width(p);
+
+    const float *dy = back_branch(n, o->post_attn_norm, a->o, a->ro, lo, hi);
+    back_input(n, &o->o, dy, e, 0.0f, n->datt, lo, hi);
+    cmc_pool_barrier(n->pool, t);
+    back_weight(n, &o->o, dy, e, a->att, a->u, t);
+    if (o->post_attn_norm != LM_NONE)
+        back_gain(n, o->post_attn_norm, n->dx, a->o, a->ro, NULL, rows, t);
+    back_qkv(n, il, t, lo, hi);
+    lm_norm_again(a->x0, a->r1, n->w + o->attn_norm, n->norm, e, lo, hi);
+    back_input(n, &o->q, dq, ld, 0.0f, n->dn, lo, hi);
+    back_input(n, &o->k, dk, ld, 1.0f, n->dn, lo, hi);
+    back_input(n, &o->v, dv, ld, 1.0f, n->dn, lo, hi);
+    cmc_pool_barrier(n->pool, t);
+    back_weight(n, &o->q, dq, ld, n->norm, a->u, t);
+    back_weight(n, &o->k, dk, ld, n->norm, a->u, t);
+    back_weight(n, &o->v, dv, ld, n->norm, a->u, t);
+    back_gain(n, o->attn_norm, n->dn, a->x0, a->r1, NULL, rows, t);
+    if (o->q_norm != LM_NONE)
+        back_qk_gain(n, o, a, t);
+    cmc_pool_barrier(n->pool, t);
+    back_stream(n, o->attn_norm, a->x0, a->r1, lo, hi);
+}
+
+/* The input side of the embedding: each thread adds the rows of its share of the vocabulary. */
+static void back_embedding(const lm_net *n, int t) {
+    const net_batch *b = n->batch;
+    size_t e = (size_t)n->l->p.n_embd, lo, hi;
+    cmc_pool_share((size_t)n->l->p.n_vocab, 1, t, n->nt, &lo, &hi);
+    for (size_t r = 0; r < b->n_tokens; r++) {
+        size_t id = (size_t)b->ids[r];
+        if (id < lo || id >= hi)
+            continue;
+        float *g = n->grad + n->l->embd + id * e;
+        const float *dx = n->dx + r * e;
+        for (size_t c = 0; c < e; c++)
+            g[c] += dx[c] * n->l->p.embd_scale;
+    }
+}
+
+static void back_worker(void *arg, int t, int nt) {
+    lm_net *n = arg;
+    const net_batch *b = n->batch;
+    size_t e = (size_t)n->l->p.n_embd, lo, hi;
+    const float *gain = n->w + n->l->out_norm;
+    cmc_pool_share(b->n_tokens, 1, t, nt, &lo, &hi);
+    memset(n->dx + lo * e, 0, (hi - lo) * e * sizeof(float));
+    back_gain(n, n->l->out_norm, n->dhidden, n->x, n->rh, b->rows, b->n_targets, t);
+    for (size_t i = 0; i < b->n_targets; i++) { /* rows are ascending; each thread takes those among its tokens */
+        size_t r = b->rows[i];
+        if (r >= lo && r < hi)
+            back_norm_row(n->dhidden + i * e, n->x + r * e, n->rh[i], gain, n->dx + r * e, e, true);
+    }
+    for (size_t i = (size_t)n->l->p.n_layer; i-- > 0;) {
+        back_ffn(n, i, t, lo, hi);
+        back_attention(n, i, t, lo, hi);
+    }
+    cmc_pool_barrier(n->pool, t);
+    if (lm_is_full(n))
+        back_embedding(n, t);
+}
+
+void lm_backward(lm_net *n, const net_batch *b, const float *dhidden) {
+    n->batch = b;
+    n->dhidden = dhidden;
+    cmc_pool_run(n->pool, back_worker, n);
+}

@@ -1,0 +1,48 @@
+/* A language model to be trained: where each tensor of a model file lies in one flat array of floats, and where those of
+ * a LoRA adapter lie in another (arXiv 2106.09685). */
+#ifndef CMC_TINYLM_LM_LAYOUT_H
+#define CMC_TINYLM_LM_LAYOUT_H
+#include "runtime/model.h"
+#include "tinylm/params.h"
+
+#define LM_NONE SIZE_MAX     /* the offset of what a model does not have */
+
+/* y = W x + bias, and + scale B (A x) where there is a rank. W [n_out][n_in], A [rank][n_in], B [n_out][rank]. */
+typedef struct lm_linear {
+    size_t n_in, n_out;
+    size_t w, bias;          /* in the model's floats */
+    size_t rank, a, b;       /* rank 0: none; in the adapter's floats */
+    size_t u;                /* A x is columns [u, u + rank) of a layer's rows of them */
+} lm_linear;
+
+typedef struct lm_layer_layout {
+    lm_linear q, k, v, o, gate, up, down;
+    size_t attn_norm, ffn_norm, post_attn_norm, post_ffn_norm, q_norm, k_norm;
+    bool swa;                /* its attention has the model's window */
+} lm_layer_layout;
+
+typedef struct lm_layout {
+    model_params p;
+    const float *rope_inv, *rope_inv_local;  /* the model's, which must outlive the layout */
+    params base, lora;       /* tensors and counts only; lora is empty where all of the model is trained */
+    lm_layer_layout *layers;
+    size_t embd, head, out_norm;             /* head: the same as embd where tied */
+    size_t u_width;          /* of a layer's A x: the ranks' sum */
+    float scale;             /* alpha / rank */
+} lm_layout;
+
+/* What is trained: everything (rank 0), or an adapter on the matrices that `targets` names, a comma between them: q, k, v,
+ * o, gate, up, down. NULL: all seven. */
+typedef struct lm_lora { int32_t rank; double alpha; const char *targets; } lm_lora;
+
+cmc_status lm_layout_init(const cmc_model *m, const lm_lora *lora, lm_layout *out, cmc_error *err);
+void lm_layout_free(lm_layout *l);
+/* What the steps change. */
+static inline const params *lm_trained(const lm_layout *l) { return l->lora.n ? &l->lora : &l->base; }
+/* The model's weights as floats: w[base.n]. */
+void lm_load(const lm_layout *l, const cmc_model *m, float *w);
+/* The start of an adapter: A normal with a variance of 1 / n_in, B zero. w[lora.n]. */
+void lm_lora_start(const lm_layout *l, uint64_t seed, float *w);
+/* The tensor of that name, NULL if there is none. */
+const params_tensor *lm_find(const params *p, const char *name, size_t n);
+#endif
