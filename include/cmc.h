@@ -449,6 +449,8 @@ typedef struct cmc_train_opts {
     int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
                                            scores without gain before it stops */
     int32_t checkpoint_every;           /* steps; 0: as eval_every */
+    uint64_t memory;                    /* the process is to stay below so many resident bytes, pages of mapped files included;
+                                           0: no bound. The work is cut accordingly */
     bool resume;
     bool fresh;                         /* a checkpoint that is there is ignored and replaced */
     uint64_t seed;
@@ -457,14 +459,14 @@ typedef struct cmc_train_opts {
 CMC_API cmc_train_opts cmc_train_defaults(void);
 
 typedef struct cmc_train_progress {
-    const char *phase;                  /* "host states", "train", "alpha" */
+    const char *phase;                  /* "plan", once and before anything is computed; "host states", "train", "alpha" */
     int64_t step, steps; double epoch;
     double loss, lr, grad_norm, tokens_per_second, seconds_left;
     double held_out, held_out_host, best;   /* NaN where not known yet */
-    uint64_t memory;
+    uint64_t memory, memory_planned;    /* resident bytes now, and at most as planned */
     bool is_eval;
 } cmc_train_progress;
-/* Called after every step; return false to stop cleanly (a checkpoint is written first). */
+/* Called after every step, and now and then in the other phases; return false to stop cleanly (a checkpoint is written first). */
 typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 
 typedef struct cmc_train_result {
@@ -472,6 +474,7 @@ typedef struct cmc_train_result {
     size_t records, records_held_out, records_left_out;
     size_t targets, targets_prefix, targets_left_out;   /* over all hosts: as they are; by prefix_rows; without a row */
     double held_out_host, held_out_steered, alpha, seconds;
+    uint64_t memory_planned, memory_peak;   /* resident bytes of the process at most: as planned, and as it came */
     bool resumed, finished;
 } cmc_train_result;
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,

@@ -172,6 +172,15 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
     return CMC_OK;
 }
 
+size_t matmul_bytes(const cmc_runtime *rt, size_t n_in, size_t t) {
+    const size_t threads = (size_t)cmc_pool_threads(rt->pool);
+    if (rt->exact)
+        return threads * EXACT_TILE_ROWS * n_in * sizeof(float);
+    if (rt->blas && t >= rt->gemm_min_cols)
+        return threads * GEMM_TILE_BYTES;
+    return t * quant_act_bytes(n_in);
+}
+
 cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx, size_t t, const matmul_out *outs, size_t n_w,
                   cmc_error *err) {
     if (t == 0 || n_w == 0)

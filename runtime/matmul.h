@@ -18,6 +18,8 @@ void weight_row(const weight *w, size_t row, float *out);        /* decoded, n_i
 /* Scratch that a thread needs; grown as needed, owned by the caller (one for a model). */
 typedef struct matmul_work { void *buf; size_t size; } matmul_work;
 void matmul_work_free(matmul_work *w);
+/* About what it is for products of t rows of n_in. */
+size_t matmul_bytes(const cmc_runtime *rt, size_t n_in, size_t t);
 
 /* Y[t][n_out] (row stride ldy floats) = X[t][n_in] (stride ldx) times W^T, for n_w weights that share X: outs[i] gets W[i].
  * Uses all of rt's threads. Exact mode: each output is one fixed-order float dot whatever t is. */
