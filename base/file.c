@@ -69,6 +69,15 @@ void cmc_file_unmap(cmc_file *f) {
     *f = (cmc_file){0};
 }
 
+void cmc_map_forget(const void *p, size_t n) {
+    long size = sysconf(_SC_PAGESIZE);
+    uintptr_t page = size > 0 ? (uintptr_t)size : 4096;
+    uintptr_t first = ((uintptr_t)p + page - 1) / page * page, end = ((uintptr_t)p + n) / page * page;
+    if (first < end) {
+        madvise((void *)first, end - first, MADV_DONTNEED); /* only advice: nothing is lost where it fails */
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------- writing */
 
 enum { WRITER_BUFFER = 1 << 16, WRITER_TRIES = 100 };

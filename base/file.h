@@ -11,6 +11,8 @@ typedef struct cmc_file {
 /* Maps a regular file read-only (an empty one gives size 0). Directories, pipes, missing files are refused by name. */
 cmc_status cmc_file_map(const char *path, cmc_file *out, cmc_error *err);
 void cmc_file_unmap(cmc_file *f);
+/* Whole pages in [p, p + n) of a map no longer count as resident; when they are read again, the file gives them again. */
+void cmc_map_forget(const void *p, size_t n);
 
 /* A file that appears whole or not at all: written beside as PATH.tmp.PID, then fsync and rename. */
 typedef struct cmc_writer cmc_writer;

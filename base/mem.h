@@ -14,7 +14,11 @@ cmc_status cmc_ids_reserve(cmc_ids *ids, size_t cap);
 cmc_status cmc_ids_append(cmc_ids *ids, const int32_t *v, size_t n);
 /* Memory that can be had without swapping, in bytes (MemAvailable, less what a cgroup forbids); 0 where unknown. */
 uint64_t cmc_mem_available(void);
-/* Peak resident size of this process, in bytes. */
+/* Resident size of this process, in bytes: at its highest since the program began, and now (0 where unknown). Pages of
+ * mapped files count while they are mapped in. */
 uint64_t cmc_mem_peak(void);
+uint64_t cmc_mem_resident(void);
+/* Gives the allocator's free memory back to the system. */
+void cmc_mem_give_back(void);
 double cmc_now(void);                                /* monotonic seconds */
 #endif

@@ -2,10 +2,12 @@
 #include "base/mem.h"
 
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 /* Sums the values of the lines of `path` that start with one of the words in `names` (a NULL-ended list); a file of one
  * bare number has the name "". False where none is there ("max", cgroup v2's "no limit", is no number). */
@@ -20,7 +22,7 @@ static bool read_fields(const char *path, const char *const *names, uint64_t *su
     while (fgets(line, sizeof line, f) != NULL) {
         for (size_t i = 0; names[i] != NULL; i++) {
             size_t n = strlen(names[i]);
-            if (strncmp(line, names[i], n) != 0 || (n > 0 && line[n] != ' ')) {
+            if (strncmp(line, names[i], n) != 0 || (n > 0 && line[n] != ' ' && line[n] != '\t')) {
                 continue;
             }
             char *end;
@@ -116,10 +118,35 @@ uint64_t cmc_mem_available(void) {
     return group < bytes ? group : bytes;
 }
 
+/* getrusage's figure is not below what the process was before it became this program: a child of a large process would
+ * seem large. So the kernel's own count for this program comes first. */
 uint64_t cmc_mem_peak(void) {
+    static const char *const peak[] = {"VmHWM:", NULL};
+    uint64_t kib;
+    if (read_fields("/proc/self/status", peak, &kib)) {
+        return kib * 1024;
+    }
     struct rusage use;
     if (getrusage(RUSAGE_SELF, &use) != 0 || use.ru_maxrss < 0) {
         return 0;
     }
     return (uint64_t)use.ru_maxrss * 1024;
+}
+
+uint64_t cmc_mem_resident(void) {
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f == NULL) {
+        return 0;
+    }
+    unsigned long long size, resident;
+    int n = fscanf(f, "%llu %llu", &size, &resident);
+    fclose(f);
+    long page = sysconf(_SC_PAGESIZE);
+    return n == 2 && page > 0 ? resident * (uint64_t)page : 0;
+}
+
+void cmc_mem_give_back(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }

@@ -2,6 +2,7 @@
 #include "cli/json.h"
 #include "cli/progress.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@ typedef struct train_args {
     arg_list hosts, weights, data, retain, alpha_hosts;
     double *host_weights;  /* the weights as numbers */
     const char *host_template, *delta_template, *retain_term;
+    const char *memory;    /* as given: "800M" */
     bool exact;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
 } train_args;
@@ -44,6 +46,8 @@ static const arg_opt train_files[] = {
      .help = "where the host's states are kept; beside the checkpoint otherwise"},
     {.name = "log", .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE",
      .help = "write a log, a JSON object a line"},
+    {.name = "memory", .kind = ARG_STR, .at = offsetof(train_args, memory), .value = "SIZE",
+     .help = "stay below this (800M, 2G), counted as resident memory: the work is cut accordingly; otherwise as fast as it goes"},
     {.name = "resume", .kind = ARG_FLAG, .at = TRAIN_AT(resume), .help = "go on from the checkpoint"},
     {.name = "fresh", .kind = ARG_FLAG, .at = TRAIN_AT(fresh), .help = "ignore and replace a checkpoint that is there"},
     {.name = NULL},
@@ -147,15 +151,20 @@ static bool train_callback(void *user, const cmc_train_progress *p)
     st->last = *p;
     st->last.held_out = held_out;
     st->last.held_out_host = host;
+    if (strcmp(p->phase, "plan") == 0) {
+        if (st->bar.on)
+            fprintf(stderr, "memory: %" PRIu64 " MiB at most\n", p->memory_planned >> 20);
+        return true;
+    }
     progress_time(p->seconds_left, left);
     if (isfinite(held_out) && isfinite(host))
         snprintf(held, sizeof held, ", held-out %.4f (host %.4f)", held_out, host);
     if (strcmp(p->phase, "train") == 0) {
-        progress_show(&st->bar, "step %" PRId64 "/%" PRId64 ", loss %.4f%s, %.0f tok/s, %s left", p->step, p->steps,
-                      p->loss, held, p->tokens_per_second, left);
+        progress_show(&st->bar, "step %" PRId64 "/%" PRId64 ", loss %.4f%s, %.0f tok/s, %" PRIu64 " MiB, %s left",
+                      p->step, p->steps, p->loss, held, p->tokens_per_second, p->memory >> 20, left);
     } else {
-        progress_show(&st->bar, "%s: %" PRId64 "/%" PRId64 ", %.0f tok/s, %s left", p->phase, p->step, p->steps,
-                      p->tokens_per_second, left);
+        progress_show(&st->bar, "%s: %" PRId64 "/%" PRId64 ", %.0f tok/s, %" PRIu64 " MiB, %s left", p->phase, p->step,
+                      p->steps, p->tokens_per_second, p->memory >> 20, left);
     }
     st->stopped = cli_interrupted();
     return !st->stopped;
@@ -178,6 +187,8 @@ static int train_json(const train_args *a, const cmc_train_result *r)
     jset_real(&o, "held_out_steered", r->held_out_steered);
     jset_real(&o, "alpha", r->alpha);
     jset_real(&o, "seconds", r->seconds);
+    jset_int(&o, "memory_planned", (int64_t)r->memory_planned);
+    jset_int(&o, "memory_peak", (int64_t)r->memory_peak);
     jset(&o, "resumed", json_boolean(r->resumed));
     jset(&o, "finished", json_boolean(r->finished));
     return jout(o);
@@ -217,6 +228,26 @@ static int train_interrupted(const train_args *a, const train_state *st)
 }
 
 /* --------------------------------------------------------------------------------------------------- the verb */
+
+/* "800M", "2G", "1.5GiB": bytes, in units of 1024. */
+static int train_memory(train_args *a)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    if (!a->memory)
+        return CLI_OK;
+    double bytes = strtod(a->memory, &end);
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    for (const char *u = units; unit && u <= unit; u++)
+        bytes *= 1024;
+    end += unit != NULL;
+    end += unit && *end == 'i';
+    end += *end == 'B';
+    if (end == a->memory || *end || !(bytes >= 1 && bytes < 0x1p62))
+        return cli_usage("--memory: \"%s\" is no size; 800M or 2G would be", a->memory);
+    a->t.memory = (uint64_t)bytes;
+    return CLI_OK;
+}
 
 static int train_check(train_args *a, const arg_list *operands)
 {
@@ -276,6 +307,8 @@ static int train_main(void *opts, const arg_list *operands)
     cmc_train_result result = {0};
     train_state st = {.last = {.held_out = NAN, .held_out_host = NAN}};
     int rc = train_check(a, operands);
+    if (!rc)
+        rc = train_memory(a);
     if (!rc)
         rc = train_weights(a);
     if (rc) {

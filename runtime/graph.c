@@ -91,6 +91,14 @@ static cmc_status graph_scratch_reserve(cmc_model *m, size_t n, cmc_error *err) 
     return CMC_OK;
 }
 
+size_t graph_bytes(const cmc_model *m, size_t n) {
+    const model_params *p = &m->p;
+    const size_t nh = (size_t)p->n_head, nkv = (size_t)p->n_head_kv, hk = (size_t)p->head_k, hv = (size_t)p->head_v;
+    const size_t width = 2 * (size_t)p->n_embd + (nh + nkv) * (hk + hv) + 2 * (size_t)p->n_ff + 2 * (size_t)p->n_rot;
+    n = n < GRAPH_BATCH ? n : GRAPH_BATCH;
+    return n * width * sizeof(float) + matmul_bytes(m->rt, (size_t)(p->n_ff > p->n_embd ? p->n_ff : p->n_embd), n);
+}
+
 static void graph_run(graph_job *g, cmc_pool_fn fn) {
     if (g->n <= GRAPH_ALONE)
         fn(g, 0, 1);

@@ -16,6 +16,9 @@ typedef struct graph_seq {
 cmc_status graph_scratch_new(cmc_model *m, struct model_scratch **out, cmc_error *err);
 void graph_scratch_free(struct model_scratch *s);
 
+/* What the scratch takes for passes of n tokens, the matrix products' included. */
+size_t graph_bytes(const cmc_model *m, size_t n);
+
 /* Evaluates the sequences (together at most GRAPH_BATCH tokens). *rows: [sum of n_out][n_embd] final-norm hidden states, in
  * the sequences' order; the scratch's, until the next call. */
 cmc_status graph_forward(cmc_model *m, const graph_seq *seqs, size_t n_seqs, const float **rows, cmc_error *err);

@@ -93,7 +93,7 @@ static void rig_open(rig *r, int threads, bool exact, int32_t n_head_kv, bool de
                       .rope_base = 10000.0f};
     assert_int_equal(params_init(&r->p, &s, &err), CMC_OK);
     assert_int_equal(net_new(r->rt, &r->p, TOKENS, TOKENS, &r->n, &err), CMC_OK);
-    assert_int_equal(loss_new(r->host, NULL, 16, decode_head, &r->l, &err), CMC_OK);
+    assert_int_equal(loss_new(r->host, NULL, 16, decode_head, LOSS_BLOCK_BYTES, &r->l, &err), CMC_OK);
     r->dhidden = cmc_alloc(TARGETS * 16, sizeof *r->dhidden);
     r->alpha = 0.7f;
     rig_batch(r);

@@ -85,7 +85,7 @@ static void scene_open(scene *s, int threads, bool exact, int32_t n_delta, bool 
                           .n_ff = 24, .rms_eps = 1e-5f, .rope_base = 10000.0f};
     assert_int_equal(params_init(&s->p, &shape, &err), CMC_OK);
     assert_int_equal(net_new(s->rt, &s->p, ROWS, ROWS, &s->n, &err), CMC_OK);
-    assert_int_equal(loss_new(s->host, no_map ? NULL : s->map, EMBD, decode_head, &s->l, &err), CMC_OK);
+    assert_int_equal(loss_new(s->host, no_map ? NULL : s->map, EMBD, decode_head, LOSS_BLOCK_BYTES, &s->l, &err), CMC_OK);
     rng = 11;
     for (size_t i = 0; i < s->p.n; i++)
         s->n.w[i] = (float)(0.8 * (uniform(&rng) - 0.5));

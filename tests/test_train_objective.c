@@ -152,6 +152,7 @@ static void check_gradient(const unlearn *u, cmc_train_opts o, const char *what)
     for (size_t k = 0; k < t.n_hosts; k++)
         assert_int_equal(hostcache_open(t.hosts[k].cache, t.hosts[k].model, &t.hosts[k].data, NULL, NULL,
                                         &t.hosts[k].states, &err), CMC_OK);
+    assert_int_equal(train_start_steps(&t, &err), CMC_OK);
     for (size_t i = 0; i < n; i++)
         of[i] = train_data(&t)->train[index[i]];
     uint64_t rng = 4;

@@ -149,6 +149,9 @@ cmc_status alpha_search(train *t, cmc_error *err) {
         CMC_TRY(alpha_training_host(t, &t->hosts[k], &t->alphas[k], err));
         sum += t->alphas[k].alpha;
     }
+    for (size_t k = 0; k < t->n_hosts; k++) /* what comes now has no more use for them, but for their memory */
+        loss_free(&t->hosts[k].loss);
+    cmc_mem_give_back();
     t->n_alphas = t->n_hosts;
     bool whole = t->n_hosts > 1 || t->objective.kind != OBJECTIVE_SFT; /* what is to be forgotten is so at full strength */
     t->alpha_default = whole ? sum / (double)t->n_hosts : ALPHA_CAUTION * sum;

@@ -13,7 +13,7 @@
 #include "base/file.h"
 
 #define CHECKPOINT_MAGIC "cmc-checkpoint 1" /* 16 bytes */
-enum { CHECKPOINT_HASH = 32 };
+enum { CHECKPOINT_HASH = 32, CHECKPOINT_PART = 8 << 20 };
 
 typedef struct checkpoint_head {
     char magic[16];
@@ -83,6 +83,20 @@ static cmc_status checkpoint_compare(const char *path, const char *have, size_t 
     return CMC_OK;
 }
 
+/* Hashes a map part by part, so that it is not in memory as a whole beside the arrays. */
+static bool checkpoint_hash(const uint8_t *p, size_t n, char out[40]) {
+    cmc_hasher *h = cmc_hasher_new();
+    for (size_t at = 0; h && at < n;) {
+        size_t part = n - at < CHECKPOINT_PART ? n - at : CHECKPOINT_PART;
+        cmc_hasher_add(h, p + at, part);
+        cmc_map_forget(p + at, part);
+        at += part;
+    }
+    if (h)
+        cmc_hasher_finish(h, out);
+    return h != NULL;
+}
+
 static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, checkpoint_state *s, checkpoint_arrays *a,
                                    cmc_error *err) {
     checkpoint_head head;
@@ -94,7 +108,8 @@ static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, chec
         return cmc_fail(err, CMC_E_FORMAT, bad, f->path, f->size, "it does not begin with \"" CHECKPOINT_MAGIC "\"");
     size_t body = f->size - CHECKPOINT_HASH;
     char hash[40];
-    cmc_hash_hex(f->data, body, hash);
+    if (!checkpoint_hash(f->data, body, hash))
+        return cmc_fail_nomem(err, "a checkpoint's hash", CHECKPOINT_HASH);
     if (memcmp(hash, f->data + body, CHECKPOINT_HASH) != 0)
         return cmc_fail(err, CMC_E_FORMAT, bad, f->path, f->size, "its hash does not fit its bytes");
     if (head.settings > body - sizeof head || head.state != sizeof *s)
@@ -108,8 +123,10 @@ static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, chec
     memcpy(s, p, sizeof *s);
     p += sizeof *s;
     float *arrays[4] = {a->w, a->best, a->m, a->v};
-    for (int i = 0; i < 4; i++, p += a->n * sizeof(float))
+    for (int i = 0; i < 4; i++, p += a->n * sizeof(float)) {
         memcpy(arrays[i], p, a->n * sizeof(float));
+        cmc_map_forget(p, a->n * sizeof(float));
+    }
     return CMC_OK;
 }
 

@@ -13,8 +13,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "base/mem.h"
-#include "runtime/model.h"
+#include "runtime/graph.h"
 #include "runtime/quant.h"
 
 /* A group is evaluated as one batch of at most this many tokens (an example that is longer is a group of its own). */
@@ -101,6 +102,45 @@ static cmc_status hostcache_plan(hostcache_fill *f, cmc_error *err) {
     return f->hashes ? CMC_OK : cmc_fail_nomem(err, "the hashes of the host's states", f->n_groups * sizeof *f->hashes);
 }
 
+static size_t hostcache_first_row(const data_example *x) {
+    uint32_t first = x->host_row[0];
+    for (size_t i = 1; i < x->n_targets; i++)
+        first = x->host_row[i] < first ? x->host_row[i] : first;
+    return first;
+}
+
+/* The groups' largest: keys and values of their sessions, states as they are asked for and as they are packed. */
+static size_t hostcache_group_bytes(const hostcache_fill *f) {
+    const model_params *p = &f->host->p;
+    kv_shape kv = kv_shape_of((size_t)p->n_layer, (size_t)p->n_head_kv, (size_t)p->head_k, (size_t)p->head_v);
+    size_t most = 0;
+    for (size_t g = 0; g < f->n_groups; g++) {
+        size_t n = 0;
+        for (size_t i = 0; i < f->groups[g].n; i++) {
+            const data_example *x = &f->d->v[f->groups[g].first + i];
+            n += (size_t)kv_bytes(&kv, x->n_host) + (x->n_host - hostcache_first_row(x)) * f->n_embd * sizeof(float) +
+                 x->n_targets * f->row_bytes;
+        }
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+cmc_status hostcache_bytes(cmc_model *host, const data_set *d, size_t *fill, size_t *file, cmc_error *err) {
+    hostcache_fill f = {.path = "", .fd = -1, .host = host, .d = d, .n_embd = (size_t)cmc_model_n_embd(host)};
+    size_t tokens = 0;
+    cmc_status st = hostcache_plan(&f, err);
+    for (size_t g = 0; g < f.n_groups; g++)
+        tokens = f.groups[g].tokens > tokens ? f.groups[g].tokens : tokens;
+    if (st == CMC_OK) {
+        *fill = hostcache_group_bytes(&f) + graph_bytes(host, tokens);
+        *file = f.file_size;
+    }
+    free(f.groups);
+    free(f.hashes);
+    return st;
+}
+
 static void hostcache_header(const hostcache_fill *f, char out[HOSTCACHE_HEADER]) {
     memset(out, 0, HOSTCACHE_HEADER);
     snprintf(out, HOSTCACHE_HEADER,
@@ -126,13 +166,6 @@ static cmc_status hostcache_write(const hostcache_fill *f, const void *data, siz
     return CMC_OK;
 }
 
-static size_t hostcache_first_row(const data_example *x) {
-    uint32_t first = x->host_row[0];
-    for (size_t i = 1; i < x->n_targets; i++)
-        first = x->host_row[i] < first ? x->host_row[i] : first;
-    return first;
-}
-
 /* Evaluates a group and leaves its packed rows in f->packed. */
 static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group *g, cmc_error *err) {
     cmc_eval_item items[HOSTCACHE_GROUP_EXAMPLES];
@@ -142,6 +175,10 @@ static cmc_status hostcache_eval_group(hostcache_fill *f, const hostcache_group 
     if (!cmc_grow((void **)&f->states, &f->cap_states, rows * f->n_embd, sizeof *f->states))
         return cmc_fail_nomem(err, "the host's states of a batch", rows * f->n_embd * sizeof *f->states);
     float *out = f->states;
+    for (size_t i = g->n; i < HOSTCACHE_GROUP_EXAMPLES; i++) { /* an idle one would keep its keys and values */
+        cmc_session_free(f->sessions[i]);
+        f->sessions[i] = NULL;
+    }
     for (size_t i = 0; i < g->n; i++) {
         const data_example *x = &f->d->v[g->first + i];
         if (!f->sessions[i])
@@ -186,6 +223,7 @@ static cmc_status hostcache_fill_all(hostcache_fill *f, const uint8_t *map, host
         size_t off, n;
         hostcache_group_extent(f, g, &off, &n);
         bool there = f->hashes[g] != 0 && hostcache_hash(map + off, n) == f->hashes[g];
+        cmc_map_forget(map + off, n);
         if (!there) {
             CMC_TRY(hostcache_eval_group(f, &f->groups[g], err));
             CMC_TRY(hostcache_write(f, f->packed, n, off, err));

@@ -31,5 +31,7 @@ typedef bool (*hostcache_progress)(void *user, size_t done_tokens, size_t all_to
  * something else, or no cache, is refused. On CMC_E_CANCELLED what is done stays done. */
 cmc_status hostcache_open(const char *path, cmc_model *host, const data_set *d, hostcache_progress cb, void *user,
                           hostcache *out, cmc_error *err);
+/* What filling takes at its most beside the model and the file, and the file's size. */
+cmc_status hostcache_bytes(cmc_model *host, const data_set *d, size_t *fill, size_t *file, cmc_error *err);
 void hostcache_close(hostcache *c);
 #endif

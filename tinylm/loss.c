@@ -10,30 +10,32 @@
 #include "tinylm/loss_job.h"
 #include "tinylm/rowmath.h"
 
-/* A block's logits take about this much, so that the gemms are large and yet [tokens x vocabulary] never exists. */
-enum { LOSS_BLOCK_BYTES = 96 << 20, LOSS_MIN_ROWS = 32, LOSS_MAX_ROWS = 256 };
+enum { LOSS_MIN_ROWS = 32, LOSS_LEAST_ROWS = 2, LOSS_MAX_ROWS = 256 };
 
 /* ---------------------------------------------------------------------------------------------- set-up */
 
-static size_t loss_rows(size_t n_vocab) {
-    size_t rows = LOSS_BLOCK_BYTES / (n_vocab * sizeof(float)) / 16 * 16;
-    return rows < LOSS_MIN_ROWS ? LOSS_MIN_ROWS : rows > LOSS_MAX_ROWS ? LOSS_MAX_ROWS : rows;
+/* A huge vocabulary has LOSS_MIN_ROWS in a block of the usual size, and fewer only in a block that was asked to be small. */
+size_t loss_block_rows(const cmc_model *host, const cmc_map *map, size_t block) {
+    size_t v = (size_t)host->p.n_vocab + (map ? (size_t)map->n_delta : 0), rows = block / (v * sizeof(float));
+    size_t least = block < LOSS_BLOCK_BYTES ? LOSS_LEAST_ROWS : LOSS_MIN_ROWS;
+    rows = rows >= 16 ? rows / 16 * 16 : rows / 2 * 2;
+    return rows < least ? least : rows > LOSS_MAX_ROWS ? LOSS_MAX_ROWS : rows;
 }
 
-static size_t loss_rows_of(size_t v, const cmc_map *map) {
-    return loss_rows(v + (map ? (size_t)map->n_delta : 0));
-}
-
-static size_t loss_floats(size_t v, const cmc_map *map, size_t he, size_t e, size_t nt, bool head) {
-    size_t rows = loss_rows_of(v, map), mapped = map ? rows * (size_t)map->n_delta + nt * 3 * (v + 16) : 0;
+static size_t loss_floats(size_t v, const cmc_map *map, size_t he, size_t e, size_t nt, bool head, size_t rows) {
+    size_t mapped = map ? rows * (size_t)map->n_delta + nt * 3 * (v + 16) : 0;
     return rows * v + rows * he + nt * rows * e + nt * rows * LOSS_MAX_ALPHAS + rows * 2 + (head ? v * he : 0) + mapped +
            8 * 16;
 }
 
-size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int threads, bool decode_head) {
-    size_t v = (size_t)host->p.n_vocab, nt = (size_t)threads;
-    return loss_floats(v, map, (size_t)host->p.n_embd, embd, nt, decode_head) * sizeof(float) +
-           nt * loss_rows_of(v, map) * LOSS_MAX_ALPHAS * sizeof(double);
+size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int threads, bool decode_head, size_t block,
+                  size_t targets) {
+    size_t v = (size_t)host->p.n_vocab, nt = (size_t)threads, rows = loss_block_rows(host, map, block);
+    size_t used = !map ? rows / 2 + (targets < rows / 2 ? targets : rows / 2) : targets; /* as scoring uses it */
+    used = targets > used ? targets : used;
+    rows = used < rows ? used : rows;
+    return loss_floats(v, map, (size_t)host->p.n_embd, embd, nt, decode_head, rows) * sizeof(float) +
+           nt * rows * LOSS_MAX_ALPHAS * sizeof(double);
 }
 
 /* The next n floats of the arena, on a 64-byte boundary. */
@@ -51,7 +53,8 @@ static void loss_decode_worker(void *arg, int t, int nt) {
         weight_row(&l->host->head, r, l->head + r * l->host_embd);
 }
 
-cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, loss *out, cmc_error *err) {
+cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, size_t block, loss *out,
+                    cmc_error *err) {
     memset(out, 0, sizeof *out);
     out->host = host;
     out->map = map;
@@ -62,8 +65,8 @@ cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decod
     out->host_embd = (size_t)host->p.n_embd;
     out->embd = embd;
     out->n_delta = map ? (size_t)map->n_delta : out->n_vocab;
-    out->rows = loss_rows_of(out->n_vocab, map);
-    size_t nt = (size_t)out->nt, n = loss_floats(out->n_vocab, map, out->host_embd, embd, nt, decode_head);
+    out->rows = loss_block_rows(host, map, block);
+    size_t nt = (size_t)out->nt, n = loss_floats(out->n_vocab, map, out->host_embd, embd, nt, decode_head, out->rows);
     out->arena = cmc_alloc_aligned(n, sizeof(float));
     out->sum = cmc_alloc(nt * out->rows * LOSS_MAX_ALPHAS, sizeof *out->sum);
     if (!out->arena || !out->sum) {

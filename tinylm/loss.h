@@ -11,6 +11,9 @@
 #include "tokenmap/map.h"
 
 enum { LOSS_MAX_ALPHAS = 32 };
+/* A block's logits take about this much where memory is no matter: the gemms are large, and yet [tokens x vocabulary]
+ * never exists. */
+#define LOSS_BLOCK_BYTES ((size_t)96 << 20)
 
 typedef struct loss {
     cmc_model *host;
@@ -33,10 +36,14 @@ typedef struct loss {
     float *arena;
 } loss;
 
-/* `map` is borrowed. With `decode_head` the host's output matrix is kept as float32 (n_vocab * host_embd * 4 bytes):
- * faster where there is room for it. */
-size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int threads, bool decode_head);
-cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, loss *out, cmc_error *err);
+/* Target rows in a block whose logits take about `block` bytes: at least 2, and no more than help. */
+size_t loss_block_rows(const cmc_model *host, const cmc_map *map, size_t block);
+/* What loss_new takes, and of it what is written to by batches of at most `targets` rows. `map` is borrowed. With
+ * `decode_head` the host's output matrix is kept as float32 (n_vocab * host_embd * 4 bytes): faster where there is room. */
+size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int threads, bool decode_head, size_t block,
+                  size_t targets);
+cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, size_t block, loss *out,
+                    cmc_error *err);
 void loss_free(loss *l);
 
 /* The loss of a target as a sum of parts; KL parts need a map, be it the identity. */

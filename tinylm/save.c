@@ -56,7 +56,7 @@ static void save_put_keys(gguf_writer *w, const char *path, const params_shape *
     gguf_put_u32(w, "llama.vocab_size", (uint32_t)s->n_vocab);
 }
 
-/* Encodes every matrix one after the other into `buf` (sized by save_bytes) and adds the tensors. */
+/* Encodes every matrix one after the other into `buf` (sized by save_delta_bytes) and adds the tensors. */
 static bool save_put_tensors(gguf_writer *g, const params *p, const float *w, uint32_t type, uint8_t *buf) {
     for (size_t i = 0; i < p->n_tensors; i++) {
         const params_tensor *t = &p->tensors[i];
@@ -77,7 +77,7 @@ static bool save_put_tensors(gguf_writer *g, const params *p, const float *w, ui
     return true;
 }
 
-static size_t save_bytes(const params *p, uint32_t type) {
+size_t save_delta_bytes(const params *p, uint32_t type) {
     size_t n = 0;
     for (size_t i = 0; i < p->n_tensors && type != CMC_F32; i++)
         if (p->tensors[i].matrix)
@@ -87,7 +87,7 @@ static size_t save_bytes(const params *p, uint32_t type) {
 
 cmc_status save_delta(const char *path, const params *p, const float *w, uint32_t type, uint32_t n_ctx,
                       const cmc_model *vocab_from, const cmc_delta_info *info, cmc_error *err) {
-    size_t bytes = save_bytes(p, type);
+    size_t bytes = save_delta_bytes(p, type);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
     cmc_status st = CMC_OK;

@@ -6,6 +6,8 @@
 
 /* "f32", "f16" or "q8_0"; CMC_E_ARG for another, or where the shape's rows are no multiple of the type's block. */
 cmc_status save_type_parse(const char *name, const params_shape *s, uint32_t *type, cmc_error *err);
+/* What save_delta takes beside the weights. */
+size_t save_delta_bytes(const params *p, uint32_t type);
 /* `vocab_from`: the model whose tokenizer.* keys are copied. Norms stay F32. */
 cmc_status save_delta(const char *path, const params *p, const float *w, uint32_t type, uint32_t n_ctx,
                       const cmc_model *vocab_from, const cmc_delta_info *info, cmc_error *err);

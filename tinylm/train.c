@@ -24,7 +24,8 @@ cmc_train_progress train_progress(const train *t, const char *phase) {
         .held_out = t->s.held_out,
         .held_out_host = t->held_host,
         .best = t->s.best,
-        .memory = cmc_mem_peak(),
+        .memory = cmc_mem_resident(),
+        .memory_planned = t->plan.planned,
     };
 }
 
@@ -171,7 +172,7 @@ static cmc_status train_all(train *t, cmc_error *err) {
     trainlog_field f[] = {
         {"params", (double)t->p.n},  {"records", (double)train_data(t)->n_train}, {"records_held_out", (double)train_data(t)->n_held},
         {"steps", (double)t->steps}, {"seed", (double)t->o.seed},          {"lr", t->o.lr},
-        {"batch", t->o.batch}};
+        {"batch", t->o.batch},       {"memory_planned", (double)t->plan.planned}};
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     CMC_TRY(train_hosts_alone(t, err));
@@ -193,7 +194,8 @@ static cmc_status train_finish(train *t, cmc_error *err) {
                           {"gain", t->alphas[0].gain},
                           {"alpha_default", t->alpha_default},
                           {"best_step", (double)t->s.best_step},
-                          {"held_out_host", t->held_host}};
+                          {"held_out_host", t->held_host},
+                          {"memory_peak", (double)cmc_mem_peak()}};
     CMC_TRY(trainlog_put(&t->log, "end", t->s.step, f, sizeof f / sizeof *f, err));
     unlink(t->checkpoint); /* its run is finished and saved */
     for (size_t k = 0; k < t->n_hosts && t->own_cache; k++)
@@ -206,11 +208,15 @@ static cmc_status train_run(train *t, cmc_error *err) {
     CMC_TRY(train_start(t, err)); /* before the host's long work: a checkpoint that does not fit is told at once */
     t->held_host = NAN;
     t->started = cmc_now();
+    cmc_train_progress plan = train_progress(t, "plan");
+    CMC_TRY(train_report(t, &plan, err));
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
         train_fill fill = {t, cmc_now(), 0};
         CMC_TRY(hostcache_open(h->cache, h->model, &h->data, train_fill_progress, &fill, &h->states, err));
+        train_memory_forget_hosts(t);
     }
+    CMC_TRY(train_start_steps(t, err));
     CMC_TRY(train_all(t, err));
     return train_finish(t, err);
 }
@@ -237,6 +243,8 @@ static void train_result(const train *t, double seconds, bool finished, cmc_trai
         .held_out_steered = t->s.best,
         .alpha = t->n_alphas ? t->alphas[0].alpha : t->o.alpha,
         .seconds = seconds,
+        .memory_planned = t->plan.planned,
+        .memory_peak = cmc_mem_peak(),
         .resumed = t->resumed,
         .finished = finished,
     };

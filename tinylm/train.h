@@ -6,6 +6,7 @@
 #include "tinylm/checkpoint.h"
 #include "tinylm/loss.h"
 #include "tinylm/save.h"
+#include "tinylm/train_memory.h"
 #include "tinylm/trainlog.h"
 
 /* A host that the delta is trained beside, and the data as this host sees it: the same records for every host. */
@@ -43,6 +44,7 @@ typedef struct train {
     adamw adam;
     float *best, *dhidden, *arena;
     objective objective;
+    train_plan plan;
     train_order main, kept;      /* of what is learnt or forgotten; of what is to be retained */
     size_t *pairs;               /* [2 batch] */
     uint64_t piece;              /* of the step: every forward pass has its own dropout */
@@ -80,16 +82,30 @@ void train_hosts_free(train *t);
 
 /* train_setup.c: checks, opens and plans; nothing is computed or written but (on success) memory. */
 cmc_status train_setup(train *t, cmc_error *err);
-/* Allocates weights, moments and the output layer, and sets the start: random, init_path or checkpoint. */
+/* Allocates weights and moments, and sets the start: random, init_path or checkpoint. */
 cmc_status train_start(train *t, cmc_error *err);
+/* What the steps need beside that, when the hosts' states are made: output layers, the optimiser's zeros. */
+cmc_status train_start_steps(train *t, cmc_error *err);
 void train_release(train *t);
+/* Every number of the options is in its range. */
+cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err);
 /* `path` can be written and is none of the run's inputs. */
 cmc_status train_check_output(const train *t, const char *path, cmc_error *err);
-size_t train_piece_tokens(const train *t);
 /* The context length that the delta's file names: trained lengths are shorter, but RoPE goes on a while beyond them. */
 uint32_t train_context(const train *t);
 
+/* train_memory.c: tokens of the longest sequence in any host's data. */
+size_t train_longest_sequence(const train *t);
+/* Lets go the pages of the host's states, where memory is bounded. */
+void train_memory_forget_states(const train *t, const train_host *h);
+
 /* train_step.c */
+/* The examples of a step: *n of t->main.batch; the last step of an epoch may have fewer. */
+const size_t *train_step_examples(train *t, int64_t step, size_t *n);
+/* As many examples to retain as the step has to forget, in an order of their own. */
+const size_t *train_retain_examples(train *t, int64_t step, size_t n);
+/* The list as the objective wants it: for dpo every record with its refusal, *n becoming twice as many. */
+const size_t *train_pairs(train *t, const data_set *d, const size_t *index, size_t *n);
 typedef struct train_step_result { double loss, lr, grad_norm; uint64_t tokens; } train_step_result;
 cmc_status train_step(train *t, train_step_result *r, cmc_error *err);
 /* The objective's loss on the examples index[0..n) and, of their number, the step's share of those to retain; its gradient

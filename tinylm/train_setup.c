@@ -9,8 +9,7 @@
 #include "base/mem.h"
 #include "tinylm/train.h"
 
-/* A step is worked through in pieces of at most this many tokens, so that memory does not grow with the batch. */
-enum { TRAIN_PIECE_TOKENS = 2048, TRAIN_MIN_EVAL = 10, TRAIN_CONTEXT = 2048 };
+enum { TRAIN_MIN_EVAL = 10, TRAIN_CONTEXT = 2048 };
 
 cmc_train_opts cmc_train_defaults(void) {
     return (cmc_train_opts){
@@ -36,7 +35,7 @@ cmc_train_opts cmc_train_defaults(void) {
 
 /* --------------------------------------------------------------------------------------------- options */
 
-static cmc_status setup_check_numbers(const cmc_train_opts *o, cmc_error *err) {
+cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
     const struct {
         const char *name;
         double v, lo, hi;
@@ -56,6 +55,7 @@ static cmc_status setup_check_numbers(const cmc_train_opts *o, cmc_error *err) {
         {"gamma", o->gamma, -1e6, 1e6},
         {"kl", o->kl, 0.0, 1e6},
         {"retain_weight", o->retain_weight, 0.0, 1e6},
+        {"memory", (double)o->memory, 0, 0x1p62},
         {"max_len", o->max_len, 2, 1 << 20},
         {"batch", o->batch, 1, 1 << 20},
         {"epochs", o->max_steps > 0 ? 1 : o->epochs, 1, 1 << 20},
@@ -120,7 +120,7 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "training needs a host, data and a path to write the delta to");
     if (o->resume && o->fresh)
         return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
-    CMC_TRY(setup_check_numbers(o, err));
+    CMC_TRY(train_check_numbers(o, err));
     for (size_t k = 0; o->host_weights && k < o->n_hosts; k++)
         if (!(o->host_weights[k] > 0.0 && o->host_weights[k] <= 1e6))
             return cmc_fail(err, CMC_E_ARG, "host weight %zu is %g; it must be more than 0", k + 1, o->host_weights[k]);
@@ -238,88 +238,40 @@ static char *setup_host_settings(const train *t) {
     return s;
 }
 
+/* How the work is cut, which decides the order of sums. Without a bound on memory, what room there is decides whether output
+ * matrices are decoded. */
+static void setup_cut(const train *t, char out[64]) {
+    char heads[16] = "any";
+    if (t->plan.bounded)
+        snprintf(heads, sizeof heads, "%zu", t->plan.heads);
+    snprintf(out, 64, "pieces of %zu tokens, %zu KiB of logits, heads %s", t->plan.piece, t->plan.block >> 10, heads);
+}
+
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
 static cmc_status setup_settings(train *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
     const params_shape *s = &t->p.s;
-    char *hosts = setup_host_settings(t);
+    char *hosts = setup_host_settings(t), cut[64];
+    setup_cut(t, cut);
     int n = !hosts ? -1 : asprintf(
         &t->settings,
         "objective %s %d %.17g %.17g %.17g %.17g\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
         "n_embd %d\nn_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
         "dropout %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
-        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\n",
+        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n",
         objective_name(t->objective.kind), (int)t->objective.retain, t->objective.retain_weight, t->objective.beta,
         t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, cmc_model_hash(train_vocab_model(t)), train_data(t)->delta_template, t->init_hash,
         t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
         o->max_len, o->batch, (long long)t->steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps,
-        o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience, (unsigned long long)o->seed);
+        o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience, (unsigned long long)o->seed, cut);
     free(hosts);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
 }
 
-/* The largest that any host's data needs of something. */
-static size_t setup_most(const train *t, size_t (*of)(const data_set *)) {
-    size_t most = 0;
-    for (size_t k = 0; k < t->n_hosts; k++)
-        most = of(&t->hosts[k].data) > most ? of(&t->hosts[k].data) : most;
-    return most;
-}
-
-static size_t setup_example(const data_set *d) {
-    return d->max_delta;
-}
-
-static size_t setup_sequence(const data_set *d) {
-    return d->max_seq;
-}
-
-size_t train_piece_tokens(const train *t) {
-    size_t group = t->objective.kind == OBJECTIVE_DPO ? 2 : 1, longest = group * setup_most(t, setup_example);
-    size_t whole = longest * (size_t)t->o.batch, piece = TRAIN_PIECE_TOKENS;
-    if (piece < longest)
-        piece = longest;
-    return piece < whole ? piece : whole;
-}
-
 uint32_t train_context(const train *t) {
     return t->o.max_len > TRAIN_CONTEXT ? (uint32_t)t->o.max_len : TRAIN_CONTEXT;
-}
-
-static size_t setup_head_bytes(const train_host *h) {
-    return (size_t)cmc_model_n_vocab(h->model) * (size_t)cmc_model_n_embd(h->model) * sizeof(float);
-}
-
-/* Bytes the run will take beside the mapped files, the first `heads` hosts' output matrices decoded. */
-static size_t setup_bytes(const train *t, size_t heads) {
-    size_t piece = train_piece_tokens(t), nt = (size_t)cmc_runtime_threads(t->rt), e = (size_t)t->p.s.n_embd;
-    size_t n = net_bytes(&t->p, (int)nt, piece, setup_most(t, setup_sequence)) + 3 * t->p.n * sizeof(float) +
-               piece * (48 + e * sizeof(float));
-    for (size_t k = 0; k < t->n_hosts; k++)
-        n += loss_bytes(t->hosts[k].model, t->hosts[k].map, e, (int)nt, k < heads);
-    return n;
-}
-
-/* How many hosts' output matrices are decoded: as many as leave plenty of room. */
-static size_t setup_heads(const train *t) {
-    uint64_t room = cmc_mem_available();
-    size_t heads = t->n_hosts;
-    while (room != 0 && heads > 0 && setup_bytes(t, heads) + setup_head_bytes(&t->hosts[heads - 1]) >= room / 2)
-        heads--;
-    return heads;
-}
-
-static cmc_status setup_check_memory(const train *t, cmc_error *err) {
-    uint64_t room = cmc_mem_available();
-    size_t need = setup_bytes(t, setup_heads(t));
-    if (room != 0 && need > room)
-        return cmc_fail(err, CMC_E_NOMEM,
-                        "training this delta takes about %zu MiB and %llu MiB are free; a smaller n_embd or "
-                        "max_len takes less",
-                        need >> 20, (unsigned long long)(room >> 20));
-    return CMC_OK;
 }
 
 cmc_status train_setup(train *t, cmc_error *err) {
@@ -328,9 +280,9 @@ cmc_status train_setup(train *t, cmc_error *err) {
     CMC_TRY(setup_shape(t, err));
     CMC_TRY(train_hosts_data(t, err));
     CMC_TRY(setup_plan(t, err));
+    CMC_TRY(train_memory_plan(t, err));
     CMC_TRY(setup_settings(t, err));
-    CMC_TRY(train_hosts_caches(t, err));
-    return setup_check_memory(t, err);
+    return train_hosts_caches(t, err);
 }
 
 /* ------------------------------------------------------------------------------------------------ start */
@@ -348,20 +300,16 @@ static cmc_status start_weights(train *t, cmc_error *err) {
 }
 
 static cmc_status start_buffers(train *t, cmc_error *err) {
-    size_t n = (t->p.n + 15) / 16 * 16, e = (size_t)t->p.s.n_embd, piece = train_piece_tokens(t);
-    size_t heads = setup_heads(t);
-    CMC_TRY(net_new(t->rt, &t->p, piece, setup_most(t, setup_sequence), &t->net, err));
-    for (size_t k = 0; k < t->n_hosts; k++)
-        CMC_TRY(loss_new(t->hosts[k].model, t->hosts[k].map, e, k < heads, &t->hosts[k].loss, err));
-    CMC_TRY(batch_new(piece, piece, &t->batch, err));
-    t->each = cmc_alloc(piece, 2 * sizeof *t->each);
-    t->weights = cmc_alloc(piece, sizeof *t->weights);
+    size_t n = (t->p.n + 15) / 16 * 16, e = (size_t)t->p.s.n_embd, tokens = t->plan.tokens;
+    CMC_TRY(net_new(t->rt, &t->p, tokens, train_longest_sequence(t), &t->net, err));
+    CMC_TRY(batch_new(tokens, tokens, &t->batch, err));
+    t->each = cmc_alloc(tokens, 2 * sizeof *t->each);
+    t->weights = cmc_alloc(tokens, sizeof *t->weights);
     if (!t->each || !t->weights)
-        return cmc_fail_nomem(err, "the losses of a batch", piece * 2 * sizeof *t->each);
-    t->arena = cmc_alloc_aligned(3 * n + piece * e, sizeof(float));
+        return cmc_fail_nomem(err, "the losses of a batch", tokens * 2 * sizeof *t->each);
+    t->arena = cmc_alloc_aligned(3 * n + tokens * e, sizeof(float));
     if (!t->arena)
-        return cmc_fail_nomem(err, "the optimiser's state", (3 * n + piece * e) * sizeof(float));
-    memset(t->arena, 0, 3 * n * sizeof(float));
+        return cmc_fail_nomem(err, "the optimiser's state", (3 * n + tokens * e) * sizeof(float));
     t->adam = (adamw){t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->arena, t->arena + n};
     t->best = t->arena + 2 * n;
     t->dhidden = t->arena + 3 * n;
@@ -378,10 +326,23 @@ cmc_status train_start(train *t, cmc_error *err) {
         t->resumed = true;
     } else {
         CMC_TRY(start_weights(t, err));
-        memcpy(t->best, t->net.w, t->p.n * sizeof(float));
     }
     t->first_step = t->s.step;
     return trainlog_open(t->o.log_path, t->resumed ? t->s.step : -1, &t->log, err);
+}
+
+cmc_status train_start_steps(train *t, cmc_error *err) {
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        train_host *h = &t->hosts[k];
+        CMC_TRY(loss_new(h->model, h->map, (size_t)t->p.s.n_embd, k < t->plan.heads, t->plan.block, &h->loss, err));
+    }
+    train_memory_forget_hosts(t); /* what was read of them to decode their output matrices */
+    if (t->resumed)
+        return CMC_OK;
+    memset(t->adam.m, 0, t->p.n * sizeof(float));
+    memset(t->adam.v, 0, t->p.n * sizeof(float));
+    memcpy(t->best, t->net.w, t->p.n * sizeof(float));
+    return CMC_OK;
 }
 
 void train_release(train *t) {

@@ -15,8 +15,7 @@ static size_t order_at(train_order *o, const size_t *list, size_t n, uint64_t se
     return o->v[k % n];
 }
 
-/* The examples of a step: *n of t->main.batch; the last step of an epoch may have fewer. */
-static const size_t *step_examples(train *t, int64_t step, size_t *n) {
+const size_t *train_step_examples(train *t, int64_t step, size_t *n) {
     const data_set *d = train_data(t);
     size_t most = (size_t)t->o.batch, epoch = (size_t)(step / t->steps_per_epoch);
     size_t first = (size_t)(step % t->steps_per_epoch) * most;
@@ -24,6 +23,25 @@ static const size_t *step_examples(train *t, int64_t step, size_t *n) {
     for (size_t i = 0; i < *n; i++)
         t->main.batch[i] = order_at(&t->main, d->train, d->n_train, t->o.seed, epoch * d->n_train + first + i);
     return t->main.batch;
+}
+
+const size_t *train_retain_examples(train *t, int64_t step, size_t n) {
+    const data_set *d = train_data(t);
+    for (size_t i = 0; i < n; i++)
+        t->kept.batch[i] =
+            order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, (uint64_t)step * (uint64_t)t->o.batch + i);
+    return t->kept.batch;
+}
+
+const size_t *train_pairs(train *t, const data_set *d, const size_t *index, size_t *n) {
+    if (t->objective.kind != OBJECTIVE_DPO)
+        return index;
+    for (size_t i = *n; i-- > 0;) {
+        t->pairs[2 * i] = index[i];
+        t->pairs[2 * i + 1] = d->v[index[i]].twin;
+    }
+    *n *= 2;
+    return t->pairs;
 }
 
 /* "3, 17, 4": where the examples stand in the data. */
@@ -93,6 +111,7 @@ static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t
         CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden,
                            by_record ? &unused : sum, err));
         net_backward(&t->net, &t->batch.b, t->dhidden);
+        train_memory_forget_states(t, h);
         done += k;
     }
     return CMC_OK;
@@ -105,14 +124,7 @@ static cmc_status step_main(train *t, train_host *h, const size_t *index, size_t
                                                     o->kind == OBJECTIVE_KL;
     double sum = 0.0, count = (double)(by_record ? n : step_targets(h, index, n));
     loss_parts parts = {.nll = away ? -1.0f : 1.0f, .kl_steered = (float)o->kl};
-    if (o->kind == OBJECTIVE_DPO) { /* every record with its refusal */
-        for (size_t i = n; i-- > 0;) {
-            t->pairs[2 * i] = index[i];
-            t->pairs[2 * i + 1] = h->data.v[index[i]].twin;
-        }
-        index = t->pairs;
-        n *= 2;
-    }
+    index = train_pairs(t, &h->data, index, &n);
     CMC_TRY(step_pass(t, h, index, n, parts, by_record, (float)(h->weight / count), &sum, err));
     *total += h->weight * sum / count;
     return CMC_OK;
@@ -127,20 +139,13 @@ static cmc_status step_retain(train *t, train_host *h, const size_t *index, size
     return CMC_OK;
 }
 
-/* As many examples to retain as to forget, in an order of their own. */
-static void step_retain_examples(train *t, size_t n) {
-    const data_set *d = train_data(t);
-    for (size_t i = 0; i < n; i++)
-        t->kept.batch[i] = order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, (uint64_t)t->s.step * (uint64_t)t->o.batch + i);
-}
-
 cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total, uint64_t *targets, cmc_error *err) {
     bool retain = objective_needs(&t->objective, ROLE_RETAIN);
     *total = 0.0;
     *targets = 0;
     t->piece = 0;
     if (retain)
-        step_retain_examples(t, n);
+        train_retain_examples(t, t->s.step, n);
     for (size_t k = 0; k < t->n_hosts; k++) {
         CMC_TRY(step_main(t, &t->hosts[k], index, n, total, err));
         *targets += step_targets(&t->hosts[k], index, n);
@@ -154,7 +159,7 @@ cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total
 
 cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
     size_t n;
-    const size_t *index = step_examples(t, t->s.step, &n);
+    const size_t *index = train_step_examples(t, t->s.step, &n);
     CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
     if (!isfinite(r->loss))
         return step_diverged(t, "loss", index, n, err);
@@ -180,6 +185,7 @@ cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t 
         net_forward(&t->net, &t->batch.b);
         CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, n, nll, NULL, err));
         targets += t->batch.b.n_targets;
+        train_memory_forget_states(t, h);
     }
     for (size_t i = 0; i < n; i++)
         nll[i] = targets ? nll[i] / (double)targets : NAN;
