@@ -14,7 +14,8 @@ typedef struct common_args {
 extern const arg_opt common_opts[];
 
 /* The verbs, in the order of the help text. */
-extern const arg_verb verb_run, verb_ab, verb_score, verb_map, verb_tokenize, verb_inspect, verb_train, verb_bench;
+extern const arg_verb verb_run, verb_ab, verb_score, verb_map, verb_tokenize, verb_inspect, verb_train, verb_train_vocab,
+    verb_bench;
 
 /* One line "cmc: ..." on standard error. Control characters (from file names, say) are shown as '?'. */
 #if defined(__GNUC__)

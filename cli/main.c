@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const arg_verb *const main_verbs[] = {
-    &verb_run, &verb_ab, &verb_score, &verb_map, &verb_tokenize, &verb_inspect, &verb_train, &verb_bench,
+    &verb_run, &verb_ab, &verb_score, &verb_map, &verb_tokenize, &verb_inspect, &verb_train, &verb_train_vocab,
+    &verb_bench,
 };
 enum { MAIN_N_VERBS = sizeof main_verbs / sizeof *main_verbs };
 
@@ -48,8 +49,8 @@ static void main_help(FILE *to)
     fputs("cmc - steers a frozen language model (the host) with a tiny trained one (the delta).\n\n"
           "Usage: cmc VERB [options]\n\nVerbs:\n", to);
     for (size_t i = 0; i < MAIN_N_VERBS; i++)
-        fprintf(to, "  %-10s%s\n", main_verbs[i]->name, main_verbs[i]->summary);
-    fputs("  help      shows this, or a verb's options: cmc help run\n\n"
+        fprintf(to, "  %-13s%s\n", main_verbs[i]->name, main_verbs[i]->summary);
+    fputs("  help         shows this, or a verb's options: cmc help run\n\n"
           "Models and deltas are GGUF files. Text goes to standard output, figures and messages to standard error.\n"
           "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n", to);
 }

@@ -480,6 +480,29 @@ typedef struct cmc_train_result {
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 
+/* A vocabulary learnt from data by SentencePiece's trainer: small, with a token for every byte, so that any text has
+ * tokens that stand for exactly it (but for U+2581, which SentencePiece takes for a space). */
+typedef struct cmc_vocab_train_opts {
+    const char *const *data; size_t n_data; /* records (.jsonl, .json: as cmc_records_read) or texts (any other name) */
+    const char *out_path;                   /* .model: a SentencePiece model; any other name: a GGUF file without tensors */
+    cmc_template t;                         /* records are rendered under it; its control tokens become tokens */
+    int32_t size;                           /* tokens at most; less data gives fewer */
+    const char *kind;                       /* "bpe" or "unigram"; NULL: "bpe" */
+    double coverage;                        /* share of the data's characters with a token of their own; others are bytes */
+    bool split_digits;                      /* every digit is a token of its own */
+    const char *const *symbols; size_t n_symbols;   /* texts that are always one token */
+    const char *const *control; size_t n_control;   /* further control tokens */
+} cmc_vocab_train_opts;
+CMC_API cmc_vocab_train_opts cmc_vocab_train_defaults(void);   /* BPE of 8000 tokens, template plain */
+
+typedef struct cmc_vocab_train_result {
+    int32_t tokens;
+    uint64_t records, bytes;                /* bytes: of text that was learnt from */
+    double seconds;
+} cmc_vocab_train_result;
+/* The same data and options give the same file. */
+CMC_API cmc_status cmc_vocab_train(const cmc_vocab_train_opts *opts, cmc_vocab_train_result *out, cmc_error *err);
+
 #ifdef __cplusplus
 }
 #endif

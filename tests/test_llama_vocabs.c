@@ -259,7 +259,7 @@ static vocab_case CASES[] = {
     {"llama-bpe", "bpe", 46, 128000, NULL},
     {"llama-spm", "spm", 46, 1, NULL},
     {"mpt", "bpe", 46, -1, NULL},
-    {"nomic-bert-moe", NULL, 0, -1, "\"t5\" (Unigram)"},
+    {"nomic-bert-moe", NULL, 0, -1, "\"t5\" (Unigram) with precompiled_charsmap"},
     {"phi-3", "spm", 46, 1, NULL},
     {"qwen2", "bpe", 46, -1, NULL},
     {"qwen35", "bpe", 50, -1, NULL},

@@ -207,6 +207,7 @@ static void test_refused(void **state) {
     static const mini_token bad_type[] = {{"a", 7, 0}, {NULL, 0, 0}}, bad_byte[] = {{"<0xFG>", 6, 0}, {NULL, 0, 0}},
                             none[] = {{NULL, 0, 0}};
     static const mini_token nan_score[] = {{"a", 1, __builtin_nanf("")}, {NULL, 0, 0}};
+    static const mini_key charsmap[] = {{"tokenizer.ggml.precompiled_charsmap", 1}, {NULL, 0}};
     static const mini_key far[] = {{"tokenizer.ggml.eos_token_id", 12}, {NULL, 0}};
     static const char *const unknown[] = {"a zz", NULL}, *const whole[] = {"ab", NULL}, *const no_sum[] = {"b b", NULL};
     const struct {
@@ -216,7 +217,8 @@ static void test_refused(void **state) {
     } cases[] = {
         {{.tokens = SPM}, CMC_E_FORMAT, "tokenizer.ggml.model"},
         {{.model = "bert", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"bert\" (WordPiece)"},
-        {{.model = "t5", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"t5\" (Unigram)"},
+        {{.model = "t5", .tokens = SPM, .no_scores = true}, CMC_E_FORMAT, "scores"},
+        {{.model = "t5", .tokens = SPM, .keys = charsmap}, CMC_E_UNSUPPORTED, "\"t5\" (Unigram) with precompiled"},
         {{.model = "rwkv", .tokens = SPM}, CMC_E_UNSUPPORTED, "\"rwkv\";"},
         {{.model = "llama", .tokens = SPM, .no_scores = true}, CMC_E_FORMAT, "scores"},
         {{.model = "llama", .tokens = SPM, .n_types = 3}, CMC_E_FORMAT, "token_type has 3 entries for 12 tokens"},
@@ -297,7 +299,8 @@ static void test_spm_model_refused(void **state) {
         {W(""), CMC_E_FORMAT, "no pieces"},
         {W("not a model at all"), CMC_E_FORMAT, "no GGUF file, and no SentencePiece model"},
         {W(TRAINER_BPE PLAIN), CMC_E_FORMAT, "no pieces"},
-        {W(PIECE_A PLAIN), CMC_E_UNSUPPORTED, "UNIGRAM"},
+        {W(PIECE_A PLAIN), CMC_OK, ""},                                                  /* Unigram by default */
+        {W(PIECE_A "\x12\x02\x18\x04" PLAIN), CMC_E_UNSUPPORTED, "CHAR"},
         {W(PIECE_A "\x12\x02\x18\x03" PLAIN), CMC_E_UNSUPPORTED, "WORD"},
         {W(PIECE_A "\x12\x02\x18\x63" PLAIN), CMC_E_UNSUPPORTED, "type ?"},
         {W(PIECE_A TRAINER_BPE), CMC_E_UNSUPPORTED, "remove_extra_whitespaces"},

@@ -116,7 +116,7 @@ static cmc_status retok_tail(retok *r, size_t whole, size_t *bytes, size_t *n_id
     if (r->words != NULL) {
         words_begin(r->words, r->text);
     }
-    if (r->words != NULL && r->v->model == VOCAB_SPM) {
+    if (r->v->model == VOCAB_SPM && spm_cuts(r->v)) {
         CMC_TRY(retok_certain(r, whole, bytes, err));
         CMC_TRY(tok_run(r->v, s, *bytes, opts, &r->tail, &done, err));
     } else if (r->words != NULL) {

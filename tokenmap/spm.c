@@ -61,7 +61,11 @@ static bool spm_find_local(cmc_vocab *v) {
 }
 
 bool spm_local(const cmc_vocab *v) {
-    return v->spm->local;
+    return v->spm->local && !v->unigram;
+}
+
+bool spm_cuts(const cmc_vocab *v) {
+    return v->spm->local || v->unigram;
 }
 
 cmc_status spm_new(cmc_vocab *v, cmc_error *err) {
@@ -71,7 +75,7 @@ cmc_status spm_new(cmc_vocab *v, cmc_error *err) {
     }
     pthread_mutex_init(&v->spm->lock, NULL);
     v->spm->local = true;
-    bool unused = memchr(v->kind, CMC_KIND_UNUSED, (size_t)v->n) != NULL;
+    bool unused = !v->unigram && memchr(v->kind, CMC_KIND_UNUSED, (size_t)v->n) != NULL;
     return !unused || spm_find_local(v) ? CMC_OK : cmc_fail_nomem(err, "an index of pieces", (size_t)v->n * 8);
 }
 
@@ -156,10 +160,38 @@ static bool spm_emit(void *user, int id, size_t begin, size_t end) {
     return spm_put(k, id, end - begin);
 }
 
-/* Where to stop for now: all of a short text; of a long one some thousand bytes, up to a cut. */
+static cmc_status spm_find_pairs(const cmc_vocab *v, spm_pairs **out, cmc_error *err) {
+    *out = atomic_load(&v->spm->pairs);
+    if (*out == NULL) {
+        pthread_mutex_lock(&v->spm->lock);
+        *out = atomic_load(&v->spm->pairs);
+        if (*out == NULL) {
+            *out = spm_pairs_new(v);
+            atomic_store(&v->spm->pairs, *out);
+        }
+        pthread_mutex_unlock(&v->spm->lock);
+    }
+    return *out != NULL ? CMC_OK : cmc_fail_nomem(err, "pairs of characters", (size_t)v->n);
+}
+
+cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t from, size_t *out, cmc_error *err) {
+    spm_pairs *pairs;
+    CMC_TRY(spm_find_pairs(v, &pairs, err));
+    *out = spm_pairs_last_cut(pairs, s, n, from);
+    return CMC_OK;
+}
+
+/* Where to stop for now: all of a short text; of a long one some thousand bytes, up to a cut. Unigram: the first cut, for
+ * its sums of scores are rounded, and of two equally good ways the one that wins must not go by what stands before. */
 static cmc_status spm_chunk(const cmc_vocab *v, const char *s, size_t n, size_t *out, cmc_error *err) {
     const uint8_t *u = (const uint8_t *)s;
     *out = 0;
+    if (v->unigram) {
+        spm_pairs *pairs;
+        CMC_TRY(spm_find_pairs(v, &pairs, err));
+        *out = spm_pairs_first_cut(pairs, u, n);
+        return CMC_OK;
+    }
     for (size_t size = CHUNK; *out == 0 && size < n; size *= 2) {
         CMC_TRY(spm_stable(v, u, cmc_utf8_whole(u, size), 0, out, err));
     }
@@ -193,22 +225,4 @@ cmc_status spm_encode(const cmc_vocab *v, const char *s, size_t n, cmc_ids *out,
 
 cmc_status spm_encode_pieces(const cmc_vocab *v, const char *s, size_t n, tok_pieces *out, cmc_error *err) {
     return spm_encode_to((spm_sink){.v = v, .pieces = out}, s, n, err);
-}
-
-cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t from, size_t *out, cmc_error *err) {
-    spm_pairs *pairs = atomic_load(&v->spm->pairs);
-    if (pairs == NULL) {
-        pthread_mutex_lock(&v->spm->lock);
-        pairs = atomic_load(&v->spm->pairs);
-        if (pairs == NULL) {
-            pairs = spm_pairs_new(v);
-            atomic_store(&v->spm->pairs, pairs);
-        }
-        pthread_mutex_unlock(&v->spm->lock);
-    }
-    if (pairs == NULL) {
-        return cmc_fail_nomem(err, "pairs of characters", (size_t)v->n);
-    }
-    *out = spm_pairs_last_cut(pairs, s, n, from);
-    return CMC_OK;
 }

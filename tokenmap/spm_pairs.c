@@ -100,6 +100,22 @@ static size_t pairs_before(const uint8_t *s, size_t i) {
     return i - 1;
 }
 
+static bool pairs_has(const spm_pairs *p, uint32_t first, uint32_t second) {
+    return p->slot[pairs_slot(p->slot, p->mask, (uint64_t)first << 32 | second)] != 0;
+}
+
+size_t spm_pairs_first_cut(const spm_pairs *p, const uint8_t *s, size_t n) {
+    size_t len, at = 0;
+    for (uint32_t prev = 0; at < n; at += len) {
+        uint32_t c = pairs_char(s + at, n - at, &len);
+        if (at > 0 && !pairs_has(p, prev, c)) {
+            return at;
+        }
+        prev = c;
+    }
+    return n;
+}
+
 size_t spm_pairs_last_cut(const spm_pairs *p, const uint8_t *s, size_t n, size_t from) {
     if (n == 0) {
         return 0;
@@ -109,8 +125,7 @@ size_t spm_pairs_last_cut(const spm_pairs *p, const uint8_t *s, size_t n, size_t
     while (at > 0 && at >= from) {
         size_t before = pairs_before(s, at);
         uint32_t c = pairs_char(s + before, at - before, &len);
-        uint64_t pair = (uint64_t)c << 32 | next;
-        if (p->slot[pairs_slot(p->slot, p->mask, pair)] == 0) {
+        if (!pairs_has(p, c, next)) {
             return at;
         }
         at = before;

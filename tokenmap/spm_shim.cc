@@ -1,11 +1,17 @@
-/* libsentencepiece behind C. */
+/* libsentencepiece and its trainer behind C. */
 #include "tokenmap/spm_shim.h"
 
+#include <dlfcn.h>
 #include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <new>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 struct spm_shim {
@@ -66,6 +72,122 @@ extern "C" bool spm_shim_encode(const spm_shim *s, const char *text, size_t n, b
     msg[0] = '\0';
     try {
         return encode(s, absl::string_view(text, n), want_spans, emit, user, msg, msg_size);
+    } catch (const std::exception &e) {
+        std::snprintf(msg, msg_size, "%s", e.what());
+    } catch (...) {
+        std::snprintf(msg, msg_size, "an exception of unknown kind");
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------------- training */
+
+namespace {
+
+using train_args = std::unordered_map<std::string, std::string>;
+using train_fn = sentencepiece::util::Status (*)(const train_args &, sentencepiece::SentenceIterator *, std::string *);
+
+/* The caller's sentences, one at a time. */
+class sentences final : public sentencepiece::SentenceIterator {
+  public:
+    sentences(spm_shim_next next, void *user) : next_(next), user_(user) {
+        Next();
+    }
+    bool done() const override {
+        return done_;
+    }
+    void Next() override {
+        const char *s;
+        size_t n;
+        done_ = done_ || !next_(user_, &s, &n);
+        if (!done_) {
+            value_.assign(s, n);
+        }
+    }
+    const std::string &value() const override {
+        return value_;
+    }
+    sentencepiece::util::Status status() const override {
+        return {};
+    }
+
+  private:
+    spm_shim_next next_;
+    void *user_;
+    std::string value_;
+    bool done_ = false;
+};
+
+/* The trainer is a library of its own that comes with libsentencepiece; only a program that trains loads it. The name is
+ * that of Train(kwargs, iterator, model) under the Itanium C++ ABI, which all of GCC's and Clang's ports to Linux have. */
+train_fn trainer(char *msg, size_t msg_size) {
+    static const char name[] =
+        "_ZN13sentencepiece20SentencePieceTrainer5TrainERKSt13unordered_mapINSt7__cxx1112basic_stringIcSt11char_traitsI"
+        "cESaIcEEES7_St4hashIS7_ESt8equal_toIS7_ESaISt4pairIKS7_S7_EEEPNS_16SentenceIteratorEPS7_";
+    void *lib = dlopen("libsentencepiece_train.so.0", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    void *symbol = lib != nullptr ? dlsym(lib, name) : nullptr;
+    train_fn fn = nullptr;
+    if (symbol == nullptr) {
+        const char *why = dlerror();
+        std::snprintf(msg, msg_size, "SentencePiece's trainer cannot be loaded: %s", why != nullptr ? why : "no symbol");
+        return nullptr;
+    }
+    static_assert(sizeof fn == sizeof symbol, "POSIX: pointers to functions are as wide as those to objects");
+    std::memcpy(&fn, &symbol, sizeof fn);
+    return fn;
+}
+
+/* One thread for Unigram's sums: their order, and so the last bits of the scores, would go by the number of threads. */
+train_args arguments(const spm_shim_training *t) {
+    train_args a = {
+        {"model_type", t->unigram ? "unigram" : "bpe"},
+        {"vocab_size", std::to_string(t->size)},
+        {"hard_vocab_limit", "false"},
+        {"character_coverage", std::to_string(t->coverage)},
+        {"byte_fallback", "true"},
+        {"split_digits", t->split_digits ? "true" : "false"},
+        {"allow_whitespace_only_pieces", "true"},
+        {"max_sentence_length", std::to_string(t->max_sentence)},
+        {"normalization_rule_name", "identity"},
+        {"remove_extra_whitespaces", "false"},
+        {"add_dummy_prefix", "false"},
+        {"num_threads", "1"},
+        {"minloglevel", "3"},
+    };
+    if (*t->control != '\0') {
+        a["control_symbols"] = t->control;
+    }
+    if (*t->user != '\0') {
+        a["user_defined_symbols"] = t->user;
+    }
+    return a;
+}
+
+} // namespace
+
+extern "C" bool spm_shim_train(const spm_shim_training *t, spm_shim_next next, void *user, void **model, size_t *size,
+                               char *msg, size_t msg_size) {
+    *model = nullptr;
+    *size = 0;
+    try {
+        const train_fn train = trainer(msg, msg_size);
+        if (train == nullptr) {
+            return false;
+        }
+        sentences text(next, user);
+        std::string out;
+        const auto status = train(arguments(t), &text, &out);
+        if (!status.ok()) {
+            std::snprintf(msg, msg_size, "%s", status.ToString().c_str());
+            return false;
+        }
+        *model = std::malloc(out.size() + 1);
+        if (*model == nullptr) {
+            throw std::bad_alloc();
+        }
+        std::memcpy(*model, out.data(), out.size());
+        *size = out.size();
+        return true;
     } catch (const std::exception &e) {
         std::snprintf(msg, msg_size, "%s", e.what());
     } catch (...) {

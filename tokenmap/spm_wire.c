@@ -111,9 +111,9 @@ static void spm_wire_pieces(wire_out *w, const cmc_vocab *v, idmap *seen, int32_
     }
 }
 
-static void spm_wire_specs(wire_out *w, bool byte_fallback) {
+static void spm_wire_specs(wire_out *w, bool unigram, bool byte_fallback) {
     wire_out s = {0};
-    wire_put_varint(&s, 3, SPM_MODEL_BPE);
+    wire_put_varint(&s, 3, unigram ? SPM_MODEL_UNIGRAM : SPM_MODEL_BPE);
     wire_put_varint(&s, 35, byte_fallback);
     wire_put_bytes(w, 2, s.v, s.n);
     w->failed |= s.failed;
@@ -139,7 +139,7 @@ cmc_status spm_wire_write(const cmc_vocab *v, uint8_t **out, size_t *size, int32
         return cmc_fail_nomem(err, "the SentencePiece model", (size_t)v->n * 8);
     }
     spm_wire_pieces(&w, v, &seen, unk, *byte_fallback);
-    spm_wire_specs(&w, *byte_fallback);
+    spm_wire_specs(&w, v->unigram, *byte_fallback);
     idmap_free(&seen);
     if (w.failed) {
         free(w.v);

@@ -79,6 +79,9 @@ cmc_status spm_encode_pieces(const cmc_vocab *v, const char *s, size_t n, tok_pi
  * tokenised alike whatever follows (see spm_pairs.c). 0: there is none at or after `from`. */
 cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t from, size_t *out, cmc_error *err);
 /* Whether a text's tokens depend on their neighbourhood alone: no unused piece can be merged together. SentencePiece
- * takes an unused piece apart again, by what was last joined into it anywhere in the text. */
+ * takes an unused piece apart again, by what was last joined into it anywhere in the text. Never with Unigram, whose
+ * tokens go by all that stands between two cuts. */
 bool spm_local(const cmc_vocab *v);
+/* Whether what stands between two cuts is tokenised on its own: true of Unigram, and where spm_local is. */
+bool spm_cuts(const cmc_vocab *v);
 #endif

@@ -186,7 +186,10 @@ int32_t cmc_vocab_size(const cmc_vocab *v) {
 }
 
 const char *cmc_vocab_kind_name(const cmc_vocab *v) {
-    return v->model == VOCAB_SPM ? "spm" : v->hf != NULL && v->hf->unigram != NULL ? "unigram" : "bpe";
+    if (v->unigram || (v->hf != NULL && v->hf->unigram != NULL)) {
+        return "unigram";
+    }
+    return v->model == VOCAB_SPM ? "spm" : "bpe";
 }
 
 const uint8_t *cmc_vocab_bytes(const cmc_vocab *v, int32_t id, size_t *len) {

@@ -15,6 +15,7 @@ struct cmc_vocab {
     uint8_t *roles;
     uint8_t *is_end;
     float *score;                             /* SPM only */
+    bool unigram;                             /* SPM: the pieces with the best sum of scores, nothing is merged */
     int32_t byte_token[256];                  /* id of the token for a raw byte, or -1 */
     int32_t bos, eos, eot, pad, unk;          /* -1: none */
     bool add_bos, add_space_prefix;
@@ -33,4 +34,6 @@ cmc_status vocab_from_gguf(const gguf *g, cmc_vocab **out, cmc_error *err);
 cmc_status vocab_from_spm_model(const uint8_t *data, size_t size, const char *path, cmc_vocab **out, cmc_error *err);
 /* Copies the tokenizer.* keys of one GGUF into another being written. */
 bool vocab_copy_keys(const gguf *from, gguf_writer *to);
+/* vocab_keys.c: the tokenizer.* keys of a vocabulary of kind VOCAB_SPM, whatever file it is from. */
+bool vocab_put_keys(const cmc_vocab *v, gguf_writer *to);
 #endif

@@ -18,6 +18,7 @@ enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE
 
 typedef struct gguf_tokens {
     vocab_model model;
+    bool unigram;
     const gguf_kv *tokens, *types, *scores;   /* types: may be NULL; scores: NULL for BPE */
 } gguf_tokens;
 
@@ -25,23 +26,45 @@ static bool vocab_gguf_is(gguf_str s, const char *name) {
     return s.n == strlen(name) && memcmp(s.s, name, s.n) == 0;
 }
 
-static cmc_status vocab_gguf_model(const gguf *g, vocab_model *out, cmc_error *err) {
+/* The models under the name "t5" are Unigram, most of them with a normaliser, which would break "ids stand for the text's
+ * bytes". NULL: this one has the identity. */
+static const char *vocab_gguf_normaliser(const gguf *g) {
+    bool merges = false, escapes = true, suffix = false;
+    gguf_get_bool(g, KEY("remove_extra_whitespaces"), &merges);
+    gguf_get_bool(g, KEY("escape_whitespaces"), &escapes);
+    gguf_get_bool(g, KEY("treat_whitespace_as_suffix"), &suffix);
+    return gguf_find(g, KEY("precompiled_charsmap")) != NULL ? "precompiled_charsmap"
+           : merges                                          ? "remove_extra_whitespaces"
+           : !escapes                                        ? "escape_whitespaces = false"
+           : suffix                                          ? "treat_whitespace_as_suffix"
+                                                             : NULL;
+}
+
+static cmc_status vocab_gguf_model(const gguf *g, gguf_tokens *t, cmc_error *err) {
     gguf_str name;
     if (!gguf_get_str(g, KEY("model"), &name)) {
         return cmc_fail(err, CMC_E_FORMAT, "%s: no " KEY("model") ", so the file holds no vocabulary", g->file.path);
     }
+    t->unigram = vocab_gguf_is(name, "t5");
+    t->model = VOCAB_SPM;
     if (vocab_gguf_is(name, "llama")) {
-        *out = VOCAB_SPM;
         return CMC_OK;
+    }
+    if (t->unigram) {
+        const char *what = vocab_gguf_normaliser(g);
+        return what == NULL ? CMC_OK
+                            : cmc_fail(err, CMC_E_UNSUPPORTED,
+                                       "%s: " KEY("model") " is \"t5\" (Unigram) with %s; only the identity is read as a "
+                                       "normaliser", g->file.path, what);
     }
     if (vocab_gguf_is(name, "gpt2") || vocab_gguf_is(name, GEMMA4)) {
-        *out = VOCAB_BPE;
+        t->model = VOCAB_BPE;
         return CMC_OK;
     }
-    const char *known = vocab_gguf_is(name, "bert") ? " (WordPiece)" : vocab_gguf_is(name, "t5") ? " (Unigram)" : "";
+    const char *known = vocab_gguf_is(name, "bert") ? " (WordPiece)" : "";
     return cmc_fail(err, CMC_E_UNSUPPORTED,
-                    "%s: " KEY("model") " is \"%.*s\"%s; \"llama\" (SentencePiece BPE), \"gpt2\" (byte-level BPE) and "
-                    "\"" GEMMA4 "\" (BPE over characters) are read",
+                    "%s: " KEY("model") " is \"%.*s\"%s; \"llama\" (SentencePiece BPE), \"t5\" (Unigram), \"gpt2\" "
+                    "(byte-level BPE) and \"" GEMMA4 "\" (BPE over characters) are read",
                     g->file.path, (int)(name.n < 40 ? name.n : 40), name.s, known);
 }
 
@@ -71,7 +94,8 @@ static cmc_status vocab_gguf_arrays(const gguf *g, gguf_tokens *t, cmc_error *er
         CMC_TRY(vocab_gguf_array(g, KEY("scores"), GGUF_F32, t->tokens->n, &t->scores, err));
         if (t->scores == NULL) {
             return cmc_fail(err, CMC_E_FORMAT,
-                            "%s: no " KEY("scores") ", without which \"llama\" tokens cannot be merged", g->file.path);
+                            "%s: no " KEY("scores") ", without which \"%s\" tokens cannot be chosen", g->file.path,
+                            t->unigram ? "t5" : "llama");
         }
     }
     return CMC_OK;
@@ -117,6 +141,7 @@ static cmc_status vocab_gguf_tokens(const gguf *g, const gguf_tokens *t, cmc_voc
     }
     CMC_TRY(vocab_new(g->file.path, t->model, t->tokens->n, total, out, err));
     cmc_vocab *v = *out;
+    v->unigram = t->unigram;
     pos = NULL;
     for (int32_t i = 0; i < v->n; i++) {
         gguf_str s = gguf_array_next_str(t->tokens, &pos);
@@ -213,7 +238,7 @@ static cmc_status vocab_gguf_fill(const gguf *g, const gguf_tokens *t, cmc_vocab
     CMC_TRY(vocab_gguf_texts(g, v, err));
     CMC_TRY(vocab_finish(v, eom, err));
     if (t->model == VOCAB_SPM) {
-        v->add_bos = v->add_space_prefix = true; /* llama.cpp's defaults */
+        v->add_bos = v->add_space_prefix = !t->unigram; /* llama.cpp's defaults */
         gguf_get_bool(g, KEY("add_space_prefix"), &v->add_space_prefix);
         CMC_TRY(spm_new(v, err));
     } else {
@@ -229,7 +254,7 @@ static cmc_status vocab_gguf_fill(const gguf *g, const gguf_tokens *t, cmc_vocab
 cmc_status vocab_from_gguf(const gguf *g, cmc_vocab **out, cmc_error *err) {
     gguf_tokens t = {0};
     *out = NULL;
-    CMC_TRY(vocab_gguf_model(g, &t.model, err));
+    CMC_TRY(vocab_gguf_model(g, &t, err));
     CMC_TRY(vocab_gguf_arrays(g, &t, err));
     cmc_status st = vocab_gguf_fill(g, &t, out, err);
     if (st != CMC_OK) {

@@ -170,8 +170,8 @@ static cmc_status spm_read_spec(wire w, spm_spec *spec) {
  * at. */
 static cmc_status spm_check_spec(const char *path, const spm_spec *spec, cmc_error *err) {
     static const char *const models[] = {"?", "UNIGRAM", "BPE", "WORD", "CHAR"};
-    if (spec->model_type != SPM_MODEL_BPE) {
-        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: a SentencePiece model of type %s; BPE is read", path,
+    if (spec->model_type != SPM_MODEL_BPE && spec->model_type != SPM_MODEL_UNIGRAM) {
+        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: a SentencePiece model of type %s; BPE and UNIGRAM are read", path,
                         spec->model_type < 5 ? models[spec->model_type] : "?");
     }
     const char *what = spec->charsmap > 0          ? "precompiled_charsmap"
@@ -220,6 +220,7 @@ static int32_t spm_role(const cmc_vocab *v, int32_t id) {
 static cmc_status vocab_spm_fill(wire w, const spm_spec *spec, cmc_vocab **out) {
     CMC_TRY(vocab_new(w.path, VOCAB_SPM, spec->n_pieces, spec->piece_bytes, out, w.err));
     cmc_vocab *v = *out;
+    v->unigram = spec->model_type == SPM_MODEL_UNIGRAM;
     CMC_TRY(spm_read_pieces(w, v));
     v->bos = spm_role(v, spec->bos);
     v->eos = spm_role(v, spec->eos);
