@@ -235,6 +235,14 @@ CMC_API uint64_t cmc_model_bytes(const cmc_model *m);      /* weights, as stored
 /* 32 hex digits over the header and samples of every tensor: the same file gives the same digits anywhere. */
 CMC_API const char *cmc_model_hash(const cmc_model *m);
 
+/* Adds a LoRA adapter, a GGUF file as llama.cpp reads it, to a model that has no sessions yet: beside its matrices, which
+ * stay as they are. Several add up. A scale of 0 leaves the adapter out, once it is checked; with any other the model has
+ * another hash. Where this fails the model is not to be used further. */
+CMC_API cmc_status cmc_model_add_lora(cmc_model *m, const char *path, double scale, cmc_error *err);
+/* Writes the model, its adapters merged into its matrices, as one GGUF file with the keys and the tokenizer of its own file.
+ * save_type: of the matrices, "f32", "f16" or "q8_0" (where a row is no multiple of 32: f16); the rest is f32. */
+CMC_API cmc_status cmc_model_save(const cmc_model *m, const char *path, const char *save_type, cmc_error *err);
+
 /* -------------------------------------------------------------------------------------------------- sessions */
 
 /* One timeline over a model: the KV cache of a sequence of ids. */
@@ -479,6 +487,20 @@ typedef struct cmc_train_result {
 } cmc_train_result;
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
+
+/* Tuning a language model itself on the responses of records, without a host: all of it, or a LoRA adapter beside it. */
+typedef struct cmc_tune_opts {
+    const char *base;                   /* a GGUF model of any architecture that cmc runs */
+    int32_t lora_rank;                  /* 0: all of the model; out_path becomes a whole model. Else an adapter */
+    double lora_alpha;                  /* what the adapter adds is scaled by alpha / rank; 0: twice the rank */
+    const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
+    cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
+                                           save_type; what is for deltas alone must be as cmc_train_defaults has it */
+} cmc_tune_opts;
+CMC_API cmc_tune_opts cmc_tune_defaults(void);
+/* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */
+CMC_API cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user,
+                            cmc_train_result *out, cmc_error *err);
 
 /* A vocabulary learnt from data by SentencePiece's trainer: small, with a token for every byte, so that any text has
  * tokens that stand for exactly it (but for U+2581, which SentencePiece takes for a space). */

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "runtime/lora.h"
 #include "runtime/quant_impl.h"
 
 #include <stdatomic.h>
@@ -195,5 +196,5 @@ cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx
     for (size_t c = 0; job.act && c < t; c++)
         job.kernels->act_row(x + c * ldx, job.act + c * job.act_stride, job.n_in);
     cmc_pool_run(rt->pool, matmul_thread, &job);
-    return CMC_OK;
+    return lora_add(rt, work, x, ldx, t, outs, n_w, err);
 }

@@ -9,6 +9,7 @@ typedef struct weight {
     size_t n_in, n_out;          /* n_out rows of n_in elements */
     const uint8_t *data;         /* rows one after the other, row_bytes apart */
     size_t row_bytes;
+    const struct lora_weight *lora;   /* what adapters add to the product (lora.h), or NULL; the rows are without it */
 } weight;
 
 /* From a tensor; checks that it is [n_in, n_out] and of a type that is read. */

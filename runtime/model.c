@@ -91,6 +91,7 @@ void cmc_model_free(cmc_model *m) {
         free(m->rope_inv_local);
     free(m->rope_inv);
     model_weights_free(m);
+    lora_set_free(&m->lora);
     delta_info_free(m->delta);
     cmc_vocab_free(m->vocab);
     load_parts_free(m->parts, m->n_parts);

@@ -1,6 +1,7 @@
 /* A model inside the library: hyperparameters and weights of the llama, qwen2, qwen3 and gemma3 families. */
 #ifndef CMC_RUNTIME_MODEL_H
 #define CMC_RUNTIME_MODEL_H
+#include "runtime/lora.h"
 #include "runtime/matmul.h"
 #include "tokenmap/vocab.h"
 
@@ -36,6 +37,7 @@ struct cmc_model {
     cmc_vocab *vocab;
     cmc_delta_info *delta;
     weight embd, head;                     /* the same where tied */
+    lora_set lora;                         /* adapters beside the matrices; empty where there are none */
     float *out_norm;
     float *rope_factors;                   /* [n_rot/2] divisors of the frequencies (Llama 3), or NULL */
     float *rope_inv, *rope_inv_local;      /* [n_rot/2] angle of one position, scaling applied; local may equal rope_inv */
@@ -46,6 +48,9 @@ struct cmc_model {
     matmul_work work;
     struct model_scratch *scratch;         /* activations of a batch, grown as needed */
 };
+
+/* lora_load.c: what adapters add to a tensor, NULL where there are none. */
+const lora_weight *lora_of(const cmc_model *m, gguf_str name);
 
 /* delta.c: the cmc.* keys. */
 cmc_status delta_info_read(const gguf *g, cmc_delta_info **out, cmc_error *err);   /* *out NULL where there are none */
