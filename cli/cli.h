@@ -14,7 +14,7 @@ typedef struct common_args {
 extern const arg_opt common_opts[];
 
 /* The verbs, in the order of the help text. */
-extern const arg_verb verb_run, verb_ab, verb_score, verb_map, verb_tokenize, verb_inspect, verb_train, verb_train_vocab,
+extern const arg_verb verb_run, verb_ab, verb_score, verb_map, verb_tokenize, verb_inspect, verb_train, verb_merge, verb_train_vocab,
     verb_bench;
 
 /* One line "cmc: ..." on standard error. Control characters (from file names, say) are shown as '?'. */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const arg_verb *const main_verbs[] = {
-    &verb_run, &verb_ab, &verb_score, &verb_map, &verb_tokenize, &verb_inspect, &verb_train, &verb_train_vocab,
+    &verb_run, &verb_ab, &verb_score, &verb_map, &verb_tokenize, &verb_inspect, &verb_train, &verb_merge, &verb_train_vocab,
     &verb_bench,
 };
 enum { MAIN_N_VERBS = sizeof main_verbs / sizeof *main_verbs };

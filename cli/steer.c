@@ -11,6 +11,9 @@ const arg_opt steer_opts[] = {
     {.name = "delta", .letter = 'd', .kind = ARG_LIST, .at = offsetof(steer_args, deltas), .value = "DELTA[=ALPHA]",
      .help = "a delta and its strength (may be repeated); without ALPHA the one stored in the delta for this host; "
              "0 leaves the delta out, below 0 steers the other way"},
+    {.name = "lora", .kind = ARG_LIST, .at = offsetof(steer_args, loras), .value = "FILE[=SCALE]",
+     .help = "a LoRA adapter for the host, a GGUF file as llama.cpp reads it, and its strength, 1 where none is given (may be "
+             "repeated)"},
     {.name = "template", .kind = ARG_STR, .at = offsetof(steer_args, host_template), .value = "NAME",
      .help = "the host's prompt template: auto (the file's own, else plain), plain, chatml, llama2, llama3, gemma, "
              "mistral, alpaca, vicuna, zephyr or raw", .show_default = true},
@@ -166,6 +169,24 @@ static int steer_make_plan(const steer_args *a, steer_plan *p)
     return rc ? rc : steer_files("--override", &a->overrides, n, p->edits);
 }
 
+int steer_add_loras(cmc_model *m, const arg_list *loras)
+{
+    for (size_t i = 0; i < loras->n; i++) {
+        cmc_error err = {0};
+        double scale;
+        char *path;
+        if (!steer_split(loras->v[i], &path, &scale))
+            return cli_no_memory();
+        int rc = *path ? CLI_OK : cli_usage("--lora: \"%s\" names no file", loras->v[i]);
+        if (rc == CLI_OK && cmc_model_add_lora(m, path, isnan(scale) ? 1.0 : scale, &err) != CMC_OK)
+            rc = cli_error(NULL, &err);
+        free(path);
+        if (rc)
+            return rc;
+    }
+    return CLI_OK;
+}
+
 static int steer_open_parts(const steer_args *a, const common_args *common, const steer_plan *p, steer *s)
 {
     cmc_error err = {0};
@@ -177,8 +198,12 @@ static int steer_open_parts(const steer_args *a, const common_args *common, cons
     if (!s->deltas || !s->paths || !s->maps)
         return cli_no_memory();
     if (cmc_runtime_open(&rt_opts, &s->rt, &err) != CMC_OK ||
-        cmc_model_open(s->rt, a->host, &s->host, &err) != CMC_OK ||
-        cmc_steering_new(s->host, &p->opts, &s->st, &err) != CMC_OK)
+        cmc_model_open(s->rt, a->host, &s->host, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    rc = steer_add_loras(s->host, &a->loras);
+    if (rc)
+        return rc;
+    if (cmc_steering_new(s->host, &p->opts, &s->st, &err) != CMC_OK)
         return cli_error(NULL, &err);
     for (size_t k = 0; k < a->deltas.n && rc == CLI_OK; k++)
         rc = steer_add(s, a->deltas.v[k], p->maps[k], p->edits[k], p->delta_template);

@@ -7,6 +7,7 @@
 typedef struct steer_args {
     const char *host;
     arg_list deltas;              /* FILE or FILE=ALPHA */
+    arg_list loras;               /* FILE or FILE=SCALE */
     const char *host_template, *delta_template;
     bool special, exact;
     const char *unmapped;
@@ -30,6 +31,8 @@ int steer_open(const steer_args *a, const common_args *common, steer *out);
 void steer_close(steer *s);
 /* "FILE=ALPHA" apart: the last '=' that a number follows. *path is the caller's; alpha NaN where none is given. */
 bool steer_split(const char *arg, char **path, double *alpha);
+/* Adds the adapters that --lora names to a model. Gives an exit status; failures are reported. */
+int steer_add_loras(cmc_model *m, const arg_list *loras);
 /* A map: the list in a file, or built by the rule where that is NULL; then the hand edits of a file that is not NULL.
  * Gives an exit status; failures are reported. */
 int steer_map_open(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, const char *list,

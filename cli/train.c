@@ -1,22 +1,12 @@
 /* cmc train: make a delta. */
 #include "cli/json.h"
-#include "cli/progress.h"
+#include "cli/train.h"
 
 #include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct train_args {
-    common_args common;
-    arg_list hosts, weights, data, retain, alpha_hosts;
-    double *host_weights;  /* the weights as numbers */
-    const char *host_template, *delta_template, *retain_term;
-    const char *memory;    /* as given: "800M" */
-    bool exact;
-    cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
-} train_args;
 
 #define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo"
 #define TRAIN_AT(field) offsetof(train_args, t.field)
@@ -73,6 +63,17 @@ static const arg_opt train_delta[] = {
     {.name = NULL},
 };
 
+static const arg_opt train_model[] = {
+    {.name = "base", .kind = ARG_STR, .at = offsetof(train_args, base), .value = "MODEL",
+     .help = "in place of -m: tune this GGUF model itself, without a host; -o becomes a whole model"},
+    {.name = "lora", .kind = ARG_STR, .at = offsetof(train_args, lora), .value = "RANK[:ALPHA]",
+     .help = "train an adapter of this rank beside the model; -o becomes a LoRA adapter, for --lora of cmc run and of "
+             "llama.cpp (stored as f32, or f16 where --save-type says that); ALPHA otherwise twice the rank"},
+    {.name = "lora-targets", .kind = ARG_STR, .at = offsetof(train_args, lora_targets), .value = "LIST",
+     .help = "the matrices with an adapter: q,k,v,o,gate,up,down or some of them; otherwise all"},
+    {.name = NULL},
+};
+
 static const arg_opt train_how[] = {
     {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
      .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
@@ -100,8 +101,8 @@ static const arg_opt train_how[] = {
      .help = "tokens in a record; longer ones are left out and counted", .lo = 2, .hi = 1 << 24, .show_default = true},
     {.name = "alpha", .kind = ARG_REAL, .at = TRAIN_AT(alpha), .value = "X", .help = "strength while training",
      .lo = 0.001, .hi = 100, .show_default = true},
-    {.name = "lr", .kind = ARG_REAL, .at = TRAIN_AT(lr), .value = "X", .help = "learning rate at its highest",
-     .lo = 1e-12, .hi = 10, .show_default = true},
+    {.name = "lr", .kind = ARG_REAL, .at = TRAIN_AT(lr), .value = "X",
+     .help = "learning rate at its highest; 0: 0.001, with --base 5e-5, with --lora 5e-4", .lo = 0, .hi = 10},
     {.name = "warmup", .kind = ARG_REAL, .at = TRAIN_AT(warmup), .value = "X",
      .help = "share of the steps in which the rate rises", .lo = 0, .hi = 1, .show_default = true},
     {.name = "min-lr", .kind = ARG_REAL, .at = TRAIN_AT(min_lr), .value = "X",
@@ -136,13 +137,7 @@ static const arg_opt train_how[] = {
 
 /* ---------------------------------------------------------------------------------------------------- progress */
 
-typedef struct train_state {
-    progress bar;
-    cmc_train_progress last;
-    bool stopped;              /* by Ctrl-C */
-} train_state;
-
-static bool train_callback(void *user, const cmc_train_progress *p)
+bool train_callback(void *user, const cmc_train_progress *p)
 {
     train_state *st = user;
     char left[16], held[64] = "";
@@ -158,7 +153,7 @@ static bool train_callback(void *user, const cmc_train_progress *p)
     }
     progress_time(p->seconds_left, left);
     if (isfinite(held_out) && isfinite(host))
-        snprintf(held, sizeof held, ", held-out %.4f (host %.4f)", held_out, host);
+        snprintf(held, sizeof held, ", held-out %.4f (%s %.4f)", held_out, st->beside, host);
     if (strcmp(p->phase, "train") == 0) {
         progress_show(&st->bar, "step %" PRId64 "/%" PRId64 ", loss %.4f%s, %.0f tok/s, %" PRIu64 " MiB, %s left",
                       p->step, p->steps, p->loss, held, p->tokens_per_second, p->memory >> 20, left);
@@ -215,7 +210,7 @@ static int train_summary(const train_args *a, const cmc_train_result *r)
 }
 
 /* After Ctrl-C: where the training stands and how it goes on. */
-static int train_interrupted(const train_args *a, const train_state *st)
+int train_interrupted(const train_args *a, const train_state *st)
 {
     const char *ckpt = a->t.checkpoint_path;
     if (strcmp(st->last.phase, "host states") == 0) {    /* no step was made: there is no checkpoint of this run */
@@ -305,16 +300,20 @@ static int train_main(void *opts, const arg_list *operands)
     cmc_runtime *rt = NULL;
     cmc_error err = {0};
     cmc_train_result result = {0};
-    train_state st = {.last = {.held_out = NAN, .held_out_host = NAN}};
-    int rc = train_check(a, operands);
+    train_state st = {.beside = "host", .last = {.held_out = NAN, .held_out_host = NAN}};
+    int rc = train_memory(a);
+    if (!rc && (a->base || a->lora || a->lora_targets))
+        return train_base_main(a, operands);
     if (!rc)
-        rc = train_memory(a);
+        rc = train_check(a, operands);
     if (!rc)
         rc = train_weights(a);
     if (rc) {
         free(a->host_weights);
         return rc;
     }
+    if (a->t.lr == 0)
+        a->t.lr = cmc_train_defaults().lr;
     cmc_runtime_opts rt_opts = {.threads = a->common.threads, .exact = a->exact};
     if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK) {
         free(a->host_weights);
@@ -337,6 +336,7 @@ static void train_defaults(void *opts)
 {
     train_args *a = opts;
     a->t = cmc_train_defaults();
+    a->t.lr = 0;
     a->host_template = cmc_template_name(a->t.host_template);
     a->delta_template = cmc_template_name(a->t.delta_template);
     a->t.objective = "sft";
@@ -347,19 +347,21 @@ static void train_defaults(void *opts)
 static const arg_group train_groups[] = {
     {"Files", train_files, 0},
     {"The delta", train_delta, 0},
+    {"A model by itself", train_model, 0},
     {"Training", train_how, 0},
     {"Every verb", common_opts, offsetof(train_args, common)},
 };
 
 const arg_verb verb_train = {
     .name = "train",
-    .usage = "-m HOST... --data FILE... -o DELTA [options]",
-    .summary = "train a delta",
+    .usage = "-m HOST... --data FILE... -o DELTA [options], or --base MODEL [--lora RANK] --data FILE... -o FILE",
+    .summary = "train a delta, or tune a model",
     .text = "Trains a delta so that host and delta together give the data's responses; the host is not changed. With several "
             "hosts one delta learns to serve them all; a host whose vocabulary is not the delta's is reached through the token "
             "map. Ctrl-C "
             "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was "
-            "held out, and stored in the delta.",
+            "held out, and stored in the delta. With --base there is no host and no delta: a model itself is tuned on the "
+            "responses, whole or by a LoRA adapter beside it.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
     .groups = train_groups,
     .n_groups = sizeof train_groups / sizeof *train_groups,

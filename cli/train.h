@@ -1,0 +1,32 @@
+/* cmc train: what its two kinds of training share, a delta's beside hosts and a model's by itself. */
+#ifndef CMC_CLI_TRAIN_H
+#define CMC_CLI_TRAIN_H
+#include "cli/json.h"
+#include "cli/progress.h"
+
+typedef struct train_args {
+    common_args common;
+    arg_list hosts, weights, data, retain, alpha_hosts;
+    double *host_weights;  /* the weights as numbers */
+    const char *host_template, *delta_template, *retain_term;
+    const char *memory;    /* as given: "800M" */
+    const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
+    bool exact;
+    cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
+} train_args;
+
+typedef struct train_state {
+    progress bar;
+    cmc_train_progress last;
+    const char *beside;        /* what the held-out score is compared with: "host", "base" */
+    bool stopped;              /* by Ctrl-C */
+} train_state;
+
+/* A cmc_train_callback: shows progress, notes where it stands in a train_state, stops after Ctrl-C. */
+bool train_callback(void *user, const cmc_train_progress *p);
+/* After Ctrl-C: where the training stands and how it goes on; gives the exit status. */
+int train_interrupted(const train_args *a, const train_state *st);
+
+/* cmc train --base, without a host; gives the exit status. */
+int train_base_main(train_args *a, const arg_list *operands);
+#endif

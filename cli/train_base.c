@@ -1,0 +1,146 @@
+/* cmc train --base: tuning a model by itself, whole or by a LoRA adapter. */
+#include "cli/train.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The first option that is for deltas alone and was given, NULL where none was. */
+static const char *base_foreign(const train_args *a)
+{
+    const cmc_train_opts d = cmc_train_defaults(), *t = &a->t;
+    const struct {
+        const char *name;
+        bool given;
+    } foreign[] = {
+        {"-m", a->hosts.n > 0},
+        {"--host-weight", a->weights.n > 0},
+        {"--retain", a->retain.n > 0},
+        {"--refusals", t->refusals_path != NULL},
+        {"--init", t->init_path != NULL},
+        {"--vocab", t->vocab_path != NULL},
+        {"--alpha-host", a->alpha_hosts.n > 0},
+        {"--cache", t->cache_dir != NULL},
+        {"--delta-template", strcmp(a->delta_template, "auto") != 0},
+        {"--embd", t->n_embd != 0},
+        {"--layers", t->n_layer != 0},
+        {"--heads", t->n_head != 0},
+        {"--kv-heads", t->n_head_kv != 0},
+        {"--ff", t->n_ff != 0},
+        {"--objective", strcmp(t->objective, "sft") != 0},
+        {"--retain-term", strcmp(a->retain_term, "default") != 0},
+        {"--retain-weight", t->retain_weight != d.retain_weight},
+        {"--beta", t->beta != d.beta},
+        {"--gamma", t->gamma != d.gamma},
+        {"--kl", t->kl != d.kl},
+        {"--alpha", t->alpha != d.alpha},
+        {"--dropout", t->dropout != d.dropout},
+        {"--prefix-rows", t->prefix_rows},
+    };
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (foreign[i].given)
+            return foreign[i].name;
+    return NULL;
+}
+
+/* "RANK" or "RANK:ALPHA". */
+static int base_lora(const char *s, cmc_tune_opts *o)
+{
+    char *end;
+    long rank = strtol(s, &end, 10);
+    bool ok = end != s && rank >= 1 && rank <= 4096 && (*end == '\0' || *end == ':');
+    if (ok && *end == ':')
+        ok = arg_number(end + 1, &o->lora_alpha) && o->lora_alpha > 0 && o->lora_alpha <= 1e6;
+    if (!ok)
+        return cli_usage("--lora: \"%s\" is not RANK or RANK:ALPHA, a rank from 1 to 4096 and a number above 0", s);
+    o->lora_rank = (int32_t)rank;
+    return CLI_OK;
+}
+
+static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o)
+{
+    cmc_error err = {0};
+    if (!a->base)
+        return cli_usage("%s: is for tuning a model by itself: --base MODEL", a->lora ? "--lora" : "--lora-targets");
+    const char *foreign = base_foreign(a);
+    if (foreign)
+        return cli_usage("%s: is for training a delta, and --base tunes a model by itself", foreign);
+    if (operands->n)
+        return cli_usage("\"%s\": train takes its records from files: --data FILE", operands->v[0]);
+    if (!a->data.n)
+        return cli_usage("--data: a file of records is needed: --data FILE");
+    if (!a->t.out_path)
+        return cli_usage("-o: what is trained needs a name: -o FILE");
+    if (a->t.resume && a->t.fresh)
+        return cli_usage("--fresh: contradicts --resume");
+    if (a->lora_targets && !a->lora)
+        return cli_usage("--lora-targets: is for an adapter: --lora RANK");
+    if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
+        return cli_usage("--template: %s", err.message);
+    a->t.data = a->data.v;
+    a->t.n_data = a->data.n;
+    a->t.seed = a->common.seed;
+    *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .how = a->t};
+    return a->lora ? base_lora(a->lora, o) : CLI_OK;
+}
+
+static int base_json(const cmc_tune_opts *o, const cmc_train_result *r)
+{
+    jbuild j = jobject();
+    jset_string(&j, "out", o->how.out_path);
+    jset_string(&j, "kind", o->lora_rank ? "lora" : "model");
+    jset_int(&j, "steps", r->steps);
+    jset_int(&j, "params", (int64_t)r->params);
+    jset_int(&j, "tokens", (int64_t)r->tokens);
+    jset_int(&j, "records", (int64_t)r->records);
+    jset_int(&j, "records_held_out", (int64_t)r->records_held_out);
+    jset_int(&j, "records_left_out", (int64_t)r->records_left_out);
+    jset_int(&j, "targets", (int64_t)r->targets);
+    jset_real(&j, "held_out_base", r->held_out_host);
+    jset_real(&j, "held_out", r->held_out_steered);
+    jset_real(&j, "seconds", r->seconds);
+    jset_int(&j, "memory_planned", (int64_t)r->memory_planned);
+    jset_int(&j, "memory_peak", (int64_t)r->memory_peak);
+    jset(&j, "resumed", json_boolean(r->resumed));
+    jset(&j, "finished", json_boolean(r->finished));
+    return jout(j);
+}
+
+static int base_summary(const cmc_tune_opts *o, const cmc_train_result *r)
+{
+    int rc = out_printf("%s: %s, %" PRIu64 " parameters trained, %" PRId64 " steps, %" PRIu64 " tokens in %.1f s\n",
+                        o->how.out_path, o->lora_rank ? "an adapter" : "a model", r->params, r->steps, r->tokens,
+                        r->seconds);
+    if (rc == CLI_OK)
+        rc = out_printf("records: %zu trained on, %zu held out, %zu left out as too long\n", r->records,
+                        r->records_held_out, r->records_left_out);
+    if (rc == CLI_OK && isfinite(r->held_out_steered))
+        rc = out_printf("held out: %.4f nats a token, the base %.4f\n", r->held_out_steered, r->held_out_host);
+    return rc;
+}
+
+int train_base_main(train_args *a, const arg_list *operands)
+{
+    cmc_runtime *rt = NULL;
+    cmc_error err = {0};
+    cmc_tune_opts o = {0};
+    cmc_train_result result = {0};
+    train_state st = {.beside = "base", .last = {.phase = "plan", .held_out = NAN, .held_out_host = NAN}};
+    int rc = base_check(a, operands, &o);
+    if (rc)
+        return rc;
+    cmc_runtime_opts rt_opts = {.threads = a->common.threads, .exact = a->exact};
+    if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    progress_start(&st.bar);
+    cli_catch_interrupt();
+    cmc_status status = cmc_tune(rt, &o, train_callback, &st, &result, &err);
+    progress_clear(&st.bar);
+    cmc_runtime_free(rt);
+    if (st.stopped && status == CMC_E_CANCELLED)
+        return train_interrupted(a, &st);
+    if (status != CMC_OK)
+        return cli_error(NULL, &err);
+    return a->common.json ? base_json(&o, &result) : base_summary(&o, &result);
+}

@@ -1,0 +1,12 @@
+/* What tuning leaves behind: a whole model, or a LoRA adapter as llama.cpp reads it. */
+#ifndef CMC_TINYLM_LM_SAVE_H
+#define CMC_TINYLM_LM_SAVE_H
+#include "tinylm/lm_layout.h"
+
+/* The base's file with the weights w[base.n] in place of its own; matrices as `type`. */
+cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *base, const float *w, uint32_t type,
+                         cmc_error *err);
+/* w[lora.n] as a GGUF adapter: F16 where `type` is, F32 otherwise (a row of B is shorter than any block). */
+cmc_status lm_save_lora(const char *path, const lm_layout *l, const cmc_model *base, double alpha, const float *w,
+                        uint32_t type, cmc_error *err);
+#endif

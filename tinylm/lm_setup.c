@@ -1,0 +1,216 @@
+/* Before a model is tuned: checks of the options, the data, the plan of steps, memory, and the start of the weights. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "runtime/model_save.h"
+#include "tinylm/lm_train.h"
+
+/* A step is worked through in pieces of at most this many tokens, so that memory does not grow with the batch. */
+enum { TUNE_PIECE_TOKENS = 1024, TUNE_MIN_EVAL = 10, TUNE_PROGRAM = 48 << 20 /* code, threads, the vocabulary */ };
+
+static const double tune_lr_full = 5e-5, tune_lr_lora = 5e-4;
+
+cmc_tune_opts cmc_tune_defaults(void) {
+    cmc_tune_opts o = {.how = cmc_train_defaults()};
+    o.how.lr = 0.0;
+    return o;
+}
+
+/* --------------------------------------------------------------------------------------------- options */
+
+/* What is for deltas alone and would be left out without a word. */
+static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
+    const struct {
+        const char *name;
+        bool given;
+    } foreign[] = {
+        {"hosts", o->n_hosts > 0},          {"init_path", o->init_path != NULL}, {"vocab_path", o->vocab_path != NULL},
+        {"alpha_hosts", o->n_alpha_hosts > 0}, {"retain", o->n_retain > 0},      {"refusals_path", o->refusals_path != NULL},
+        {"kl", o->kl > 0.0},                {"dropout", o->dropout > 0.0},       {"prefix_rows", o->prefix_rows},
+        {"n_embd", o->n_embd != 0},         {"n_layer", o->n_layer != 0},        {"n_head", o->n_head != 0},
+        {"n_head_kv", o->n_head_kv != 0},   {"n_ff", o->n_ff != 0},
+    };
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (foreign[i].given)
+            return cmc_fail(err, CMC_E_ARG, "%s is for training a delta, not for tuning a model", foreign[i].name);
+    if (o->objective && strcmp(o->objective, "sft") != 0)
+        return cmc_fail(err, CMC_E_ARG, "objective %s: a model is tuned with sft only", o->objective);
+    return CMC_OK;
+}
+
+/* `path` can be written and is none of the run's inputs. */
+static cmc_status tune_check_output(const tune *t, const char *path, cmc_error *err) {
+    const char *hosts[1] = {t->o.base};
+    train as_train = {.o = t->o.how};
+    as_train.o.hosts = hosts;
+    as_train.o.n_hosts = 1;
+    return train_check_output(&as_train, path, err);
+}
+
+static cmc_status tune_options(tune *t, cmc_error *err) {
+    cmc_train_opts *o = &t->o.how;
+    if (!t->o.base || !o->out_path || !o->data || o->n_data == 0)
+        return cmc_fail(err, CMC_E_ARG, "tuning needs a base model, data and a path to write to");
+    if (o->resume && o->fresh)
+        return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
+    if (o->lr == 0.0)
+        o->lr = t->o.lora_rank ? tune_lr_lora : tune_lr_full;
+    if (t->o.lora_alpha == 0.0)
+        t->o.lora_alpha = 2.0 * t->o.lora_rank;
+    CMC_TRY(tune_check_foreign(o, err));
+    CMC_TRY(train_check_numbers(o, err));
+    CMC_TRY(model_save_type(o->save_type ? o->save_type : "q8_0", &t->save_type, err));
+    if (o->checkpoint_path ? asprintf(&t->checkpoint, "%s", o->checkpoint_path) < 0
+                           : asprintf(&t->checkpoint, "%s.ckpt", o->out_path) < 0) {
+        t->checkpoint = NULL;
+        return cmc_fail_nomem(err, "a path", strlen(o->out_path));
+    }
+    CMC_TRY(tune_check_output(t, o->out_path, err));
+    CMC_TRY(tune_check_output(t, t->checkpoint, err));
+    if (strcmp(o->out_path, t->checkpoint) == 0)
+        return cmc_fail(err, CMC_E_ARG, "%s: named both for the model and for the checkpoint", o->out_path);
+    if (o->log_path)
+        CMC_TRY(tune_check_output(t, o->log_path, err));
+    if (!o->resume && !o->fresh && checkpoint_exists(t->checkpoint))
+        return cmc_fail(err, CMC_E_ARG, "%s: a checkpoint of an unfinished run is there; --resume goes on with it, "
+                        "--fresh starts again and replaces it", t->checkpoint);
+    return CMC_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- plan */
+
+static cmc_status tune_data(tune *t, cmc_error *err) {
+    const cmc_train_opts *o = &t->o.how;
+    int32_t ctx = cmc_model_n_ctx(t->base);
+    const cmc_vocab *v = cmc_model_vocab(t->base);
+    data_opts d = {.paths = o->data, .n_paths = o->n_data, .vocab = v,
+                   .host_template = cmc_template_resolve(o->host_template, v),
+                   .max_len = (size_t)(o->max_len < ctx ? o->max_len : ctx), .held_out = o->held_out, .seed = o->seed};
+    d.delta_template = d.host_template;
+    CMC_TRY(objective_parse("sft", NULL, &d.objective, err));
+    return data_open(&d, &t->data, err);
+}
+
+static cmc_status tune_plan(tune *t, cmc_error *err) {
+    cmc_train_opts *o = &t->o.how;
+    size_t n = t->data.n_train;
+    t->steps_per_epoch = (int64_t)((n + (size_t)o->batch - 1) / (size_t)o->batch);
+    t->steps = o->max_steps > 0 ? o->max_steps : o->epochs * t->steps_per_epoch;
+    t->warmup = (int64_t)llround(o->warmup * (double)t->steps);
+    if (o->eval_every == 0)
+        o->eval_every = (int32_t)(t->steps_per_epoch / 10 > TUNE_MIN_EVAL ? t->steps_per_epoch / 10 : TUNE_MIN_EVAL);
+    if (o->checkpoint_every == 0)
+        o->checkpoint_every = o->eval_every;
+    t->order = (train_order){cmc_alloc(n, sizeof(size_t)), cmc_alloc((size_t)o->batch, sizeof(size_t)), -1};
+    return t->order.v && t->order.batch ? CMC_OK : cmc_fail_nomem(err, "the order of the data", n * sizeof(size_t));
+}
+
+/* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
+static cmc_status tune_settings(tune *t, cmc_error *err) {
+    const cmc_train_opts *o = &t->o.how;
+    int n = asprintf(&t->settings,
+                     "tune %s\nlora %d %.17g %s\npiece %zu\ndata %s\ntemplate %s\nexact %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
+                     "warmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
+                     "held_out %.17g\neval_every %d\npatience %d\nseed %llu\n",
+                     cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha, t->o.lora_targets ? t->o.lora_targets : "all",
+                     t->piece, t->data.hash, t->data.host_template, t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->steps,
+                     o->lr, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip, o->held_out,
+                     o->eval_every, o->patience, (unsigned long long)o->seed);
+    if (n < 0)
+        t->settings = NULL;
+    return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
+}
+
+/* Bytes that the run allocates with pieces of so many tokens. */
+static uint64_t tune_bytes(const tune *t, size_t piece) {
+    int nt = cmc_runtime_threads(t->rt);
+    uint64_t n = lm_bytes(&t->layout, nt, piece, t->data.max_seq) + lm_loss_bytes(&t->layout.p, nt) +
+                 (uint64_t)3 * lm_trained(&t->layout)->n * sizeof(float) +
+                 piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
+    return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
+}
+
+/* How the work is cut so that it fits the bound, if there is one; refused, with figures, where it cannot. */
+static cmc_status tune_memory(tune *t, cmc_error *err) {
+    size_t longest = t->data.max_delta, whole = longest * (size_t)t->o.how.batch;
+    uint64_t bound = t->o.how.memory, room = cmc_mem_available(), mapped = cmc_model_bytes(t->base) + TUNE_PROGRAM;
+    const char *less = t->o.lora_rank ? "" : "an adapter (lora) or ";
+    t->piece = longest > TUNE_PIECE_TOKENS ? longest : whole < TUNE_PIECE_TOKENS ? whole : TUNE_PIECE_TOKENS;
+    while (bound && t->piece > longest && mapped + tune_bytes(t, t->piece) > bound)
+        t->piece = t->piece / 2 > longest ? t->piece / 2 : longest;
+    uint64_t need = tune_bytes(t, t->piece);
+    t->planned = need + mapped;
+    if (bound && t->planned > bound)
+        return cmc_fail(err, CMC_E_NOMEM, "tuning this model takes at least %llu MiB and may take %llu; %sa smaller max_len "
+                        "takes less", (unsigned long long)(t->planned >> 20), (unsigned long long)(bound >> 20), less);
+    if (room != 0 && need > room)
+        return cmc_fail(err, CMC_E_NOMEM, "tuning this model takes about %llu MiB and %llu MiB are free; %sa smaller max_len "
+                        "takes less", (unsigned long long)(need >> 20), (unsigned long long)(room >> 20), less);
+    return CMC_OK;
+}
+
+cmc_status tune_setup(tune *t, cmc_error *err) {
+    CMC_TRY(tune_options(t, err));
+    CMC_TRY(cmc_model_open(t->rt, t->o.base, &t->base, err));
+    lm_lora lora = {t->o.lora_rank, t->o.lora_alpha, t->o.lora_targets};
+    CMC_TRY(lm_layout_init(t->base, &lora, &t->layout, err));
+    CMC_TRY(tune_data(t, err));
+    CMC_TRY(tune_plan(t, err));
+    CMC_TRY(tune_memory(t, err));
+    return tune_settings(t, err);
+}
+
+/* ------------------------------------------------------------------------------------------------ start */
+
+static cmc_status tune_buffers(tune *t, cmc_error *err) {
+    size_t n = (lm_trained(&t->layout)->n + 15) / 16 * 16, e = (size_t)t->layout.p.n_embd, piece = t->piece;
+    CMC_TRY(lm_new(t->rt, &t->layout, piece, t->data.max_seq, &t->net, err));
+    CMC_TRY(lm_loss_new(t->rt, &t->layout.p, &t->loss, err));
+    CMC_TRY(batch_new(piece, piece, &t->batch, err));
+    t->arena = cmc_alloc_aligned(3 * n + piece * e, sizeof(float));
+    if (!t->arena)
+        return cmc_fail_nomem(err, "the optimiser's state", (3 * n + piece * e) * sizeof(float));
+    memset(t->arena, 0, 3 * n * sizeof(float));
+    const cmc_train_opts *o = &t->o.how;
+    t->adam = (adamw){o->beta1, o->beta2, o->eps, o->weight_decay, t->arena, t->arena + n};
+    t->best = t->arena + 2 * n;
+    t->dhidden = t->arena + 3 * n;
+    return CMC_OK;
+}
+
+cmc_status tune_start(tune *t, cmc_error *err) {
+    size_t n = lm_trained(&t->layout)->n;
+    CMC_TRY(tune_buffers(t, err));
+    checkpoint_sweep(t->checkpoint);
+    t->s = (checkpoint_state){.best = NAN, .held_out = NAN, .loss = NAN};
+    lm_load(&t->layout, t->base, t->net.w);
+    if (t->o.lora_rank)
+        lm_lora_start(&t->layout, t->o.how.seed, t->net.trained);
+    memcpy(t->best, t->net.trained, n * sizeof(float));
+    if (t->o.how.resume && checkpoint_exists(t->checkpoint)) {
+        checkpoint_arrays a = {t->net.trained, t->best, t->adam.m, t->adam.v, n};
+        CMC_TRY(checkpoint_read(t->checkpoint, t->settings, &t->s, &a, err));
+        t->resumed = true;
+    }
+    t->first_step = t->s.step;
+    return trainlog_open(t->o.how.log_path, t->resumed ? t->s.step : -1, &t->log, err);
+}
+
+void tune_release(tune *t) {
+    trainlog_close(&t->log);
+    batch_free(&t->batch);
+    lm_loss_free(&t->loss);
+    lm_free(&t->net);
+    lm_layout_free(&t->layout);
+    data_free(&t->data);
+    cmc_model_free(t->base);
+    free(t->arena);
+    free(t->order.v);
+    free(t->order.batch);
+    free(t->checkpoint);
+    free(t->settings);
+    memset(t, 0, sizeof *t);
+}

@@ -1,0 +1,97 @@
+/* One step of tuning, and the held-out score. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tinylm/lm_train.h"
+
+/* The examples of a step: *n of t->order.batch; every epoch has an order of its own, and its last step may have fewer. */
+static const size_t *step_examples(tune *t, int64_t step, size_t *n) {
+    const data_set *d = &t->data;
+    size_t most = (size_t)t->o.how.batch, first = (size_t)(step % t->steps_per_epoch) * most;
+    int64_t epoch = step / t->steps_per_epoch;
+    if (epoch != t->order.epoch) {
+        data_shuffle(d->train, d->n_train, t->o.how.seed, (uint64_t)epoch, t->order.v);
+        t->order.epoch = epoch;
+    }
+    *n = d->n_train - first < most ? d->n_train - first : most;
+    memcpy(t->order.batch, t->order.v + first, *n * sizeof *t->order.batch);
+    return t->order.batch;
+}
+
+static cmc_status step_diverged(const tune *t, const char *what, const size_t *index, size_t n, cmc_error *err) {
+    char lines[200] = "";
+    size_t at = 0;
+    for (size_t i = 0; i < n && at + 24 < sizeof lines; i++)
+        at += (size_t)snprintf(lines + at, sizeof lines - at, "%s%ld", i ? ", " : "", t->data.v[index[i]].line);
+    return cmc_fail(err, CMC_E_DIVERGED,
+                    "step %lld: the %s is no finite number (records of lines %s); use a lower lr than %g, or "
+                    "a stronger clip than %g; the weights are as after step %lld",
+                    (long long)t->s.step + 1, what, lines, t->o.how.lr, t->o.how.clip, (long long)t->s.step);
+}
+
+/* Forward and backward through the examples, piece by piece: the mean NLL of their targets. */
+static double step_gradient(tune *t, const size_t *index, size_t n, uint64_t *targets) {
+    double nll = 0.0;
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += t->data.v[index[i]].n_targets;
+    for (size_t done = 0; done < n;) {
+        done += batch_pack(&t->batch, &t->data, NULL, index + done, n - done, 1);
+        lm_forward(&t->net, &t->batch.b);
+        lm_loss_train(&t->loss, &t->net, &t->batch.b, (float)(1.0 / (double)count), t->dhidden, &nll);
+        lm_backward(&t->net, &t->batch.b, t->dhidden);
+    }
+    *targets = count;
+    return nll / (double)count;
+}
+
+cmc_status tune_step(tune *t, train_step_result *r, cmc_error *err) {
+    size_t n;
+    const cmc_train_opts *o = &t->o.how;
+    const params *p = lm_trained(&t->layout);
+    const size_t *index = step_examples(t, t->s.step, &n);
+    r->loss = step_gradient(t, index, n, &r->tokens);
+    if (!isfinite(r->loss))
+        return step_diverged(t, "loss", index, n, err);
+    r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, p->n);
+    if (!isfinite(r->grad_norm))
+        return step_diverged(t, "gradient", index, n, err);
+    double scale = o->clip > 0.0 && r->grad_norm > o->clip ? o->clip / r->grad_norm : 1.0;
+    r->lr = adamw_lr(o->lr, o->min_lr, t->warmup, t->steps, t->s.step + 1);
+    adamw_step(t->rt->pool, &t->adam, p, t->net.trained, t->net.grad, scale, r->lr, t->s.step + 1);
+    t->s.step++;
+    t->s.tokens += r->tokens;
+    t->s.loss = r->loss;
+    return CMC_OK;
+}
+
+double tune_held_out(tune *t) {
+    const data_set *d = &t->data;
+    double nll = 0.0;
+    size_t targets = 0;
+    for (size_t done = 0; done < d->n_held;) {
+        done += batch_pack(&t->batch, d, NULL, d->held + done, d->n_held - done, 1);
+        lm_forward(&t->net, &t->batch.b);
+        lm_loss_score(&t->loss, &t->net, &t->batch.b, &nll);
+        targets += t->batch.b.n_targets;
+    }
+    return targets ? nll / (double)targets : NAN;
+}
+
+/* The gradient, all zeros between steps, lends its room: to the base's weights, or to an adapter that adds nothing. */
+double tune_held_out_base(tune *t) {
+    lm_net keep = t->net;
+    if (t->data.n_held == 0)
+        return NAN;
+    if (lm_is_full(&keep)) {
+        lm_load(&t->layout, t->base, keep.grad);
+        t->net.w = keep.grad;
+    }
+    t->net.trained = keep.grad;
+    double nll = tune_held_out(t);
+    t->net.w = keep.w;
+    t->net.trained = keep.trained;
+    memset(keep.grad, 0, lm_trained(&t->layout)->n * sizeof(float));
+    return nll;
+}

@@ -1,0 +1,50 @@
+/* Tuning a language model by itself, without a host: what the parts of a run share. */
+#ifndef CMC_TINYLM_LM_TRAIN_H
+#define CMC_TINYLM_LM_TRAIN_H
+#include "tinylm/lm_loss.h"
+#include "tinylm/train.h"
+
+typedef struct tune {
+    cmc_runtime *rt;
+    cmc_tune_opts o;             /* as given, with every default filled in */
+    cmc_train_callback cb; void *user;
+
+    cmc_model *base;
+    data_set data;
+    lm_layout layout;
+    char *checkpoint, *settings;
+    uint32_t save_type;
+    size_t piece;                /* tokens of a pass at most */
+    uint64_t planned;            /* resident bytes at most */
+
+    lm_net net;
+    lm_loss loss;
+    batch batch;                 /* of a piece of a step */
+    adamw adam;
+    float *best, *dhidden, *arena;
+    train_order order;
+
+    int64_t steps, steps_per_epoch, warmup;
+    checkpoint_state s;
+    double held_base;            /* the base's NLL per held-out target; NaN: nothing held out */
+    trainlog log;
+    bool resumed;
+    double started;              /* cmc_now */
+    int64_t first_step;          /* steps done when this process began */
+    double busy;                 /* seconds in steps of this process, and their response tokens */
+    uint64_t busy_tokens;
+} tune;
+
+/* lm_setup.c: checks, opens and plans; nothing is computed or written but (on success) memory. */
+cmc_status tune_setup(tune *t, cmc_error *err);
+/* Allocates weights, moments and the output layer, and sets the start: the base, or the checkpoint. */
+cmc_status tune_start(tune *t, cmc_error *err);
+void tune_release(tune *t);
+
+/* lm_step.c */
+cmc_status tune_step(tune *t, train_step_result *r, cmc_error *err);
+/* NLL per held-out target with the net's present weights; NaN where there is none. */
+double tune_held_out(tune *t);
+/* The same of the base alone, whatever the present weights are. */
+double tune_held_out_base(tune *t);
+#endif
