@@ -427,12 +427,16 @@ CMC_API void cmc_score_free(cmc_score *s);
 typedef struct cmc_train_opts {
     const char *const *hosts; size_t n_hosts;   /* the frozen hosts that one delta is trained beside */
     const double *host_weights;         /* [n_hosts] shares of the loss; NULL: equal */
-    const char *vocab_path;             /* GGUF file whose vocabulary the delta gets; NULL: init_path's, else hosts[0]'s */
+    const char *vocab_path;             /* file whose vocabulary the delta gets, a GGUF file (tensors are not
+                                           needed) or a SentencePiece .model; NULL: init_path's, else hosts[0]'s */
     bool prefix_rows;                   /* where vocabularies differ: also the targets whose text so far has other tokens
                                            in the delta than the whole text begins with; a sequence of its own for each */
     const char *const *data; size_t n_data;
     const char *out_path;
-    const char *init_path;              /* NULL: random start */
+    const char *init_path;              /* NULL: random start; else another delta or, to be cut, a llama-family model */
+    int32_t cut;                        /* layers to keep of init_path, with its embedding; 0: all of it. A head that is not
+                                           the embedding stays behind */
+    double cut_gain;                    /* a cut's final norm is scaled by this; 0: so that its first logits are next to 0 */
     const char *checkpoint_path;        /* NULL: out_path with ".ckpt" */
     const char *cache_dir;              /* host states; NULL: beside the checkpoint */
     const char *log_path;               /* JSONL log, NULL: none */

@@ -110,7 +110,7 @@ static void test_forward_is_the_runtimes(void **state) {
     cmc_train_opts o = rig_opts(&r);
     rig_run(&r, &o, NULL, NULL, CMC_OK);
     assert_int_equal(cmc_model_open(r.rt, r.out, &m, &err), CMC_OK);
-    assert_int_equal(load_shape(m, cmc_model_vocab(m), &s, &err), CMC_OK);
+    assert_int_equal(load_shape(m, cmc_model_vocab(m), 0, &s, &err), CMC_OK);
     assert_int_equal(s.n_head_kv, 2);
     assert_int_equal(params_init(&p, &s, &err), CMC_OK);
     enum { LEN = 150 };
@@ -381,13 +381,14 @@ static void test_divergence(void **state) {
     o.max_steps = 2;
     rig_run(&r, &o, NULL, NULL, CMC_OK);
     assert_int_equal(cmc_model_open(r.rt, r.out, &m, &err), CMC_OK);
-    assert_int_equal(load_shape(m, cmc_model_vocab(m), &s, &err), CMC_OK);
+    assert_int_equal(load_shape(m, cmc_model_vocab(m), 0, &s, &err), CMC_OK);
     assert_int_equal(params_init(&p, &s, &err), CMC_OK);
     float *w = cmc_alloc(p.n, sizeof *w);
     load_weights(m, &p, w);
     w[p.layers[1].up + 5] = NAN;
     char *bad = rig_path(&r, "bad.gguf");
-    assert_int_equal(save_delta(bad, &p, w, CMC_F32, 256, m, cmc_model_delta_info(m), &err), CMC_OK);
+    assert_int_equal(save_delta(bad, &p, w, CMC_F32, 256, &(save_vocab){cmc_model_vocab(m), m->parts[0]},
+                                cmc_model_delta_info(m), &err), CMC_OK);
     cmc_model_free(m);
     assert_int_equal(unlink(r.out), 0);
     o.init_path = bad;

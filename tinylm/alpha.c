@@ -123,7 +123,7 @@ static cmc_status alpha_other_hosts(train *t, cmc_error *err) {
     if (asprintf(&path, "%s.alpha.%ld", t->o.out_path, (long)getpid()) < 0)
         return cmc_fail_nomem(err, "a path", strlen(t->o.out_path));
     cmc_delta_info info = train_info(t);
-    cmc_status st = save_delta(path, &t->p, t->best, t->save_type, train_context(t), train_vocab_model(t), &info, err);
+    cmc_status st = save_delta(path, &t->p, t->best, t->save_type, train_context(t), &t->vocab, &info, err);
     double sum = 0.0;
     for (size_t i = 0; i < t->o.n_alpha_hosts && st == CMC_OK; i++) {
         st = alpha_other_host(t, path, i, &t->alphas[t->n_hosts + i], err);

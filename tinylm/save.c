@@ -86,7 +86,7 @@ size_t save_delta_bytes(const params *p, uint32_t type) {
 }
 
 cmc_status save_delta(const char *path, const params *p, const float *w, uint32_t type, uint32_t n_ctx,
-                      const cmc_model *vocab_from, const cmc_delta_info *info, cmc_error *err) {
+                      const save_vocab *vocab, const cmc_delta_info *info, cmc_error *err) {
     size_t bytes = save_delta_bytes(p, type);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
@@ -95,7 +95,8 @@ cmc_status save_delta(const char *path, const params *p, const float *w, uint32_
         st = cmc_fail_nomem(err, "the delta's file", bytes);
     } else {
         save_put_keys(g, path, &p->s, type, n_ctx);
-        bool ok = vocab_copy_keys(vocab_from->parts[0], g) && delta_info_write(g, info) &&
+        bool keys = vocab->g ? vocab_copy_keys(vocab->g, g) : vocab_put_keys(vocab->v, g);
+        bool ok = keys && delta_info_write(g, info) &&
                   save_put_tensors(g, p, w, type, buf);
         st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the delta's file", bytes);
     }
@@ -106,11 +107,9 @@ cmc_status save_delta(const char *path, const params *p, const float *w, uint32_
 
 /* ------------------------------------------------------------------------------------------------- reading */
 
-static const char *load_unfit(const cmc_model *m) {
+static const char *load_unfit(const cmc_model *m, bool cut) {
     const model_params *p = &m->p;
-    if (p->arch != ARCH_LLAMA)
-        return "its architecture is not llama";
-    if (m->head.data != m->embd.data)
+    if (!cut && m->head.data != m->embd.data)
         return "its output matrix is not tied to its embedding";
     if (p->head_k != p->head_v || p->n_rot != p->head_k || p->head_k * p->n_head != p->n_embd)
         return "its heads are not embedding / heads wide and rotated whole";
@@ -126,17 +125,28 @@ static const char *load_unfit(const cmc_model *m) {
     return NULL;
 }
 
-cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *s, cmc_error *err) {
+cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, int32_t cut, params_shape *s, cmc_error *err) {
     const model_params *p = &m->p;
-    const char *why = load_unfit(m);
+    gguf_str arch = {"?", 1};
+    gguf_get_str(m->parts[0], "general.architecture", &arch);
+    if (p->arch != ARCH_LLAMA)
+        return cmc_fail(err, CMC_E_UNSUPPORTED,
+                        "%s: cannot be a start for a delta: its architecture is %.*s; a delta's is llama",
+                        cmc_model_path(m), (int)(arch.n < 40 ? arch.n : 40), arch.s);
+    const char *why = load_unfit(m, cut > 0);
     if (why)
         return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: cannot be a start for a delta: %s", cmc_model_path(m), why);
     if (!cmc_vocab_equal(cmc_model_vocab(m), vocab))
         return cmc_fail(err, CMC_E_ARG, "%s: its vocabulary is not that of %s; a start brings its own vocabulary",
                         cmc_model_path(m), vocab->path);
-    *s = (params_shape){.n_vocab = p->n_vocab,
+    if (cut > p->n_layer)
+        return cmc_fail(err, CMC_E_ARG, "%s: cannot be cut to %d layers: it has %d", cmc_model_path(m), cut, p->n_layer);
+    if (p->n_vocab < cmc_vocab_size(vocab)) /* more rows than tokens are padding, and stay behind */
+        return cmc_fail(err, CMC_E_FORMAT, "%s: %d rows of its embedding for %d tokens", cmc_model_path(m), p->n_vocab,
+                        cmc_vocab_size(vocab));
+    *s = (params_shape){.n_vocab = cmc_vocab_size(vocab),
                         .n_embd = p->n_embd,
-                        .n_layer = p->n_layer,
+                        .n_layer = cut > 0 ? cut : p->n_layer,
                         .n_head = p->n_head,
                         .n_head_kv = p->n_head_kv,
                         .head_dim = p->head_k,
@@ -146,14 +156,18 @@ cmc_status load_shape(const cmc_model *m, const cmc_vocab *vocab, params_shape *
     return CMC_OK;
 }
 
-static void load_matrix(const weight *m, float *w) {
-    for (size_t r = 0; r < m->n_out; r++)
+static void load_rows(const weight *m, size_t n, float *w) {
+    for (size_t r = 0; r < n; r++)
         weight_row(m, r, w + r * m->n_in);
+}
+
+static void load_matrix(const weight *m, float *w) {
+    load_rows(m, m->n_out, w);
 }
 
 void load_weights(const cmc_model *m, const params *p, float *w) {
     size_t norm = (size_t)p->s.n_embd * sizeof(float);
-    load_matrix(&m->embd, w + p->embd);
+    load_rows(&m->embd, (size_t)p->s.n_vocab, w + p->embd);
     memcpy(w + p->out_norm, m->out_norm, norm);
     for (int32_t i = 0; i < p->s.n_layer; i++) {
         const model_layer *l = &m->layers[i];
@@ -168,4 +182,22 @@ void load_weights(const cmc_model *m, const params *p, float *w) {
         load_matrix(&l->up, w + o->up);
         load_matrix(&l->down, w + o->down);
     }
+}
+
+/* Normed states have a mean square of 1 in each channel, about, so the variance of the logits over the vocabulary is the
+ * sum over channels of gain^2 times the mean square of the embedding's column. The gain is scaled to make its root 0.02. A
+ * random start's is 0.3, without leaning to any token; a cut's logits lean to what comes often, so they must be smaller for
+ * the steered host to start as good as the host alone (within 1 %). The price is time: AdamW moves a gain by the learning
+ * rate a step, however small it is. */
+float load_quiet(const params *p, const float *w) {
+    size_t e = (size_t)p->s.n_embd, n = (size_t)p->s.n_vocab;
+    const float *gain = w + p->out_norm, *embd = w + p->embd;
+    double sum = 0.0;
+    for (size_t r = 0; r < n; r++)
+        for (size_t i = 0; i < e; i++) {
+            double x = (double)gain[i] * (double)embd[r * e + i];
+            sum += x * x;
+        }
+    double spread = sqrt(sum / (double)n);
+    return spread > 0.02 ? (float)(0.02 / spread) : 1.0f;
 }

@@ -189,7 +189,7 @@ static cmc_status train_all(train *t, cmc_error *err) {
 static cmc_status train_finish(train *t, cmc_error *err) {
     CMC_TRY(alpha_search(t, err));
     cmc_delta_info info = train_info(t);
-    CMC_TRY(save_delta(t->o.out_path, &t->p, t->best, t->save_type, train_context(t), train_vocab_model(t), &info, err));
+    CMC_TRY(save_delta(t->o.out_path, &t->p, t->best, t->save_type, train_context(t), &t->vocab, &info, err));
     trainlog_field f[] = {{"alpha", t->alphas[0].alpha},
                           {"gain", t->alphas[0].gain},
                           {"alpha_default", t->alpha_default},

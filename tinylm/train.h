@@ -32,9 +32,13 @@ typedef struct train {
     cmc_train_callback cb; void *user;
 
     train_host *hosts; size_t n_hosts;
-    cmc_model *vocab_file;       /* the file the vocabulary comes from, NULL where it is the first host */
+    save_vocab vocab;            /* the delta's: one of the following, or the first host's */
+    cmc_model *vocab_file;       /* the start whose vocabulary it is, else NULL */
+    cmc_vocab *vocab_own; gguf *vocab_keys;   /* the file named for it, else NULL; no keys: it is no GGUF file */
+    char vocab_hash[40];
     params p;
-    char init_hash[40];          /* "none": random start */
+    char init_hash[96];          /* "none": random start; what was cut from it */
+    double cut_gain; bool cut_head;   /* of a cut: what its final norm was scaled by; whether its own head was left behind */
     char *checkpoint, *settings;
     uint32_t save_type;
     bool own_cache;              /* the states' files are beside the checkpoint, and removed with it */
@@ -68,10 +72,6 @@ typedef struct train {
 /* What is the same for every host: the records, which of them are held out, and their order. */
 static inline const data_set *train_data(const train *t) {
     return &t->hosts[0].data;
-}
-/* The model whose vocabulary the delta has. */
-static inline cmc_model *train_vocab_model(const train *t) {
-    return t->vocab_file ? t->vocab_file : t->hosts[0].model;
 }
 
 /* train_hosts.c: opens the hosts and the vocabulary's file, maps them, makes their data and the names of their caches. */

@@ -21,16 +21,38 @@ static cmc_status hosts_open_one(train *t, size_t k, cmc_error *err) {
     return CMC_OK;
 }
 
+/* A file that holds a vocabulary and perhaps no model: the keys of a GGUF file are copied into the delta's; a SentencePiece
+ * model is written as such keys; a tokenizer.json says more than those can. */
+static cmc_status hosts_open_own_vocab(train *t, const char *path, cmc_error *err) {
+    cmc_file f;
+    CMC_TRY(cmc_vocab_open(path, &t->vocab_own, err));
+    t->vocab.v = t->vocab_own;
+    if (t->vocab_own->model == VOCAB_HF)
+        return cmc_fail(err, CMC_E_UNSUPPORTED,
+                        "%s: a tokenizer.json cannot become a delta's vocabulary; a GGUF file or a SentencePiece .model can",
+                        path);
+    CMC_TRY(cmc_file_map(path, &f, err));
+    bool keys = f.size >= 4 && memcmp(f.data, "GGUF", 4) == 0;
+    if (!keys)
+        cmc_hash_hex(f.data, f.size, t->vocab_hash);
+    cmc_file_unmap(&f);
+    if (!keys)
+        return CMC_OK;
+    CMC_TRY(gguf_open(path, &t->vocab_keys, err));
+    t->vocab.g = t->vocab_keys;
+    cmc_hash_hex(t->vocab_keys->file.data, t->vocab_keys->header_bytes, t->vocab_hash);
+    return CMC_OK;
+}
+
 /* The delta's vocabulary: the file named for it, else its start's, else the first host's. */
 static cmc_status hosts_open_vocab(train *t, cmc_error *err) {
-    const char *path = t->o.vocab_path ? t->o.vocab_path : t->o.init_path;
-    if (!path)
-        return CMC_OK;
-    CMC_TRY(cmc_model_open(t->rt, path, &t->vocab_file, err));
-    const cmc_vocab *v = cmc_model_vocab(t->vocab_file);
-    if (cmc_vocab_size(v) != cmc_model_n_vocab(t->vocab_file))
-        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: %d tokens but %d logits: a delta cannot take over this vocabulary",
-                        path, cmc_vocab_size(v), cmc_model_n_vocab(t->vocab_file));
+    if (t->o.vocab_path)
+        return hosts_open_own_vocab(t, t->o.vocab_path, err);
+    if (t->o.init_path)
+        CMC_TRY(cmc_model_open(t->rt, t->o.init_path, &t->vocab_file, err));
+    const cmc_model *m = t->vocab_file ? t->vocab_file : t->hosts[0].model;
+    t->vocab = (save_vocab){cmc_model_vocab(m), m->parts[0]};
+    snprintf(t->vocab_hash, sizeof t->vocab_hash, "%s", cmc_model_hash(m));
     return CMC_OK;
 }
 
@@ -50,7 +72,7 @@ cmc_status train_hosts_open(train *t, cmc_error *err) {
         CMC_TRY(hosts_open_one(t, k, err));
     }
     CMC_TRY(hosts_open_vocab(t, err));
-    const cmc_vocab *v = cmc_model_vocab(train_vocab_model(t));
+    const cmc_vocab *v = t->vocab.v;
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
         /* a KL part goes through a map even where it is the identity (loss.h) */
@@ -58,7 +80,7 @@ cmc_status train_hosts_open(train *t, cmc_error *err) {
             CMC_TRY(cmc_map_build(cmc_model_vocab(h->model), v, CMC_RULE_DEFAULT, &h->map, err));
     }
     if (t->o.delta_template == CMC_TMPL_AUTO) /* the delta has its vocabulary's chat template in its file */
-        t->o.delta_template = t->vocab_file ? cmc_template_resolve(t->o.host_template, v) : t->hosts[0].t;
+        t->o.delta_template = t->vocab_own || t->vocab_file ? cmc_template_resolve(t->o.host_template, v) : t->hosts[0].t;
     return CMC_OK;
 }
 
@@ -69,7 +91,7 @@ static cmc_status hosts_data_one(train *t, train_host *h, const uint8_t *only, c
     data_opts d = {.paths = t->o.data,
                    .n_paths = t->o.n_data,
                    .vocab = cmc_model_vocab(h->model),
-                   .delta_vocab = h->map && !h->map->identity ? cmc_model_vocab(train_vocab_model(t)) : NULL,
+                   .delta_vocab = h->map && !h->map->identity ? t->vocab.v : NULL,
                    .prefix_rows = t->o.prefix_rows,
                    .host_template = h->t,
                    .delta_template = t->o.delta_template,
@@ -159,5 +181,7 @@ void train_hosts_free(train *t) {
         free(h->cache);
     }
     cmc_model_free(t->vocab_file);
+    cmc_vocab_free(t->vocab_own);
+    gguf_free(t->vocab_keys);
     free(t->hosts);
 }

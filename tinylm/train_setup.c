@@ -56,6 +56,8 @@ cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
         {"kl", o->kl, 0.0, 1e6},
         {"retain_weight", o->retain_weight, 0.0, 1e6},
         {"memory", (double)o->memory, 0, 0x1p62},
+        {"cut", o->cut, 0, 1024},
+        {"cut_gain", o->cut_gain, 0.0, 100.0},
         {"max_len", o->max_len, 2, 1 << 20},
         {"batch", o->batch, 1, 1 << 20},
         {"epochs", o->max_steps > 0 ? 1 : o->epochs, 1, 1 << 20},
@@ -120,6 +122,8 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "training needs a host, data and a path to write the delta to");
     if (o->resume && o->fresh)
         return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
+    if (o->cut > 0 && !o->init_path)
+        return cmc_fail(err, CMC_E_ARG, "there is nothing to cut %d layers from; name a start with init", o->cut);
     CMC_TRY(train_check_numbers(o, err));
     for (size_t k = 0; o->host_weights && k < o->n_hosts; k++)
         if (!(o->host_weights[k] > 0.0 && o->host_weights[k] <= 1e6))
@@ -174,8 +178,11 @@ static cmc_status setup_check_shape(const train *t, const params_shape *s, cmc_e
 static cmc_status setup_shape_from_init(train *t, params_shape *s, cmc_error *err) {
     cmc_model *m;
     CMC_TRY(cmc_model_open(t->rt, t->o.init_path, &m, err));
-    cmc_status st = load_shape(m, cmc_model_vocab(train_vocab_model(t)), s, err);
-    snprintf(t->init_hash, sizeof t->init_hash, "%s", cmc_model_hash(m));
+    cmc_status st = load_shape(m, t->vocab.v, t->o.cut, s, err);
+    if (t->o.cut > 0)
+        snprintf(t->init_hash, sizeof t->init_hash, "%s cut %d gain %.9g", cmc_model_hash(m), t->o.cut, t->o.cut_gain);
+    else
+        snprintf(t->init_hash, sizeof t->init_hash, "%s", cmc_model_hash(m));
     cmc_model_free(m);
     CMC_TRY(st);
     return setup_check_shape(t, s, err);
@@ -184,7 +191,7 @@ static cmc_status setup_shape_from_init(train *t, params_shape *s, cmc_error *er
 /* Defaults: 192 wide, 4 layers, heads 32 wide, a feed-forward part of 8/3 the width. */
 static void setup_shape_default(const train *t, params_shape *s) {
     const cmc_train_opts *o = &t->o;
-    *s = (params_shape){.n_vocab = cmc_model_n_vocab(train_vocab_model(t)), .rms_eps = 1e-5f, .rope_base = 10000.0f};
+    *s = (params_shape){.n_vocab = cmc_vocab_size(t->vocab.v), .rms_eps = 1e-5f, .rope_base = 10000.0f};
     s->n_embd = o->n_embd ? o->n_embd : 192;
     s->n_layer = o->n_layer ? o->n_layer : 4;
     s->n_head = o->n_head ? o->n_head : s->n_embd % 32 == 0 ? s->n_embd / 32 : 1;
@@ -260,7 +267,7 @@ static cmc_status setup_settings(train *t, cmc_error *err) {
         "dropout %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
         "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n",
         objective_name(t->objective.kind), (int)t->objective.retain, t->objective.retain_weight, t->objective.beta,
-        t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, cmc_model_hash(train_vocab_model(t)), train_data(t)->delta_template, t->init_hash,
+        t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, t->vocab_hash, train_data(t)->delta_template, t->init_hash,
         t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
         o->max_len, o->batch, (long long)t->steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps,
         o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience, (unsigned long long)o->seed, cut);
@@ -295,8 +302,23 @@ static cmc_status start_weights(train *t, cmc_error *err) {
     }
     CMC_TRY(cmc_model_open(t->rt, t->o.init_path, &m, err));
     load_weights(m, &t->p, t->net.w);
+    t->cut_head = m->head.data != m->embd.data;
     cmc_model_free(m);
+    if (t->o.cut > 0) {
+        float gain = t->o.cut_gain > 0.0 ? (float)t->o.cut_gain : load_quiet(&t->p, t->net.w);
+        for (int32_t i = 0; i < t->p.s.n_embd; i++)
+            t->net.w[t->p.out_norm + (size_t)i] *= gain;
+        t->cut_gain = (double)gain;
+    }
     return CMC_OK;
+}
+
+static cmc_status start_log(train *t, cmc_error *err) {
+    CMC_TRY(trainlog_open(t->o.log_path, t->resumed ? t->s.step : -1, &t->log, err));
+    if (t->resumed || t->o.cut == 0)
+        return CMC_OK;
+    trainlog_field f[] = {{"layers", t->o.cut}, {"gain", t->cut_gain}, {"head_left_behind", t->cut_head}};
+    return trainlog_put(&t->log, "cut", 0, f, sizeof f / sizeof *f, err);
 }
 
 static cmc_status start_buffers(train *t, cmc_error *err) {
