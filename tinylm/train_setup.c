@@ -350,7 +350,7 @@ cmc_status train_start(train *t, cmc_error *err) {
         CMC_TRY(start_weights(t, err));
     }
     t->first_step = t->s.step;
-    return trainlog_open(t->o.log_path, t->resumed ? t->s.step : -1, &t->log, err);
+    return start_log(t, err);
 }
 
 cmc_status train_start_steps(train *t, cmc_error *err) {
