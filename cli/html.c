@@ -200,8 +200,16 @@ static const char html_style[] =
 
 void html_begin(html *h, const char *title)
 {
+    html_begin_live(h, title, 0);
+}
+
+void html_begin_live(html *h, const char *title, int seconds)
+{
     html_raw(h, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>");
+                "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
+    if (seconds)
+        html_printf(h, "<meta http-equiv=\"refresh\" content=\"%d\">\n", seconds);
+    html_raw(h, "<title>");
     html_text(h, title);
     html_raw(h, "</title>\n<style>\n");
     html_raw(h, html_style);

@@ -13,6 +13,7 @@
 typedef struct html { char *s; size_t n, cap; bool bad; } html;
 
 void html_begin(html *h, const char *title);       /* up to and with the heading, in `main` */
+void html_begin_live(html *h, const char *title, int seconds);   /* a page that a browser loads anew so often */
 void html_end(html *h);
 void html_raw(html *h, const char *markup);
 void html_printf(html *h, const char *markup, ...) CLI_PRINTF(2, 3);   /* arguments are not escaped: numbers, classes */

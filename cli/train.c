@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo"
 #define TRAIN_AT(field) offsetof(train_args, t.field)
@@ -43,6 +44,8 @@ static const arg_opt train_files[] = {
      .help = "where the host's states are kept; beside the checkpoint otherwise"},
     {.name = "log", .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE",
      .help = "write a log, a JSON object a line"},
+    {.name = "html", .kind = ARG_STR, .at = offsetof(train_args, html), .value = "FILE",
+     .help = "write a page with the run's curves and settings, anew with every held-out score while it runs"},
     {.name = "memory", .kind = ARG_STR, .at = offsetof(train_args, memory), .value = "SIZE",
      .help = "stay below this (800M, 2G), counted as resident memory: the work is cut accordingly; otherwise as fast as it goes"},
     {.name = "resume", .kind = ARG_FLAG, .at = TRAIN_AT(resume), .help = "go on from the checkpoint"},
@@ -142,6 +145,15 @@ static const arg_opt train_how[] = {
     {.name = NULL},
 };
 
+static const arg_group train_groups[] = {
+    {"Files", train_files, 0},
+    {"The delta", train_delta, 0},
+    {"A model by itself", train_model, 0},
+    {"Training", train_how, 0},
+    {"Every verb", common_opts, offsetof(train_args, common)},
+};
+enum { TRAIN_GROUPS = sizeof train_groups / sizeof *train_groups };
+
 /* ---------------------------------------------------------------------------------------------------- progress */
 
 bool train_callback(void *user, const cmc_train_progress *p)
@@ -153,6 +165,9 @@ bool train_callback(void *user, const cmc_train_progress *p)
     st->last = *p;
     st->last.held_out = held_out;
     st->last.held_out_host = host;
+    st->page_failed = train_html_report(&st->page, p) != CLI_OK;
+    if (st->page_failed)
+        return false;
     if (strcmp(p->phase, "plan") == 0) {
         if (st->bar.on)
             fprintf(stderr, "memory: %" PRIu64 " MiB at most\n", p->memory_planned >> 20);
@@ -251,6 +266,14 @@ static int train_memory(train_args *a)
     return CLI_OK;
 }
 
+static bool train_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    if (strcmp(a, b) == 0)
+        return true;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static int train_check(train_args *a, const arg_list *operands)
 {
     cmc_error err = {0};
@@ -301,6 +324,35 @@ static int train_weights(train_args *a)
     return CLI_OK;
 }
 
+/* The page is written before anything else is: it must not be one of the run's files. */
+int train_page_check(const train_args *a)
+{
+    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts};
+    const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
+                                 a->t.refusals_path};   /* NULL: not given */
+    bool same = false;
+    for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
+        for (size_t k = 0; k < lists[i]->n; k++)
+            same = same || train_same_file(a->html, lists[i]->v[k]);
+    }
+    for (size_t i = 0; a->html && i < sizeof files / sizeof *files; i++)
+        same = same || (files[i] && train_same_file(a->html, files[i]));
+    return same ? cli_usage("--html: \"%s\" is another of this run's files", a->html) : CLI_OK;
+}
+
+void train_page_begin(train_state *st, const train_args *a)
+{
+    train_html_begin(&st->page, a->html, &(train_html_run){&a->t, train_groups, TRAIN_GROUPS, a, st->beside});
+}
+
+int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r, const cmc_error *err)
+{
+    train_end end = status == CMC_OK && r->finished ? TRAIN_FINISHED : st->stopped ? TRAIN_STOPPED : TRAIN_FAILED;
+    int rc = st->page_failed ? CLI_FAILED : train_html_end(&st->page, end, r, end == TRAIN_FAILED ? err->message : NULL);
+    train_html_free(&st->page);
+    return rc;
+}
+
 static int train_main(void *opts, const arg_list *operands)
 {
     train_args *a = opts;
@@ -314,6 +366,8 @@ static int train_main(void *opts, const arg_list *operands)
     if (!rc)
         rc = train_check(a, operands);
     if (!rc)
+        rc = train_page_check(a);
+    if (!rc)
         rc = train_weights(a);
     if (rc) {
         free(a->host_weights);
@@ -326,12 +380,16 @@ static int train_main(void *opts, const arg_list *operands)
         free(a->host_weights);
         return cli_error(NULL, &err);
     }
+    train_page_begin(&st, a);
     progress_start(&st.bar);
     cli_catch_interrupt();
     cmc_status status = cmc_train(rt, &a->t, train_callback, &st, &result, &err);
     progress_clear(&st.bar);
     cmc_runtime_free(rt);
+    rc = train_page_end(&st, status, &result, &err);
     free(a->host_weights);
+    if (rc)
+        return rc;
     if (st.stopped && (status == CMC_E_CANCELLED || (status == CMC_OK && !result.finished)))
         return train_interrupted(a, &st);
     if (status != CMC_OK)
@@ -351,14 +409,6 @@ static void train_defaults(void *opts)
     a->common.seed = a->t.seed;
 }
 
-static const arg_group train_groups[] = {
-    {"Files", train_files, 0},
-    {"The delta", train_delta, 0},
-    {"A model by itself", train_model, 0},
-    {"Training", train_how, 0},
-    {"Every verb", common_opts, offsetof(train_args, common)},
-};
-
 const arg_verb verb_train = {
     .name = "train",
     .usage = "-m HOST... --data FILE... -o DELTA [options], or --base MODEL [--lora RANK] --data FILE... -o FILE",
@@ -371,7 +421,7 @@ const arg_verb verb_train = {
             "responses, whole or by a LoRA adapter beside it.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
     .groups = train_groups,
-    .n_groups = sizeof train_groups / sizeof *train_groups,
+    .n_groups = TRAIN_GROUPS,
     .size = sizeof(train_args),
     .defaults = train_defaults,
     .main = train_main,

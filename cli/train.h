@@ -3,6 +3,7 @@
 #define CMC_CLI_TRAIN_H
 #include "cli/json.h"
 #include "cli/progress.h"
+#include "cli/train_html.h"
 
 typedef struct train_args {
     common_args common;
@@ -10,6 +11,7 @@ typedef struct train_args {
     double *host_weights;  /* the weights as numbers */
     const char *host_template, *delta_template, *retain_term;
     const char *memory;    /* as given: "800M" */
+    const char *html;
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
     bool exact;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
@@ -17,6 +19,8 @@ typedef struct train_args {
 
 typedef struct train_state {
     progress bar;
+    train_html page;
+    bool page_failed;          /* reported; the run ends */
     cmc_train_progress last;
     const char *beside;        /* what the held-out score is compared with: "host", "base" */
     bool stopped;              /* by Ctrl-C */
@@ -24,6 +28,10 @@ typedef struct train_state {
 
 /* A cmc_train_callback: shows progress, notes where it stands in a train_state, stops after Ctrl-C. */
 bool train_callback(void *user, const cmc_train_progress *p);
+/* --html: refuses a page that is another of the run's files; begins it; writes its last state. They give the exit status. */
+int train_page_check(const train_args *a);
+void train_page_begin(train_state *st, const train_args *a);
+int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r, const cmc_error *err);
 /* After Ctrl-C: where the training stands and how it goes on; gives the exit status. */
 int train_interrupted(const train_args *a, const train_state *st);
 

@@ -128,16 +128,22 @@ int train_base_main(train_args *a, const arg_list *operands)
     cmc_train_result result = {0};
     train_state st = {.beside = "base", .last = {.phase = "plan", .held_out = NAN, .held_out_host = NAN}};
     int rc = base_check(a, operands, &o);
+    if (!rc)
+        rc = train_page_check(a);
     if (rc)
         return rc;
     cmc_runtime_opts rt_opts = {.threads = a->common.threads, .exact = a->exact};
     if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK)
         return cli_error(NULL, &err);
+    train_page_begin(&st, a);
     progress_start(&st.bar);
     cli_catch_interrupt();
     cmc_status status = cmc_tune(rt, &o, train_callback, &st, &result, &err);
     progress_clear(&st.bar);
     cmc_runtime_free(rt);
+    rc = train_page_end(&st, status, &result, &err);
+    if (rc)
+        return rc;
     if (st.stopped && status == CMC_E_CANCELLED)
         return train_interrupted(a, &st);
     if (status != CMC_OK)

@@ -470,17 +470,6 @@ typedef struct cmc_train_opts {
 } cmc_train_opts;
 CMC_API cmc_train_opts cmc_train_defaults(void);
 
-typedef struct cmc_train_progress {
-    const char *phase;                  /* "plan", once and before anything is computed; "host states", "train", "alpha" */
-    int64_t step, steps; double epoch;
-    double loss, lr, grad_norm, tokens_per_second, seconds_left;
-    double held_out, held_out_host, best;   /* NaN where not known yet */
-    uint64_t memory, memory_planned;    /* resident bytes now, and at most as planned */
-    bool is_eval;
-} cmc_train_progress;
-/* Called after every step, and now and then in the other phases; return false to stop cleanly (a checkpoint is written first). */
-typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
-
 typedef struct cmc_train_result {
     int64_t steps; uint64_t params, tokens;
     size_t records, records_held_out, records_left_out;
@@ -489,6 +478,19 @@ typedef struct cmc_train_result {
     uint64_t memory_planned, memory_peak;   /* resident bytes of the process at most: as planned, and as it came */
     bool resumed, finished;
 } cmc_train_result;
+
+typedef struct cmc_train_progress {
+    const char *phase;                  /* "plan", once and before anything is computed; "host states", "train", "alpha" */
+    int64_t step, steps; double epoch;
+    double loss, lr, grad_norm, tokens_per_second, seconds_left;
+    double held_out, held_out_host, best;   /* NaN where not known yet */
+    uint64_t memory, memory_planned;    /* resident bytes now, and at most as planned */
+    bool is_eval;
+    const cmc_train_result *result;     /* the run's counts, as far as they are known */
+} cmc_train_progress;
+/* Called after every step, and now and then in the other phases; return false to stop cleanly (a checkpoint is written first). */
+typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
+
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 

@@ -26,6 +26,7 @@ cmc_train_progress train_progress(const train *t, const char *phase) {
         .best = t->s.best,
         .memory = cmc_mem_resident(),
         .memory_planned = t->plan.planned,
+        .result = &t->counts,
     };
 }
 
@@ -203,24 +204,6 @@ static cmc_status train_finish(train *t, cmc_error *err) {
     return CMC_OK;
 }
 
-static cmc_status train_run(train *t, cmc_error *err) {
-    CMC_TRY(train_setup(t, err));
-    CMC_TRY(train_start(t, err)); /* before the host's long work: a checkpoint that does not fit is told at once */
-    t->held_host = NAN;
-    t->started = cmc_now();
-    cmc_train_progress plan = train_progress(t, "plan");
-    CMC_TRY(train_report(t, &plan, err));
-    for (size_t k = 0; k < t->n_hosts; k++) {
-        train_host *h = &t->hosts[k];
-        train_fill fill = {t, cmc_now(), 0};
-        CMC_TRY(hostcache_open(h->cache, h->model, &h->data, train_fill_progress, &fill, &h->states, err));
-        train_memory_forget_hosts(t);
-    }
-    CMC_TRY(train_start_steps(t, err));
-    CMC_TRY(train_all(t, err));
-    return train_finish(t, err);
-}
-
 static void train_result(const train *t, double seconds, bool finished, cmc_train_result *out) {
     const data_set none = {0}, *d = t->n_hosts ? train_data(t) : &none; /* it may have failed before there was any */
     size_t targets = 0, prefix = 0, left_out = 0;
@@ -248,6 +231,25 @@ static void train_result(const train *t, double seconds, bool finished, cmc_trai
         .resumed = t->resumed,
         .finished = finished,
     };
+}
+
+static cmc_status train_run(train *t, cmc_error *err) {
+    CMC_TRY(train_setup(t, err));
+    CMC_TRY(train_start(t, err)); /* before the host's long work: a checkpoint that does not fit is told at once */
+    t->held_host = NAN;
+    t->started = cmc_now();
+    train_result(t, 0.0, false, &t->counts);
+    cmc_train_progress plan = train_progress(t, "plan");
+    CMC_TRY(train_report(t, &plan, err));
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        train_host *h = &t->hosts[k];
+        train_fill fill = {t, cmc_now(), 0};
+        CMC_TRY(hostcache_open(h->cache, h->model, &h->data, train_fill_progress, &fill, &h->states, err));
+        train_memory_forget_hosts(t);
+    }
+    CMC_TRY(train_start_steps(t, err));
+    CMC_TRY(train_all(t, err));
+    return train_finish(t, err);
 }
 
 cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,

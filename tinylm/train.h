@@ -57,6 +57,7 @@ typedef struct train {
 
     int64_t steps, steps_per_epoch, warmup;
     checkpoint_state s;
+    cmc_train_result counts;     /* for reports: data and delta, once they are there */
     double held_host;            /* the hosts' NLL per held-out target, by weight; NaN: nothing held out */
     trainlog log;
     bool resumed;
