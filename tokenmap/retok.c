@@ -21,8 +21,8 @@ struct retok {
     uint64_t scanned;
 };
 
-/* BPE and (nearly all) SentencePiece vocabularies, whose tokens go by their neighbourhood. A tokenizer.json may
- * normalise its text and choose pieces in ways that look at all of it. */
+/* BPE and (nearly all) SentencePiece vocabularies, whose tokens go by their neighbourhood; not Unigram, which has its cuts
+ * alone. A tokenizer.json may normalise its text and choose pieces in ways that look at all of it. */
 static bool retok_local(const cmc_vocab *v) {
     return v->model == VOCAB_BPE || (v->model == VOCAB_SPM && spm_local(v));
 }
