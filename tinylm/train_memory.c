@@ -319,9 +319,7 @@ static cmc_status plan_bounded(const train *t, const memory_piece *piece, size_t
             }
         }
     }
-    uint64_t peak = cmc_mem_peak();
-    least = least > peak ? least : peak;
-    if (!found || peak > t->o.memory)
+    if (!found)
         return cmc_fail(err, CMC_E_NOMEM,
                         "memory: %" PRIu64 " MiB are too little for this run; it takes at least %" PRIu64
                         " MiB, and less with a smaller n_embd or max_len", t->o.memory >> 20, (least >> 20) + 1);
