@@ -28,7 +28,8 @@ static const arg_opt vocab_opts[] = {
     {.name = "coverage", .kind = ARG_REAL, .at = VOCAB_AT(coverage), .value = "X",
      .help = "share of the data's characters that get a token; rarer ones are bytes", .lo = 0.98, .hi = 1,
      .show_default = true},
-    {.name = "split-digits", .kind = ARG_FLAG, .at = VOCAB_AT(split_digits), .help = "every digit is a token of its own"},
+    {.name = "split-digits", .kind = ARG_FLAG, .at = VOCAB_AT(split_digits), 
+     .help = "every digit is a token of its own"},
     {.name = "symbol", .kind = ARG_LIST, .at = offsetof(vocab_args, symbols), .value = "TEXT",
      .help = "a text that is always one token (may be repeated)"},
     {.name = "control", .kind = ARG_LIST, .at = offsetof(vocab_args, control), .value = "NAME",
@@ -79,8 +80,8 @@ static int vocab_main(void *opts, const arg_list *operands)
         return cli_error(NULL, &err);
     if (a->common.json)
         return vocab_json(a, &r);
-    return out_printf("%s: %" PRId32 " tokens from %" PRIu64 " bytes of text in %.1f s\n", a->v.out_path, r.tokens, r.bytes,
-                      r.seconds);
+    return out_printf("%s: %" PRId32 " tokens from %" PRIu64 " bytes of text in %.1f s\n", a->v.out_path, r.tokens,
+                      r.bytes, r.seconds);
 }
 
 static void vocab_defaults(void *opts)
@@ -99,9 +100,9 @@ const arg_verb verb_train_vocab = {
     .name = "train-vocab",
     .usage = "--data FILE... -o VOCAB [options]",
     .summary = "make a small vocabulary",
-    .text = "Learns a SentencePiece vocabulary from the text of records, for cmc train --vocab: a delta with 8,000 tokens is "
-            "a fraction of one with the host's. Every byte has a token, and no space is added or taken away, so any text comes "
-            "back as it was. There is no chance in it: neither --seed nor --threads changes the result.",
+    .text = "Learns a SentencePiece vocabulary from the text of records, for cmc train --vocab: a delta with 8,000 "
+            "tokens is a fraction of one with the host's. Every byte has a token, and no space is added or taken away, "
+            "so any text comes back as it was. There is no chance in it: neither --seed nor --threads changes the result.",
     .example = "cmc train-vocab --data train.jsonl -o vocab.gguf",
     .groups = vocab_groups,
     .n_groups = sizeof vocab_groups / sizeof *vocab_groups,

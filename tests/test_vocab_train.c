@@ -104,15 +104,19 @@ static uint64_t next_random(uint64_t *s) {
 }
 
 static const char *const TEXTS[] = {
-    "", " ", "\n", "\n\n\n", "a\r\nb", "  leading and trailing  ", "a          b", "\t\ttabs\tand  spaces", "the capital of France",
-    "\xf0\x9f\x98\x80\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x94\xac", "\xe4\xb8\xad\xe6\x96\x87", "na\xc3\xafve", "<s></s><unk><0x41>",
-    "\xff\xfe", "a\xc3", "\xe2\x96", "x\xed\xa0\x80y", "\xe2\x96\x85", "12345 67", "<|im_end|>", "if (x) {\n    return;\n}\n",
+    "", " ", "\n", "\n\n\n", "a\r\nb", "  leading and trailing  ", "a          b", "\t\ttabs\tand  spaces",
+    "the capital of France",
+    "\xf0\x9f\x98\x80\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x94\xac", "\xe4\xb8\xad\xe6\x96\x87", "na\xc3\xafve",
+    "<s></s><unk><0x41>",
+    "\xff\xfe", "a\xc3", "\xe2\x96", "x\xed\xa0\x80y", "\xe2\x96\x85", "12345 67", "<|im_end|>",
+    "if (x) {\n    return;\n}\n",
 };
 enum { N_TEXTS = sizeof TEXTS / sizeof *TEXTS };
 
 /* A random text: bytes, known words, spaces and newlines in runs, characters from everywhere but U+2581. */
 static size_t random_text(uint64_t *rng, char *out, size_t cap) {
-    static const char *const word[] = {"the ", " capital", "France", "\n", "    ", " ", ".\n\n", "cat", "and", "fox", "\xe4\xb8\xad"};
+    static const char *const word[] = {"the ", " capital", "France", "\n",  "    ", " ", ".\n\n",
+                                       "cat",  "and",      "fox",    "\xe4\xb8\xad"};
     size_t n = 0, parts = next_random(rng) % 30;
     for (size_t i = 0; i < parts && n + 32 < cap; i++) {
         uint64_t r = next_random(rng);
@@ -242,8 +246,9 @@ static double score_of(const cmc_vocab *v, const cmc_ids *ids) {
     return sum;
 }
 
-/* libsentencepiece with the very model that its trainer gave, on whole texts. With Unigram, five spaces can be four and one or
- * one and four: which of two equally good ways it takes goes there by how sums of all that stands before are rounded. */
+/* libsentencepiece with the very model that its trainer gave, on whole texts. With Unigram, five spaces can be four and
+ * one or one and four: which of two equally good ways it takes goes there by how sums of all that stands before are
+ * rounded. */
 static void test_ids_are_libsentencepieces(void **state) {
     (void)state;
     for (size_t k = 0; k < 2; k++) {
@@ -379,7 +384,8 @@ static void test_symbols(void **state) {
     free(out);
 }
 
-/* Data that would take the trainer down: a word of 200,000 letters, bytes that are no text, its own reserved characters. */
+/* Data that would take the trainer down: a word of 200,000 letters, bytes that are no text, its own reserved
+ * characters. */
 static void test_hostile_data(void **state) {
     (void)state;
     enum { N = 200000 };

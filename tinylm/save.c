@@ -184,11 +184,11 @@ void load_weights(const cmc_model *m, const params *p, float *w) {
     }
 }
 
-/* Normed states have a mean square of 1 in each channel, about, so the variance of the logits over the vocabulary is the
- * sum over channels of gain^2 times the mean square of the embedding's column. The gain is scaled to make its root 0.02. A
- * random start's is 0.3, without leaning to any token; a cut's logits lean to what comes often, so they must be smaller for
- * the steered host to start as good as the host alone (within 1 %). The price is time: AdamW moves a gain by the learning
- * rate a step, however small it is. */
+/* Normed states have a mean square of 1 in each channel, about, so the variance of the logits over the vocabulary is
+ * the sum over channels of gain^2 times the mean square of the embedding's column. The gain is scaled to make its root
+ * 0.02. A random start's is 0.3, without leaning to any token; a cut's logits lean to what comes often, so they must be
+ * smaller for the steered host to start as good as the host alone (within 1 %). The price is time: AdamW moves a gain
+ * by the learning rate a step, however small it is. */
 float load_quiet(const params *p, const float *w) {
     size_t e = (size_t)p->s.n_embd, n = (size_t)p->s.n_vocab;
     const float *gain = w + p->out_norm, *embd = w + p->embd;

@@ -21,8 +21,8 @@ static cmc_status hosts_open_one(train *t, size_t k, cmc_error *err) {
     return CMC_OK;
 }
 
-/* A file that holds a vocabulary and perhaps no model: the keys of a GGUF file are copied into the delta's; a SentencePiece
- * model is written as such keys; a tokenizer.json says more than those can. */
+/* A file that holds a vocabulary and perhaps no model: the keys of a GGUF file are copied into the delta's; a
+ * SentencePiece model is written as such keys; a tokenizer.json says more than those can. */
 static cmc_status hosts_open_own_vocab(train *t, const char *path, cmc_error *err) {
     cmc_file f;
     CMC_TRY(cmc_vocab_open(path, &t->vocab_own, err));

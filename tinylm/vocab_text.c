@@ -1,7 +1,7 @@
 /* Records and texts as sentences for SentencePiece's trainer.
  *
- * A record is rendered with a vocabulary of bytes and the template's control tokens: cmc_render's ids are then the very bytes
- * that a tokenizer sees, with the places where it starts anew, at control tokens and at responses. */
+ * A record is rendered with a vocabulary of bytes and the template's control tokens: cmc_render's ids are then the very
+ * bytes that a tokenizer sees, with the places where it starts anew, at control tokens and at responses. */
 #include "tinylm/vocab_text.h"
 
 #include <stdio.h>
@@ -54,14 +54,14 @@ static cmc_status text_sentence(vocab_text *x, const uint8_t *s, size_t n, cmc_e
     return CMC_OK;
 }
 
-/* Characters that no piece has: the trainer's own signs for a border and for the unknown, NUL, and stray bytes. They stay
- * bytes, and pieces are learnt on either side of them. */
+/* Characters that no piece has: the trainer's own signs for a border and for the unknown, NUL, and stray bytes. They
+ * stay bytes, and pieces are learnt on either side of them. */
 static bool text_is_border(int32_t cp) {
     return cp < 0 || cp == 0 || cp == '\t' || cp == 0x2585;
 }
 
-/* Cuts a text at borders, and into parts that are short enough, before a space where there is one: pieces begin with a space
- * or have none, so nothing is lost there. (The trainer keeps positions in 16 bits.) */
+/* Cuts a text at borders, and into parts that are short enough, before a space where there is one: pieces begin with a
+ * space or have none, so nothing is lost there. (The trainer keeps positions in 16 bits.) */
 static cmc_status text_add(vocab_text *x, const uint8_t *s, size_t n, cmc_error *err) {
     size_t begin = 0, space = 0;
     for (size_t i = 0, len; i < n; i += len) {

@@ -171,8 +171,8 @@ static cmc_status vtrain_write_model(const char *path, const void *model, size_t
     return cmc_writer_commit(w, err);
 }
 
-/* A GGUF file without tensors, as llama.cpp's own ggml-vocab-*.gguf are; without a name, so that the same data give the same
- * bytes under any. */
+/* A GGUF file without tensors, as llama.cpp's own ggml-vocab-*.gguf are; without a name, so that the same data give the
+ * same bytes under any. */
 static cmc_status vtrain_write_gguf(const char *path, const cmc_vocab *v, cmc_error *err) {
     gguf_writer *w = gguf_writer_new();
     bool ok = w != NULL && gguf_put_str(w, "general.architecture", "llama", 5) &&

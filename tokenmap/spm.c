@@ -181,8 +181,9 @@ cmc_status spm_stable(const cmc_vocab *v, const uint8_t *s, size_t n, size_t fro
     return CMC_OK;
 }
 
-/* Where to stop for now: all of a short text; of a long one some thousand bytes, up to a cut. Unigram: the first cut, for
- * its sums of scores are rounded, and of two equally good ways the one that wins must not go by what stands before. */
+/* Where to stop for now: all of a short text; of a long one some thousand bytes, up to a cut. Unigram: the first cut,
+ * for its sums of scores are rounded, and of two equally good ways the one that wins must not go by what stands before.
+ */
 static cmc_status spm_chunk(const cmc_vocab *v, const char *s, size_t n, size_t *out, cmc_error *err) {
     const uint8_t *u = (const uint8_t *)s;
     *out = 0;

@@ -4,10 +4,10 @@
 #define CMC_TOKENMAP_SPM_PAIRS_H
 #include "tokenmap/vocab.h"
 
-/* BPE joins neighbouring symbols into pieces of the vocabulary and does nothing else; Unigram lays pieces side by side. So if no piece (normal, unused or
- * user-defined) has the characters a and b one after the other, no symbol ever lies across a|b, and what stands on
- * either side of it is merged (or laid out) as if the other were not there. A space and U+2581 are the same character; a byte that
- * belongs to no character is one of its own kind. */
+/* BPE joins neighbouring symbols into pieces of the vocabulary and does nothing else; Unigram lays pieces side by side.
+ * So if no piece (normal, unused or user-defined) has the characters a and b one after the other, no symbol ever lies
+ * across a|b, and what stands on either side of it is merged (or laid out) as if the other were not there. A space and
+ * U+2581 are the same character; a byte that belongs to no character is one of its own kind. */
 typedef struct spm_pairs spm_pairs;
 spm_pairs *spm_pairs_new(const cmc_vocab *v);      /* NULL when memory is out */
 void spm_pairs_free(spm_pairs *p);

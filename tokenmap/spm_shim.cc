@@ -118,8 +118,9 @@ class sentences final : public sentencepiece::SentenceIterator {
     bool done_ = false;
 };
 
-/* The trainer is a library of its own that comes with libsentencepiece; only a program that trains loads it. The name is
- * that of Train(kwargs, iterator, model) under the Itanium C++ ABI, which all of GCC's and Clang's ports to Linux have. */
+/* The trainer is a library of its own that comes with libsentencepiece; only a program that trains loads it. The name
+ * is that of Train(kwargs, iterator, model) under the Itanium C++ ABI, which all of GCC's and Clang's ports to Linux
+ * have. */
 train_fn trainer(char *msg, size_t msg_size) {
     static const char name[] =
         "_ZN13sentencepiece20SentencePieceTrainer5TrainERKSt13unordered_mapINSt7__cxx1112basic_stringIcSt11char_traitsI"

@@ -19,9 +19,9 @@ typedef bool (*spm_shim_emit)(void *user, int id, size_t begin, size_t end);
 bool spm_shim_encode(const spm_shim *s, const char *text, size_t n, bool want_spans, spm_shim_emit emit, void *user,
                      char *msg, size_t msg_size);
 
-/* Training. Sentences are valid UTF-8 of at most max_sentence bytes; pieces are learnt within them. The normaliser is the
- * identity: no space is added, removed or joined with another. Ids: 0 unknown, 1 BOS, 2 EOS, then the control and user
- * symbols, the 256 bytes, and the pieces. The same sentences in the same order give the same model. */
+/* Training. Sentences are valid UTF-8 of at most max_sentence bytes; pieces are learnt within them. The normaliser is
+ * the identity: no space is added, removed or joined with another. Ids: 0 unknown, 1 BOS, 2 EOS, then the control and
+ * user symbols, the 256 bytes, and the pieces. The same sentences in the same order give the same model. */
 typedef struct spm_shim_training {
     int size;                      /* tokens at most */
     bool unigram;                  /* else BPE */

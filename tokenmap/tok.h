@@ -49,8 +49,8 @@ bpe_scratch *bpe_scratch_new(void);
 void bpe_scratch_free(bpe_scratch *s);
 /* Appends the ids of one pre-token. False when memory is out. */
 bool bpe_word(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, cmc_ids *out);
-/* The same in two: the token that a pre-token is as a whole, where the pre-tokenizer looks for that first (else -1); and
- * what merging makes of it. */
+/* The same in two: the token that a pre-token is as a whole, where the pre-tokenizer looks for that first (else -1);
+ * and what merging makes of it. */
 int32_t bpe_whole(const cmc_vocab *v, const uint8_t *s, size_t n);
 bool bpe_pieces(const cmc_vocab *v, bpe_scratch *sc, const uint8_t *s, size_t n, tok_pieces *out);
 /* A byte of the GPT-2 alphabet: the character that stands for byte b, and back (-1: none). */

@@ -26,8 +26,8 @@ static bool vocab_gguf_is(gguf_str s, const char *name) {
     return s.n == strlen(name) && memcmp(s.s, name, s.n) == 0;
 }
 
-/* The models under the name "t5" are Unigram, most of them with a normaliser, which would break "ids stand for the text's
- * bytes". NULL: this one has the identity. */
+/* The models under the name "t5" are Unigram, most of them with a normaliser, which would break "ids stand for the
+ * text's bytes". NULL: this one has the identity. */
 static const char *vocab_gguf_normaliser(const gguf *g) {
     bool merges = false, escapes = true, suffix = false;
     gguf_get_bool(g, KEY("remove_extra_whitespaces"), &merges);
