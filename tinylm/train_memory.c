@@ -268,7 +268,8 @@ static uint64_t memory_base(const train *t) {
         for (size_t i = 0; i < d->n; i++)
             n += (d->v[i].n_host + d->v[i].n_delta) * 4 * sizeof(int32_t);
     }
-    return n + (t->vocab_file ? (uint64_t)cmc_model_n_vocab(t->vocab_file) * MEMORY_TOKEN : 0);
+    bool own = t->vocab_file || t->vocab_own;
+    return n + (own ? (uint64_t)cmc_vocab_size(t->vocab.v) * MEMORY_TOKEN : 0);
 }
 
 /* --------------------------------------------------------------------------------------------- choice */
