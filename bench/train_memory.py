@@ -32,8 +32,9 @@ def main():
     p.add_argument("-n", type=int, default=60)
     p.add_argument("-t", type=int, default=2)
     p.add_argument("--steps", type=int, default=6)
-    p.add_argument("more", nargs="*")
-    a = p.parse_args()
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    a = p.parse_args(sys.argv[1:cut])
+    a.more = sys.argv[cut + 1:]
     bad = False
     with tempfile.TemporaryDirectory() as folder:
         data = os.path.join(folder, "data.jsonl")
