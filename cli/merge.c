@@ -93,8 +93,8 @@ const arg_verb verb_merge = {
     .name = "merge",
     .usage = "-m BASE --lora FILE[=SCALE]... -o FILE [options]",
     .summary = "merge LoRA adapters into a model",
-    .text = "Writes a whole model: the base with its adapters' products added to its matrices. Everything else, the tokenizer "
-            "too, is the base's.",
+    .text = "Writes a whole model: the base with its adapters' products added to its matrices. Everything else, the "
+            "tokenizer too, is the base's.",
     .example = "cmc merge -m base.gguf --lora adapter.gguf -o merged.gguf",
     .groups = merge_groups,
     .n_groups = sizeof merge_groups / sizeof *merge_groups,

@@ -1,5 +1,5 @@
-/* The products of adapters: small beside those of the matrices they belong to, and done in one order of summation whatever
- * the batch is. */
+/* The products of adapters: small beside those of the matrices they belong to, and done in one order of summation
+ * whatever the batch is. */
 #include "runtime/lora.h"
 
 #include <stdlib.h>
@@ -44,8 +44,8 @@ static void lora_rows(const lora_job *j, const lora_weight *l, size_t at, size_t
     for (size_t r = lo; r < hi; r++)
         for (size_t c = 0; c < j->t; c += LORA_DOT_COLS) {
             size_t n = j->t - c < LORA_DOT_COLS ? j->t - c : LORA_DOT_COLS;
-            j->kernels->dot_exact(l->a + r * l->n_in, j->x + c * j->ldx, j->ldx, l->n_in, n, j->u + c * j->width + at + r,
-                                  j->width);
+            j->kernels->dot_exact(l->a + r * l->n_in, j->x + c * j->ldx, j->ldx, l->n_in, n,
+                                  j->u + c * j->width + at + r, j->width);
         }
 }
 

@@ -27,8 +27,9 @@ typedef struct lora_file {
 
 /* The matrix that a tensor name means, and its slot in the model's set; NULL for any other name. */
 static weight *lora_matrix(cmc_model *m, const char *name, size_t *slot) {
-    static const char *const names[LORA_PER_LAYER] = {"attn_q.weight",   "attn_k.weight", "attn_v.weight", "attn_output.weight",
-                                                      "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"};
+    static const char *const names[LORA_PER_LAYER] = {
+        "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_gate.weight", "ffn_up.weight",
+        "ffn_down.weight"};
     int32_t il;
     int at = 0;
     if (strcmp(name, "output.weight") == 0 && m->head.data != m->embd.data) {
@@ -66,7 +67,8 @@ static float *lora_at(float *b, size_t rank, size_t k, size_t o) {
 /* A slot with room for `more` further rows; those it has are kept. The new part of b is 0. */
 static cmc_status lora_widen(lora_weight *l, const weight *w, size_t more, cmc_error *err) {
     size_t rank = l->rank + more, panels = (w->n_out + VEC_PANEL - 1) / VEC_PANEL;
-    float *a = cmc_alloc_aligned(rank * w->n_in, sizeof *a), *b = cmc_alloc_aligned(panels * rank * VEC_PANEL, sizeof *b);
+    float *a = cmc_alloc_aligned(rank * w->n_in, sizeof *a);
+    float *b = cmc_alloc_aligned(panels * rank * VEC_PANEL, sizeof *b);
     if (!a || !b) {
         free(a);
         free(b);
@@ -92,13 +94,14 @@ static cmc_status lora_check_tensor(const lora_file *f, const gguf_tensor *t, si
         return cmc_fail(f->err, CMC_E_UNSUPPORTED, "%s: tensor %s has type number %" PRIu32 ", which cmc does not read",
                         f->g->file.path, gguf_show(t->name, name), t->type);
     if (t->n_dims > 2 || t->ne[0] != n_in || t->ne[1] != n_out || n_in % cmc_type_block(t->type) != 0)
-        return cmc_fail(f->err, CMC_E_FORMAT, "%s: tensor %s is %" PRIu64 " x %" PRIu64 "; %zu x %zu would fit the model",
-                        f->g->file.path, gguf_show(t->name, name), t->ne[0], t->ne[1], n_in, n_out);
+        return cmc_fail(f->err, CMC_E_FORMAT, "%s: tensor %s is %" PRIu64 " x %" PRIu64 "; %zu x %zu would fit "
+                        "the model", f->g->file.path, gguf_show(t->name, name), t->ne[0], t->ne[1], n_in, n_out);
     return CMC_OK;
 }
 
 /* Adds A and B to the matrix's slot. `a` says what the rank is. */
-static cmc_status lora_add_pair(const lora_file *f, weight *w, size_t slot, const gguf_tensor *a, const gguf_tensor *b) {
+static cmc_status lora_add_pair(const lora_file *f, weight *w, size_t slot, const gguf_tensor *a,
+                                const gguf_tensor *b) {
     char name[64];
     if (a->ne[1] < 1 || a->ne[1] > LORA_MAX_RANK)
         return cmc_fail(f->err, CMC_E_FORMAT, "%s: tensor %s has a rank of %" PRIu64 "; from 1 to %d would be right",
@@ -150,7 +153,8 @@ static cmc_status lora_check_keys(lora_file *f) {
         return cmc_fail(f->err, CMC_E_ARG, "%s: an adapter for a %s model, but %s is a %s model", path,
                         gguf_show(of, shown), f->m->path, arch);
     if (gguf_find(f->g, "adapter.alora.invocation_tokens"))
-        return cmc_fail(f->err, CMC_E_UNSUPPORTED, "%s: an adapter that some tokens switch on, which cmc does not do", path);
+        return cmc_fail(f->err, CMC_E_UNSUPPORTED, "%s: an adapter that some tokens switch on, which cmc does not do",
+                        path);
     if (gguf_find(f->g, "adapter.lora.alpha"))
         CMC_TRY(gguf_need_f64(f->g, "adapter.lora.alpha", &f->alpha, f->err));
     if (!isfinite(f->alpha))

@@ -115,7 +115,8 @@ static cmc_status save_all(save_job *j, const char *path, cmc_error *err) {
     return ok ? gguf_writer_save(j->w, path, err) : cmc_fail_nomem(err, "the model's file", 1 << 20);
 }
 
-cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, model_save_rows rows, void *user, cmc_error *err) {
+cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, model_save_rows rows, void *user,
+                      cmc_error *err) {
     uint64_t bytes = model_save_bytes(m, type), room = cmc_mem_available();
     if (room != 0 && bytes > room)
         return cmc_fail(err, CMC_E_NOMEM, "%s: writing it takes %" PRIu64 " MiB and %" PRIu64 " MiB are free", path,
@@ -123,7 +124,8 @@ cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, model
     uint8_t *buf = cmc_alloc_aligned((size_t)bytes, 1);
     save_job j = {.m = m, .w = gguf_writer_new(), .type = type, .rows = rows, .user = user, .next = buf};
     j.block = cmc_alloc(SAVE_ROWS * save_widest(m), sizeof *j.block);
-    cmc_status st = j.w && buf && j.block ? save_all(&j, path, err) : cmc_fail_nomem(err, "the model's file", (size_t)bytes);
+    cmc_status st = j.w && buf && j.block ? save_all(&j, path, err)
+                                         : cmc_fail_nomem(err, "the model's file", (size_t)bytes);
     gguf_writer_free(j.w);
     free(j.block);
     free(buf);

@@ -10,5 +10,6 @@ typedef void (*model_save_rows)(void *user, const gguf_tensor *t, size_t row, si
 cmc_status model_save_type(const char *name, uint32_t *type, cmc_error *err);
 /* Bytes that the matrices take while they are written. */
 uint64_t model_save_bytes(const cmc_model *m, uint32_t type);
-cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, model_save_rows rows, void *user, cmc_error *err);
+cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, model_save_rows rows, void *user,
+                      cmc_error *err);
 #endif

@@ -1,5 +1,5 @@
-/* The trainable language model: the same numbers as the runtime's exact mode for every family, and every gradient, of all
- * weights and of an adapter's, against finite differences. */
+/* The trainable language model: the same numbers as the runtime's exact mode for every family, and every gradient, of
+ * all weights and of an adapter's, against finite differences. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,13 +26,14 @@ static const struct {
     tiny_spec spec;
 } families[] = {
     {"llama", {.arch = "llama", .n_embd = 16, .n_ff = 24, .seed = 3}},
-    {"llama, wide heads, factors", {.arch = "llama", .n_embd = 16, .n_ff = 24, .head_k = 6, .head_v = 10, .n_head_kv = 1,
-                                    .rope_freqs = true, .rope_scale = 2, .tied = true, .o_bias = true, .seed = 4}},
+    {"llama, wide heads, factors", {.arch = "llama", .n_embd = 16, .n_ff = 24, .head_k = 6, .head_v = 10,
+                                    .n_head_kv = 1, .rope_freqs = true, .rope_scale = 2, .tied = true,
+                                    .o_bias = true, .seed = 4}},
     {"qwen2", {.arch = "qwen2", .n_embd = 16, .n_ff = 24, .o_bias = true, .seed = 5}},
     {"qwen3", {.arch = "qwen3", .n_embd = 16, .n_ff = 24, .head_k = 8, .head_v = 8, .tied = true, .seed = 6}},
     {"gemma3", {.arch = "gemma3", .n_embd = 16, .n_ff = 24, .n_layer = 3, .n_head_kv = 1, .head_k = 8, .head_v = 8,
-                .rope_base = 5000, .rope_base_swa = 700, .rope_scale = 4, .swa_window = 7, .swa_period = 3, .tied = true,
-                .seed = 7}},
+                .rope_base = 5000, .rope_base_swa = 700, .rope_scale = 4, .swa_window = 7, .swa_period = 3,
+                .tied = true, .seed = 7}},
     {"gemma3, long window", {.arch = "gemma3", .n_embd = 16, .n_ff = 24, .swa_window = 66, .swa_period = 2, .seed = 8}},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
@@ -120,7 +121,7 @@ static double rig_grad(rig *r) {
 
 /* ---------------------------------------------------------------------------------------------- the graph */
 
-/* Largest difference of the logits of every token of one sequence, runtime against trainable, over the largest logit. */
+/* Largest difference of the logits of a sequence's tokens, runtime against trainable, over the largest logit. */
 static double compare_logits(cmc_model *m, const lm_net *n, const int32_t *ids, size_t n_ids) {
     cmc_error err = {0};
     cmc_session *s;
@@ -197,8 +198,8 @@ static void test_graph_smollm2(void **state) {
     lm_net n;
     lm_lora none = {0};
     cmc_ids ids = {0};
-    static const char text[] = "The quick brown fox jumps over the lazy dog, said the old man, and went on along the road "
-                               "towards the next village.";
+    static const char text[] = "The quick brown fox jumps over the lazy dog, said the old man, and went on along the "
+                               "road towards the next village.";
     assert_int_equal(cmc_runtime_open(&ro, &rt, &err), CMC_OK);
     assert_int_equal(cmc_model_open(rt, path, &m, &err), CMC_OK);
     assert_int_equal(lm_layout_init(m, &none, &l, &err), CMC_OK);
@@ -209,7 +210,8 @@ static void test_graph_smollm2(void **state) {
     size_t start[2] = {0, N}, rows[N];
     for (size_t i = 0; i < N; i++)
         rows[i] = i;
-    net_batch b = {.ids = ids.v, .start = start, .rows = rows, .targets = ids.v, .n_tokens = N, .n_seqs = 1, .n_targets = N};
+    net_batch b = {.ids = ids.v, .start = start, .rows = rows, .targets = ids.v, .n_tokens = N, .n_seqs = 1,
+                   .n_targets = N};
     lm_forward(&n, &b);
     double off = compare_logits(m, &n, ids.v, N);
     if (!(off < 1e-4))
@@ -270,7 +272,8 @@ static void check_tensor(rig *r, const char *family, const params_tensor *t, con
         }
         double got = slope(r, t, u, 0.02), bound = k == 0 ? 3e-3 * norm : 3e-3 * norm + 3e-4;
         if (!(fabs(got - want) <= bound))
-            fail_msg("%s: %s, direction %d: slope %.8g, gradient %.8g (norm %.8g)", family, t->name, k, got, want, norm);
+            fail_msg("%s: %s, direction %d: slope %.8g, gradient %.8g (norm %.8g)", family, t->name, k, got, want,
+                     norm);
     }
     free(u);
 }
@@ -370,8 +373,9 @@ static void test_geglu(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_graph),          cmocka_unit_test(test_packing),        cmocka_unit_test(test_graph_smollm2),
-        cmocka_unit_test(test_gradients_full), cmocka_unit_test(test_gradients_lora), cmocka_unit_test(test_lora_start),
+        cmocka_unit_test(test_graph),          cmocka_unit_test(test_packing),
+        cmocka_unit_test(test_graph_smollm2),  cmocka_unit_test(test_gradients_full),
+        cmocka_unit_test(test_gradients_lora), cmocka_unit_test(test_lora_start),
         cmocka_unit_test(test_targets),        cmocka_unit_test(test_geglu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

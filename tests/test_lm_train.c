@@ -1,5 +1,5 @@
-/* Tuning models by themselves: the loss falls, runs go on exactly where they stopped, what is saved is what was trained, and
- * adapters beside a model, merged into it, or left out give what they should. */
+/* Tuning models by themselves: the loss falls, runs go on exactly where they stopped, what is saved is what was
+ * trained, and adapters beside a model, merged into it, or left out give what they should. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +36,8 @@ static cmc_tune_opts tune_opts(const rig *r, int32_t rank) {
     return o;
 }
 
-static cmc_train_result tune_run(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user, cmc_status want) {
+static cmc_train_result tune_run(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user,
+                                 cmc_status want) {
     cmc_error err = {0};
     cmc_train_result res;
     cmc_status st = cmc_tune(r->rt, o, cb, user, &res, &err);
@@ -82,7 +83,8 @@ static float *logits_of(cmc_model *m, size_t beside) {
     for (size_t k = 0; k <= beside; k++) {
         assert_int_equal(cmc_session_new(m, 0, &s[k], &err), CMC_OK);
         assert_int_equal(cmc_session_sync(s[k], ids, k ? PROMPT / 2 : PROMPT, &err), CMC_OK);
-        item[k] = k ? (cmc_eval_item){s[k], CMC_WANT_LOGITS, 1, other} : (cmc_eval_item){s[k], CMC_WANT_LOGITS, PROMPT, out};
+        item[k] = k ? (cmc_eval_item){s[k], CMC_WANT_LOGITS, 1, other}
+                    : (cmc_eval_item){s[k], CMC_WANT_LOGITS, PROMPT, out};
     }
     assert_int_equal(cmc_eval(m, item, beside + 1, &err), CMC_OK);
     for (size_t k = 0; k <= beside; k++)
@@ -318,8 +320,8 @@ static void test_adapters(void **state) {
     }
 }
 
-/* With an adapter too a sequence's logits do not depend on what else is in the batch: where the model is exact, and where
- * it is quantised and the batch too small for BLAS. */
+/* With an adapter too a sequence's logits do not depend on what else is in the batch: where the model is exact, and
+ * where it is quantised and the batch too small for BLAS. */
 static void test_batch(void **state) {
     (void)state;
     rig r;
@@ -346,7 +348,7 @@ static void test_batch(void **state) {
     rig_close(&r);
 }
 
-/* A saved model keeps the tokenizer and the keys of its base, and, saved without an adapter in the type it has, its bytes. */
+/* A saved model keeps the tokenizer and the keys of its base and, in the type that has, its logits. */
 static void test_save(void **state) {
     (void)state;
     static const char *const types[] = {"f32", "f16", "q8_0"};
@@ -415,10 +417,10 @@ static void test_bad_adapters(void **state) {
         {"adapter", "lora", "llama", qa, qb, 64, 2, 2, 32, false, false, CMC_E_FORMAT},
         {"adapter", "lora", "llama", qa, qb, 64, 2, 2, 64, true, false, CMC_E_UNSUPPORTED},
         {"adapter", "lora", "llama", qa, qb, 64, 2, 2, 64, false, true, CMC_E_FORMAT},
-        {"adapter", "lora", "llama", "blk.9.attn_q.weight.lora_a", "blk.9.attn_q.weight.lora_b", 64, 2, 2, 64, false, false,
-         CMC_E_UNSUPPORTED},
-        {"adapter", "lora", "llama", "blk.-1.attn_q.weight.lora_a", "blk.-1.attn_q.weight.lora_b", 64, 2, 2, 64, false, false,
-         CMC_E_UNSUPPORTED},
+        {"adapter", "lora", "llama", "blk.9.attn_q.weight.lora_a", "blk.9.attn_q.weight.lora_b", 64, 2, 2, 64, false,
+         false, CMC_E_UNSUPPORTED},
+        {"adapter", "lora", "llama", "blk.-1.attn_q.weight.lora_a", "blk.-1.attn_q.weight.lora_b", 64, 2, 2, 64, false,
+         false, CMC_E_UNSUPPORTED},
         {"adapter", "lora", "llama", "token_embd.weight.lora_a", "token_embd.weight.lora_b", 64, 2, 2, 64, false, false,
          CMC_E_UNSUPPORTED},
         {"adapter", "lora", "llama", qa, "blk.0.attn_norm.weight", 64, 2, 2, 64, false, false, CMC_E_FORMAT},
@@ -446,8 +448,8 @@ static void test_damaged_adapters(void **state) {
     rig r;
     cmc_error err = {0};
     rig_open(&r, 1, true);
-    bad good = {"adapter", "lora", "llama", "blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b", 64, 2, 2, 64, false,
-                false, CMC_OK};
+    bad good = {"adapter", "lora", "llama", "blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b", 64, 2, 2, 64,
+                false, false, CMC_OK};
     write_adapter(r.out, &good);
     for (int64_t bit = 0; bit < 8 * 420; bit += 3) {
         cmc_model *m = open_model(r.rt, r.host);
@@ -461,10 +463,12 @@ static void test_damaged_adapters(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),       cmocka_unit_test(test_exact_resume), cmocka_unit_test(test_whose_checkpoint),
-        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_memory),       cmocka_unit_test(test_diverges),
-        cmocka_unit_test(test_adapters),     cmocka_unit_test(test_batch),        cmocka_unit_test(test_save),
-        cmocka_unit_test(test_bad_adapters), cmocka_unit_test(test_damaged_adapters),
+        cmocka_unit_test(test_learns),           cmocka_unit_test(test_exact_resume),
+        cmocka_unit_test(test_whose_checkpoint), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory),           cmocka_unit_test(test_diverges),
+        cmocka_unit_test(test_adapters),         cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_save),             cmocka_unit_test(test_bad_adapters),
+        cmocka_unit_test(test_damaged_adapters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The backward pass of a trainable model. Gradients of activations go by token rows, those of weights by weight rows (of
- * an adapter's A by columns), so that a thread writes only what is its own; barriers stand where one needs what the
+/* The backward pass of a trainable model. Gradients of activations go by token rows, those of weights by weight rows
+ * (of an adapter's A by columns), so that a thread writes only what is its own; barriers stand where one needs what the
  * others made. Where an adapter is trained the model's own weights get no gradient, and none is computed. */
 #include <string.h>
 
@@ -9,8 +9,8 @@
 /* --------------------------------------------------------------------------------------------- matrices */
 
 /* Rows [lo, hi): dx = (beta dx +) dy (W + scale B A); dy rows are ld apart. Keeps scale dy B in n->du. */
-static void back_input(const lm_net *n, const lm_linear *w, const float *dy, size_t ld, float beta, float *dx, size_t lo,
-                       size_t hi) {
+static void back_input(const lm_net *n, const lm_linear *w, const float *dy, size_t ld, float beta, float *dx,
+                       size_t lo, size_t hi) {
     size_t in = w->n_in, out = w->n_out, rank = w->rank, uw = n->l->u_width, rows = hi - lo;
     if (hi <= lo)
         return;
@@ -76,7 +76,7 @@ static void back_norm_row(const float *dy, const float *x, float r, const float 
     }
 }
 
-/* The gradient of a branch's output, rows [lo, hi): that of the stream, through the branch's own norm where it has one. */
+/* The gradient of a branch's output, rows [lo, hi): that of the stream, through its own norm where it has one. */
 static const float *back_branch(const lm_net *n, size_t gain, const float *x, const float *r, size_t lo, size_t hi) {
     size_t e = (size_t)n->l->p.n_embd;
     if (gain == LM_NONE)
@@ -151,7 +151,8 @@ static void back_ffn(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     back_stream(n, o->ffn_norm, a->x1, a->r2, lo, hi);
 }
 
-/* Between attention and its projections: the gradients of q, k, v as the matrices give them, and the gains of their norms. */
+/* Between attention and its projections: the gradients of q, k, v as the matrices give them, and the gains of their
+ * norms. */
 static void back_qkv(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     const lm_layer_layout *o = &n->l->layers[il];
     const lm_acts *a = &n->acts[il];

@@ -178,8 +178,8 @@ void lm_activate(const lm_net *n, const float *gu, float *act, size_t lo, size_t
 }
 
 /* Rows [lo, hi) of y (ld apart) = x W^T + bias + scale (x A^T) B^T; x A^T is kept in u. */
-static void lm_linear_rows(const lm_net *n, const lm_linear *w, const float *x, float *y, size_t ld, float *u, size_t lo,
-                           size_t hi) {
+static void lm_linear_rows(const lm_net *n, const lm_linear *w, const float *x, float *y, size_t ld, float *u,
+                           size_t lo, size_t hi) {
     size_t in = w->n_in, out = w->n_out, rank = w->rank, uw = n->l->u_width, rows = hi - lo;
     if (hi <= lo)
         return;
@@ -221,8 +221,8 @@ static void lm_qk_norm(const lm_net *n, const lm_layer_layout *o, const lm_acts 
         memcpy(a->qk + r * qk, row, qk * sizeof *row);
         for (size_t h = 0; h < heads; h++)
             a->rqk[r * heads + h] = lm_norm_row(a->qk + r * qk + h * hk,
-                                                n->w + (h < (size_t)p->n_head ? o->q_norm : o->k_norm), row + h * hk, hk,
-                                                p->rms_eps);
+                                                n->w + (h < (size_t)p->n_head ? o->q_norm : o->k_norm), row + h * hk,
+                                                hk, p->rms_eps);
     }
 }
 

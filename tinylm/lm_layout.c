@@ -26,7 +26,8 @@ static cmc_status lm_targets(const char *list, bool on[LM_MATRICES], cmc_error *
         while (i < LM_MATRICES && (strlen(lm_matrix[i].target) != n || memcmp(lm_matrix[i].target, list, n) != 0))
             i++;
         if (i == LM_MATRICES)
-            return cmc_fail(err, CMC_E_ARG, "\"%.*s\" is no matrix that an adapter can be for: q, k, v, o, gate, up, down",
+            return cmc_fail(err, CMC_E_ARG, "\"%.*s\" is no matrix that an adapter can be for: q, k, v, o, gate, "
+                            "up, down",
                             (int)(n > 60 ? 60 : n), list);
         on[i] = true;
         list += n;

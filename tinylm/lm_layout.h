@@ -1,5 +1,5 @@
-/* A language model to be trained: where each tensor of a model file lies in one flat array of floats, and where those of
- * a LoRA adapter lie in another (arXiv 2106.09685). */
+/* A language model to be trained: where each tensor of a model file lies in one flat array of floats, and where those
+ * of a LoRA adapter lie in another (arXiv 2106.09685). */
 #ifndef CMC_TINYLM_LM_LAYOUT_H
 #define CMC_TINYLM_LM_LAYOUT_H
 #include "runtime/model.h"
@@ -31,8 +31,8 @@ typedef struct lm_layout {
     float scale;             /* alpha / rank */
 } lm_layout;
 
-/* What is trained: everything (rank 0), or an adapter on the matrices that `targets` names, a comma between them: q, k, v,
- * o, gate, up, down. NULL: all seven. */
+/* What is trained: everything (rank 0), or an adapter on the matrices that `targets` names, a comma between them: q, k,
+ * v, o, gate, up, down. NULL: all seven. */
 typedef struct lm_lora { int32_t rank; double alpha; const char *targets; } lm_lora;
 
 cmc_status lm_layout_init(const cmc_model *m, const lm_lora *lora, lm_layout *out, cmc_error *err);

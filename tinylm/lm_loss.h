@@ -24,7 +24,7 @@ void lm_loss_free(lm_loss *l);
 
 /* Adds the NLL of the batch's targets to *nll. n->hidden holds the batch's forward pass. */
 void lm_loss_score(lm_loss *l, lm_net *n, const net_batch *b, double *nll);
-/* The same, and the gradient of `scale` times it: that of the output matrix is added to n->grad where it is trained, that
- * of the hidden states goes to dhidden[n_targets][embd]. */
+/* The same, and the gradient of `scale` times it: that of the output matrix is added to n->grad where it is trained,
+ * that of the hidden states goes to dhidden[n_targets][embd]. */
 void lm_loss_train(lm_loss *l, lm_net *n, const net_batch *b, float scale, float *dhidden, double *nll);
 #endif

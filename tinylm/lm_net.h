@@ -1,6 +1,6 @@
-/* A whole language model as something trainable: the graph of runtime/graph.c in float32 over a packed batch, forward and
- * backward. Sequences lie one after the other: T tokens in all. Functions ending in _worker run on all threads at once;
- * each thread does a fixed share, so that the same seed and thread count give the same bits. */
+/* A whole language model as something trainable: the graph of runtime/graph.c in float32 over a packed batch, forward
+ * and backward. Sequences lie one after the other: T tokens in all. Functions ending in _worker run on all threads at
+ * once; each thread does a fixed share, so that the same seed and thread count give the same bits. */
 #ifndef CMC_TINYLM_LM_NET_H
 #define CMC_TINYLM_LM_NET_H
 #include "runtime/runtime.h"
@@ -62,7 +62,9 @@ void lm_backward(lm_net *n, const net_batch *b, const float *dhidden);
 /* ------------------------------------------------------------------ what lm_forward.c and lm_backward.c share */
 
 static inline bool lm_is_full(const lm_net *n) { return n->trained == n->w; }
-static inline size_t lm_qk_width(const model_params *p) { return (size_t)(p->n_head + p->n_head_kv) * (size_t)p->head_k; }
+static inline size_t lm_qk_width(const model_params *p) {
+    return (size_t)(p->n_head + p->n_head_kv) * (size_t)p->head_k;
+}
 static inline size_t lm_qkv_width(const model_params *p) {
     return lm_qk_width(p) + (size_t)p->n_head_kv * (size_t)p->head_v;
 }

@@ -38,7 +38,8 @@ static bool save_text(gguf_writer *g, const char *key, const char *s) {
 static bool save_lora_keys(gguf_writer *g, const char *path, const cmc_model *base, double alpha, bool f16) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
     size_t n = dot && dot > name ? (size_t)(dot - name) : strlen(name);
-    return save_text(g, "general.architecture", load_arch_name(base->p.arch)) && save_text(g, "general.type", "adapter") &&
+    return save_text(g, "general.architecture", load_arch_name(base->p.arch)) &&
+           save_text(g, "general.type", "adapter") &&
            gguf_put_str(g, "general.name", name, n) && gguf_put_u32(g, "general.base_model.count", 1) &&
            save_text(g, "general.base_model.0.name", cmc_model_name(base)) &&
            gguf_put_u32(g, "general.file_type", f16 ? 1 : 0) && gguf_put_u32(g, "general.quantization_version", 2) &&
@@ -63,7 +64,8 @@ cmc_status lm_save_lora(const char *path, const lm_layout *l, const cmc_model *b
     size_t bytes = cmc_type_row_bytes(as, l->lora.n);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
-    bool ok = g && buf && save_lora_keys(g, path, base, alpha, as == CMC_F16) && save_lora_tensors(g, &l->lora, w, as, buf);
+    bool ok = g && buf && save_lora_keys(g, path, base, alpha, as == CMC_F16) &&
+              save_lora_tensors(g, &l->lora, w, as, buf);
     cmc_status st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the adapter's file", bytes);
     gguf_writer_free(g);
     free(buf);

@@ -28,7 +28,8 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
         bool given;
     } foreign[] = {
         {"hosts", o->n_hosts > 0},          {"init_path", o->init_path != NULL}, {"vocab_path", o->vocab_path != NULL},
-        {"alpha_hosts", o->n_alpha_hosts > 0}, {"retain", o->n_retain > 0},      {"refusals_path", o->refusals_path != NULL},
+        {"alpha_hosts", o->n_alpha_hosts > 0}, {"retain", o->n_retain > 0},
+        {"refusals_path", o->refusals_path != NULL},
         {"kl", o->kl > 0.0},                {"dropout", o->dropout > 0.0},       {"prefix_rows", o->prefix_rows},
         {"n_embd", o->n_embd != 0},         {"n_layer", o->n_layer != 0},        {"n_head", o->n_head != 0},
         {"n_head_kv", o->n_head_kv != 0},   {"n_ff", o->n_ff != 0},
@@ -112,13 +113,15 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
 static cmc_status tune_settings(tune *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o.how;
     int n = asprintf(&t->settings,
-                     "tune %s\nlora %d %.17g %s\npiece %zu\ndata %s\ntemplate %s\nexact %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
-                     "warmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
-                     "held_out %.17g\neval_every %d\npatience %d\nseed %llu\n",
-                     cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha, t->o.lora_targets ? t->o.lora_targets : "all",
-                     t->piece, t->data.hash, t->data.host_template, t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->steps,
-                     o->lr, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip, o->held_out,
-                     o->eval_every, o->patience, (unsigned long long)o->seed);
+                     "tune %s\nlora %d %.17g %s\npiece %zu\ndata %s\ntemplate %s\nexact %d\nmax_len %d\n"
+                     "batch %d\nsteps %lld\nlr %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\n"
+                     "eps %.17g\nweight_decay %.17g\nclip %.17g\nheld_out %.17g\neval_every %d\npatience %d\n"
+                     "seed %llu\n",
+                     cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha,
+                     t->o.lora_targets ? t->o.lora_targets : "all", t->piece, t->data.hash, t->data.host_template,
+                     t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->steps, o->lr, o->warmup,
+                     o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip, o->held_out, o->eval_every,
+                     o->patience, (unsigned long long)o->seed);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
@@ -144,11 +147,12 @@ static cmc_status tune_memory(tune *t, cmc_error *err) {
     uint64_t need = tune_bytes(t, t->piece);
     t->planned = need + mapped;
     if (bound && t->planned > bound)
-        return cmc_fail(err, CMC_E_NOMEM, "tuning this model takes at least %llu MiB and may take %llu; %sa smaller max_len "
-                        "takes less", (unsigned long long)(t->planned >> 20), (unsigned long long)(bound >> 20), less);
+        return cmc_fail(err, CMC_E_NOMEM, "tuning this model takes at least %llu MiB and may take %llu; %sa smaller "
+                        "max_len takes less", (unsigned long long)(t->planned >> 20),
+                        (unsigned long long)(bound >> 20), less);
     if (room != 0 && need > room)
-        return cmc_fail(err, CMC_E_NOMEM, "tuning this model takes about %llu MiB and %llu MiB are free; %sa smaller max_len "
-                        "takes less", (unsigned long long)(need >> 20), (unsigned long long)(room >> 20), less);
+        return cmc_fail(err, CMC_E_NOMEM, "tuning this model takes about %llu MiB and %llu MiB are free; %sa smaller "
+                        "max_len takes less", (unsigned long long)(need >> 20), (unsigned long long)(room >> 20), less);
     return CMC_OK;
 }
 

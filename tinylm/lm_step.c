@@ -5,7 +5,7 @@
 
 #include "tinylm/lm_train.h"
 
-/* The examples of a step: *n of t->order.batch; every epoch has an order of its own, and its last step may have fewer. */
+/* The examples of a step: *n of t->order.batch; an epoch has its own order, and its last step may have fewer. */
 static const size_t *step_examples(tune *t, int64_t step, size_t *n) {
     const data_set *d = &t->data;
     size_t most = (size_t)t->o.how.batch, first = (size_t)(step % t->steps_per_epoch) * most;

@@ -141,8 +141,8 @@ static cmc_status tune_run(tune *t, cmc_error *err) {
     return tune_finish(t, err);
 }
 
-cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user, cmc_train_result *out,
-                    cmc_error *err) {
+cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user,
+                    cmc_train_result *out, cmc_error *err) {
     tune t = {.rt = rt, .o = *opts, .cb = cb, .user = user, .held_base = NAN, .s = {.best = NAN}};
     double began = cmc_now();
     cmc_status st = tune_run(&t, err);
