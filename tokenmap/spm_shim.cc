@@ -1,7 +1,6 @@
 /* libsentencepiece and its trainer behind C. */
 #include "tokenmap/spm_shim.h"
 
-#include <dlfcn.h>
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
@@ -85,7 +84,6 @@ extern "C" bool spm_shim_encode(const spm_shim *s, const char *text, size_t n, b
 namespace {
 
 using train_args = std::unordered_map<std::string, std::string>;
-using train_fn = sentencepiece::util::Status (*)(const train_args &, sentencepiece::SentenceIterator *, std::string *);
 
 /* The caller's sentences, one at a time. */
 class sentences final : public sentencepiece::SentenceIterator {
@@ -117,26 +115,6 @@ class sentences final : public sentencepiece::SentenceIterator {
     std::string value_;
     bool done_ = false;
 };
-
-/* The trainer is a library of its own that comes with libsentencepiece; only a program that trains loads it. The name
- * is that of Train(kwargs, iterator, model) under the Itanium C++ ABI, which all of GCC's and Clang's ports to Linux
- * have. */
-train_fn trainer(char *msg, size_t msg_size) {
-    static const char name[] =
-        "_ZN13sentencepiece20SentencePieceTrainer5TrainERKSt13unordered_mapINSt7__cxx1112basic_stringIcSt11char_traitsI"
-        "cESaIcEEES7_St4hashIS7_ESt8equal_toIS7_ESaISt4pairIKS7_S7_EEEPNS_16SentenceIteratorEPS7_";
-    void *lib = dlopen("libsentencepiece_train.so.0", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    void *symbol = lib != nullptr ? dlsym(lib, name) : nullptr;
-    train_fn fn = nullptr;
-    if (symbol == nullptr) {
-        const char *why = dlerror();
-        std::snprintf(msg, msg_size, "SentencePiece's trainer cannot be loaded: %s", why != nullptr ? why : "no symbol");
-        return nullptr;
-    }
-    static_assert(sizeof fn == sizeof symbol, "POSIX: pointers to functions are as wide as those to objects");
-    std::memcpy(&fn, &symbol, sizeof fn);
-    return fn;
-}
 
 /* One thread for Unigram's sums: their order, and so the last bits of the scores, would go by the number of threads. */
 train_args arguments(const spm_shim_training *t) {
@@ -171,13 +149,9 @@ extern "C" bool spm_shim_train(const spm_shim_training *t, spm_shim_next next, v
     *model = nullptr;
     *size = 0;
     try {
-        const train_fn train = trainer(msg, msg_size);
-        if (train == nullptr) {
-            return false;
-        }
         sentences text(next, user);
         std::string out;
-        const auto status = train(arguments(t), &text, &out);
+        const auto status = sentencepiece::SentencePieceTrainer::Train(arguments(t), &text, &out);
         if (!status.ok()) {
             std::snprintf(msg, msg_size, "%s", status.ToString().c_str());
             return false;
