@@ -245,20 +245,22 @@ static char *setup_host_settings(const train *t) {
     return s;
 }
 
+enum { SETUP_CUT = 128 };
+
 /* How the work is cut, which decides the order of sums. Without a bound on memory, what room there is decides whether output
  * matrices are decoded. */
-static void setup_cut(const train *t, char out[64]) {
-    char heads[16] = "any";
+static void setup_cut(const train *t, char out[SETUP_CUT]) {
+    char heads[24] = "any";
     if (t->plan.bounded)
         snprintf(heads, sizeof heads, "%zu", t->plan.heads);
-    snprintf(out, 64, "pieces of %zu tokens, %zu KiB of logits, heads %s", t->plan.piece, t->plan.block >> 10, heads);
+    snprintf(out, SETUP_CUT, "pieces of %zu tokens, %zu KiB of logits, heads %s", t->plan.piece, t->plan.block >> 10, heads);
 }
 
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
 static cmc_status setup_settings(train *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
     const params_shape *s = &t->p.s;
-    char *hosts = setup_host_settings(t), cut[64];
+    char *hosts = setup_host_settings(t), cut[SETUP_CUT];
     setup_cut(t, cut);
     int n = !hosts ? -1 : asprintf(
         &t->settings,
@@ -343,8 +345,8 @@ cmc_status train_start(train *t, cmc_error *err) {
     checkpoint_sweep(t->checkpoint);
     t->s = (checkpoint_state){.best = NAN, .held_out = NAN, .loss = NAN};
     if (t->o.resume && checkpoint_exists(t->checkpoint)) {
-        checkpoint_arrays a = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
-        CMC_TRY(checkpoint_read(t->checkpoint, t->settings, &t->s, &a, err));
+        checkpoint_arrays none = {.n = t->p.n}; /* checked now, and read when there is room for it */
+        CMC_TRY(checkpoint_read(t->checkpoint, t->settings, &t->s, &none, err));
         t->resumed = true;
     } else {
         CMC_TRY(start_weights(t, err));
@@ -359,8 +361,10 @@ cmc_status train_start_steps(train *t, cmc_error *err) {
         CMC_TRY(loss_new(h->model, h->map, (size_t)t->p.s.n_embd, k < t->plan.heads, t->plan.block, &h->loss, err));
     }
     train_memory_forget_hosts(t); /* what was read of them to decode their output matrices */
-    if (t->resumed)
-        return CMC_OK;
+    if (t->resumed) {
+        checkpoint_arrays a = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
+        return checkpoint_read(t->checkpoint, t->settings, &t->s, &a, err);
+    }
     memset(t->adam.m, 0, t->p.n * sizeof(float));
     memset(t->adam.v, 0, t->p.n * sizeof(float));
     memcpy(t->best, t->net.w, t->p.n * sizeof(float));
