@@ -97,6 +97,16 @@ static bool checkpoint_hash(const uint8_t *p, size_t n, char out[40]) {
     return h != NULL;
 }
 
+/* Likewise; `to` NULL: not wanted. */
+static void checkpoint_copy(void *to, const uint8_t *p, size_t n) {
+    for (size_t at = 0; to && at < n;) {
+        size_t part = n - at < CHECKPOINT_PART ? n - at : CHECKPOINT_PART;
+        memcpy((uint8_t *)to + at, p + at, part);
+        cmc_map_forget(p + at, part);
+        at += part;
+    }
+}
+
 static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, checkpoint_state *s, checkpoint_arrays *a,
                                    cmc_error *err) {
     checkpoint_head head;
@@ -123,10 +133,8 @@ static cmc_status checkpoint_parse(const cmc_file *f, const char *settings, chec
     memcpy(s, p, sizeof *s);
     p += sizeof *s;
     float *arrays[4] = {a->w, a->best, a->m, a->v};
-    for (int i = 0; i < 4; i++, p += a->n * sizeof(float)) {
-        memcpy(arrays[i], p, a->n * sizeof(float));
-        cmc_map_forget(p, a->n * sizeof(float));
-    }
+    for (int i = 0; i < 4; i++, p += a->n * sizeof(float))
+        checkpoint_copy(arrays[i], p, a->n * sizeof(float));
     return CMC_OK;
 }
 

@@ -13,6 +13,7 @@ typedef struct checkpoint_state {
     uint64_t stopped;         /* 1: training ended early, only the alpha search and the saving are left */
 } checkpoint_state;
 
+/* Of n floats each; NULL where reading is to leave one out. */
 typedef struct checkpoint_arrays { float *w, *best, *m, *v; size_t n; } checkpoint_arrays;
 
 /* `settings` is text of "name value\n" lines. Atomic: an earlier checkpoint stays whole until the new one is. */

@@ -185,9 +185,9 @@ static uint64_t memory_threads(const train *t) {
     return (uint64_t)cmc_runtime_threads(t->rt) * MEMORY_THREAD;
 }
 
-/* While the hosts are evaluated: the weights are there, and after a checkpoint the optimiser's arrays too. */
+/* While the hosts are evaluated: the delta's weights and their gradient are there. */
 static cmc_status fixed_states(const train *t, bool bounded, memory_fixed *f, cmc_error *err) {
-    uint64_t floats = (t->o.resume && checkpoint_exists(t->checkpoint) ? 5 : 2) * (uint64_t)t->p.n, before = 0;
+    uint64_t before = 0;
     for (size_t k = 0; k < t->n_hosts; k++) {
         const train_host *h = &t->hosts[k];
         size_t fill, file;
@@ -201,7 +201,7 @@ static cmc_status fixed_states(const train *t, bool bounded, memory_fixed *f, cm
             rows = 0;
         f->kept += graph_bytes(h->model, GRAPH_BATCH) + (bounded ? 0 : layers + rows + file);
     }
-    f->states += floats * sizeof(float) + memory_threads(t);
+    f->states += 2 * (uint64_t)t->p.n * sizeof(float) + memory_threads(t);
     return CMC_OK;
 }
 
