@@ -27,13 +27,16 @@ san='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 mkdir -p "$dir"
 TARGETS=libcmc-core.la CC=clang CXX=clang++ "$src/scripts/build.sh" "$dir" --enable-sanitize --disable-shared \
     CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' CXXFLAGS='-O1 -g -fsanitize=fuzzer-no-link'
+# What some targets make their vocabularies with.
+# shellcheck disable=SC2086
+clang -std=c17 -D_GNU_SOURCE -O1 -g -I"$src/include" -I"$src" $san -c "$src/tests/vocab_make.c" -o "$dir/vocab_make.o"
 for f in "$src"/tests/fuzz_*.c; do
     name=$(basename "$f" .c)
     [ "$name" != fuzz_main ] || continue
     # shellcheck disable=SC2086,SC2046  # flags
     clang -std=c17 -D_GNU_SOURCE -O1 -g -I"$src/include" -I"$src" $san -fsanitize=fuzzer-no-link -c "$f" -o "$dir/$name.o"
     # shellcheck disable=SC2086,SC2046
-    clang++ $san -fsanitize=fuzzer "$dir/$name.o" "$dir/.libs/libcmc-core.a" \
+    clang++ $san -fsanitize=fuzzer "$dir/$name.o" "$dir/vocab_make.o" "$dir/.libs/libcmc-core.a" \
         $(pkg-config --libs sentencepiece libpcre2-8 jansson libxxhash libutf8proc) -ldl -lm -pthread -o "$dir/$name"
     mkdir -p "$dir/corpus-$name"
     if (cd "$dir" && "./$name" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=3000 -max_len=65536 -print_final_stats=1 \
