@@ -4,7 +4,8 @@
  *     kernel_speed [matvec|shapes|all] [seconds per figure]
  *
  * matvec: weights larger than the caches, one column: GB/s of weights read. shapes: the matrices of SmolLM2-135M and
- * Gemma-3-270M for 1 to 512 columns, integer dots beside BLAS: GFLOPS and microseconds. Each figure is the best run. */
+ * Gemma-3-270M for 1 to 512 columns, integer dots beside BLAS and, where the machine has them, integer products of
+ * batches: GFLOPS and microseconds. Each figure is the best run. */
 #include "base/mem.h"
 #include "runtime/matmul.h"
 #include "runtime/quant.h"
@@ -85,16 +86,19 @@ static void bench_shapes(bench *b) {
         for (size_t k = 0; k < sizeof cols / sizeof cols[0]; k++) {
             if (w.n_out * cols[k] > 32u << 20)
                 break;   /* of results: models never ask for more at once */
-            double t[2];
-            for (int gemm = 0; gemm < 2; gemm++) {
-                b->rt->gemm_min_cols = gemm ? 1 : SIZE_MAX;
-                t[gemm] = best_of(b, &w, cols[k]);
-            }
+            static const char *const paths[] = {"dot", "blas", "integer"};
             double flop = 2.0 * (double)(w.n_in * w.n_out * cols[k]) / 1e9;
-            printf("{\"bench\":\"shape\",\"type\":\"%s\",\"n_in\":%zu,\"n_out\":%zu,\"cols\":%zu,\"threads\":%d,\"dot_us\":%.1f,"
-                   "\"blas_us\":%.1f,\"dot_gflops\":%.1f,\"blas_gflops\":%.1f,\"blas_core\":\"%s\"}\n",
-                   cmc_type_name(w.type), w.n_in, w.n_out, cols[k], cmc_runtime_threads(b->rt), t[0] * 1e6, t[1] * 1e6,
-                   flop / t[0], flop / t[1], cmc_runtime_blas_core(b->rt));
+            printf("{\"bench\":\"shape\",\"type\":\"%s\",\"n_in\":%zu,\"n_out\":%zu,\"cols\":%zu,\"threads\":%d,\"blas_core\":\"%s\"",
+                   cmc_type_name(w.type), w.n_in, w.n_out, cols[k], cmc_runtime_threads(b->rt), cmc_runtime_blas_core(b->rt));
+            for (int path = 0; path < 3; path++) {
+                b->rt->gemm_min_cols = path == 1 ? 1 : SIZE_MAX;
+                b->rt->integer_gemm = path == 2 ? quant_gemm_vnni() : NULL;
+                if (path == 2 && !b->rt->integer_gemm)
+                    continue;
+                double t = best_of(b, &w, cols[k]);
+                printf(",\"%s_us\":%.1f,\"%s_gflops\":%.1f", paths[path], t * 1e6, paths[path], flop / t);
+            }
+            puts("}");
             fflush(stdout);
         }
         free((void *)(uintptr_t)w.data);

@@ -79,6 +79,8 @@ typedef struct cmc_runtime cmc_runtime;
 typedef struct cmc_runtime_opts {
     int threads;      /* 0: one for each core that is online */
     bool exact;       /* float32 activations, weights dequantised, no BLAS, fixed summation order (design, contract 9) */
+    bool float_batches;   /* batches in float32 through BLAS, also where the machine multiplies them in integers (AVX-512
+                             VNNI: faster, activations rounded to 8 bits as in single steps); no effect with `exact` */
 } cmc_runtime_opts;
 
 CMC_API cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err);

@@ -1,4 +1,4 @@
-/* y = W x: chooses between the exact dots, integer dots, and decoding tiles of rows for BLAS. */
+/* y = W x: chooses between the exact dots, integer dots of few columns or many, and decoding tiles of rows for BLAS. */
 #include "runtime/matmul.h"
 
 #include "base/error.h"
@@ -16,6 +16,8 @@ enum {
     EXACT_TILE_ROWS = 16,
     DOT_UNIT_BYTES = 8 * 1024,      /* of weights that a thread takes at a time */
     DOT_UNIT_ROWS_MAX = 64,
+    INTEGER_GEMM_MIN_COLS = 12,     /* from so many columns on, unpacking a tile pays */
+    ACT_ALONE = 1 << 15,            /* activations below which waking the other threads to quantise them does not pay */
     DOT_COLS = 32                   /* columns that stay in the first-level cache beside a unit's rows */
 };
 
@@ -53,14 +55,15 @@ typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_out *o, size_
 
 struct matmul_job {
     const quant_kernels *kernels;
+    quant_gemm_fn gemm;       /* integer products of many columns, or NULL */
     const blas *blas;
     const matmul_out *outs;
     size_t n_w;
     const float *x;
     size_t ldx, cols, n_in;
-    uint8_t *act;             /* [cols][act_stride] quantised activations, integer path */
+    uint8_t *act;             /* [cols][act_stride] quantised activations, integer paths */
     size_t act_stride;
-    float *tiles;             /* [threads][tile_floats] decoded rows, the other paths */
+    float *tiles;             /* [threads][tile_floats] decoded or unpacked rows, all paths but the dots of few columns */
     size_t tile_floats;
     size_t unit_rows;
     matmul_unit_fn unit;
@@ -122,8 +125,23 @@ static void unit_dot(const matmul_job *job, const matmul_out *o, size_t row, siz
     }
 }
 
+static void unit_integer_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
+    const weight *w = o->w;
+    quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .acts = job->act,
+                        .act_stride = job->act_stride, .n_cols = job->cols, .n = job->n_in, .out = o->y + row,
+                        .out_stride = o->ldy};
+    job->gemm(w->type, &a, tile);
+}
+
 static size_t clamp_rows(size_t rows, size_t max) {
     return rows < 1 ? 1 : rows > max ? max : rows;
+}
+
+static bool all_use_act(const matmul_job *job) {
+    for (size_t i = 0; i < job->n_w; i++)
+        if (!quant_dot_uses_act(job->outs[i].w->type))
+            return false;
+    return true;
 }
 
 /* The size of a unit depends on the shape alone: where a tile of BLAS's begins and ends may change its rounding. */
@@ -135,6 +153,10 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
     if (rt->exact) {
         job->unit = unit_exact;
         job->unit_rows = EXACT_TILE_ROWS;
+    } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && all_use_act(job)) {
+        job->unit = unit_integer_gemm;
+        job->gemm = rt->integer_gemm;
+        job->unit_rows = QUANT_GEMM_ROWS;
     } else if (rt->blas && job->cols >= rt->gemm_min_cols) {
         job->unit = unit_gemm;
         job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
@@ -153,10 +175,12 @@ static bool any_uses_act(const matmul_job *job) {
 
 static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t threads, cmc_error *err) {
     size_t floats = 0, act = 0;
-    if (job->unit != unit_dot) {
+    if (job->unit == unit_integer_gemm)
+        job->tile_floats = quant_gemm_bytes(job->n_in) / sizeof(float);
+    else if (job->unit != unit_dot)
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
-        floats = threads * job->tile_floats;
-    } else if (any_uses_act(job)) {
+    floats = threads * job->tile_floats;
+    if (job->unit == unit_integer_gemm || (job->unit == unit_dot && any_uses_act(job))) {
         job->act_stride = quant_act_bytes(job->n_in);
         act = job->cols * job->act_stride;
     }
@@ -169,7 +193,7 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
         work->size = need;
     }
     job->tiles = floats ? work->buf : NULL;
-    job->act = act ? work->buf : NULL;
+    job->act = act ? (uint8_t *)work->buf + floats * sizeof(float) : NULL;
     return CMC_OK;
 }
 
@@ -177,9 +201,17 @@ size_t matmul_bytes(const cmc_runtime *rt, size_t n_in, size_t t) {
     const size_t threads = (size_t)cmc_pool_threads(rt->pool);
     if (rt->exact)
         return threads * EXACT_TILE_ROWS * n_in * sizeof(float);
-    if (rt->blas && t >= rt->gemm_min_cols)
-        return threads * GEMM_TILE_BYTES;
-    return t * quant_act_bytes(n_in);
+    const size_t integer = rt->integer_gemm && t >= INTEGER_GEMM_MIN_COLS ? threads * quant_gemm_bytes(n_in) : 0;
+    const size_t decoded = rt->blas && t >= rt->gemm_min_cols ? threads * GEMM_TILE_BYTES : 0;   /* where types are not integer */
+    return integer || !decoded ? integer + t * quant_act_bytes(n_in) : decoded;
+}
+
+static void matmul_acts(void *arg, int t, int nt) {
+    matmul_job *job = arg;
+    size_t lo, hi;
+    cmc_pool_share(job->cols, 1, t, nt, &lo, &hi);
+    for (size_t c = lo; c < hi; c++)
+        job->kernels->act_row(job->x + c * job->ldx, job->act + c * job->act_stride, job->n_in);
 }
 
 cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx, size_t t, const matmul_out *outs, size_t n_w,
@@ -193,8 +225,10 @@ cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx
             return cmc_fail(err, CMC_E_ARG, "matrices of %zu and %zu columns cannot share one input", job.n_in, outs[i].w->n_in);
     choose_path(&job, rt);
     CMC_TRY(reserve_work(&job, work, (size_t)cmc_pool_threads(rt->pool), err));
-    for (size_t c = 0; job.act && c < t; c++)
-        job.kernels->act_row(x + c * ldx, job.act + c * job.act_stride, job.n_in);
+    if (job.act && t * job.n_in >= ACT_ALONE)
+        cmc_pool_run(rt->pool, matmul_acts, &job);
+    else if (job.act)
+        matmul_acts(&job, 0, 1);
     cmc_pool_run(rt->pool, matmul_thread, &job);
     return lora_add(rt, work, x, ldx, t, outs, n_w, err);
 }

@@ -8,7 +8,7 @@ bool quant_dot_uses_act(uint32_t type) {
 }
 
 size_t quant_act_bytes(size_t n) {
-    size_t bytes = n + n / QUANT_GROUP * QUANT_ACT_FLOATS * sizeof(float);
+    size_t bytes = n + n / QUANT_GROUP * QUANT_ACT_WORDS * sizeof(float);
     return (bytes + 63) / 64 * 64;
 }
 

@@ -9,23 +9,26 @@
 /* Every block format is read in groups of 32 elements; a super-block (the K types, IQ4_XS) holds 8 groups. */
 enum { QUANT_GROUP = 32, QUANT_SUPER = 256, QUANT_SUPER_GROUPS = 8 };
 
-/* Quantised activations of n elements, G = n / 32 groups: int8 q[n], then float d[G], s[G], s0[G], s1[G], ds[G][2].
- * x ~ d * q; s0, s1 = d * (sum of q over the group's first, second 16), s = d * (sum over all 32); ds has d and s side by
- * side, as a block's own scale and minimum are. */
+/* Quantised activations of n elements, G = n / 32 groups: int8 q[n], then float d[G], s[G], s0[G], s1[G], ds[G][2], and
+ * int32 n[G], n0[G], n1[G]. x ~ d * q; n0, n1 are the sums of q over the group's first and second 16, n over all 32; s, s0, s1 are
+ * those times d; ds has d and s side by side, as a block's own scale and minimum are. */
 typedef struct quant_act {
     const int8_t *q;
     const float *d, *s, *s0, *s1, *ds;
+    const int32_t *n, *n0, *n1;
 } quant_act;
 
-enum { QUANT_ACT_FLOATS = 6 };   /* floats a group */
+enum { QUANT_ACT_WORDS = 9 };   /* floats and integers a group */
 
 static inline quant_act quant_act_view(const void *act, size_t n) {
     size_t groups = n / QUANT_GROUP;
     const float *d = (const float *)(const void *)((const char *)act + n);
-    return (quant_act){.q = act, .d = d, .s = d + groups, .s0 = d + 2 * groups, .s1 = d + 3 * groups, .ds = d + 4 * groups};
+    const int32_t *count = (const int32_t *)(const void *)(d + 6 * groups);
+    return (quant_act){.q = act, .d = d, .s = d + groups, .s0 = d + 2 * groups, .s1 = d + 3 * groups, .ds = d + 4 * groups,
+                       .n = count, .n0 = count + groups, .n1 = count + 2 * groups};
 }
 
-/* Writes the floats of group g. */
+/* Writes the floats and integers of group g. */
 static inline void quant_act_put(void *act, size_t n, size_t g, float d, int sum0, int sum1) {
     size_t groups = n / QUANT_GROUP;
     float *f = (float *)(void *)((char *)act + n) + g, s = d * (float)(sum0 + sum1);
@@ -35,6 +38,10 @@ static inline void quant_act_put(void *act, size_t n, size_t g, float d, int sum
     f[3 * groups] = d * (float)sum1;
     f[4 * groups + g] = d;
     f[4 * groups + g + 1] = s;
+    int32_t *count = (int32_t *)(void *)((char *)act + n) + 6 * groups + g;
+    count[0] = sum0 + sum1;
+    count[groups] = sum0;
+    count[2 * groups] = sum1;
 }
 
 /* Below this a group's largest magnitude counts as 0: its reciprocal would overflow. */
@@ -90,6 +97,16 @@ typedef struct quant_kernels {
     void (*dot_exact)(const float *row, const float *cols, size_t col_stride, size_t n, size_t n_cols, float *out,
                       size_t out_stride);
 } quant_kernels;
+
+/* Rows against many columns, a->n_rows <= QUANT_GEMM_ROWS of them, of a type that takes quantised activations; `tile` is scratch
+ * of quant_gemm_bytes. The same results as `dot` but for rounding; each depends on its row and column alone. */
+enum { QUANT_GEMM_ROWS = 32 };
+typedef void (*quant_gemm_fn)(uint32_t type, const quant_dot_args *a, void *tile);
+static inline size_t quant_gemm_bytes(size_t n) {
+    return QUANT_GEMM_ROWS * (n + 2 * (n / 16) * sizeof(float));
+}
+/* NULL where the machine (or the build) does not have it. */
+quant_gemm_fn quant_gemm_vnni(void);
 
 extern const quant_kernels quant_kernels_plain;
 /* NULL where the machine (or the build) does not have it. */

@@ -26,6 +26,7 @@ cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc
     }
     rt->exact = o.exact;
     rt->gemm_min_cols = GEMM_MIN_COLS;
+    rt->integer_gemm = o.exact || o.float_batches ? NULL : quant_gemm_vnni();
     rt->blas = o.exact ? NULL : blas_open();   /* exact: blas_gemm's plain loops, which sum in one order */
     *out = rt;
     return CMC_OK;

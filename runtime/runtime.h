@@ -3,11 +3,13 @@
 #define CMC_RUNTIME_RUNTIME_H
 #include "base/pool.h"
 #include "runtime/blas.h"
+#include "runtime/quant_impl.h"
 
 struct cmc_runtime {
     cmc_pool *pool;
     blas *blas;
     bool exact;
+    quant_gemm_fn integer_gemm;   /* products of quantised weights with batches, or NULL */
     size_t gemm_min_cols;   /* from so many columns on, matmul decodes weights for BLAS rather than taking integer dots */
 };
 #endif

@@ -22,6 +22,10 @@ size_t loss_block_rows(const cmc_model *host, const cmc_map *map, size_t block) 
     return rows < least ? least : rows > LOSS_MAX_ROWS ? LOSS_MAX_ROWS : rows;
 }
 
+bool loss_integer_head(const cmc_model *host) {
+    return host->rt->integer_gemm && quant_dot_uses_act(host->head.type);
+}
+
 static size_t loss_floats(size_t v, const cmc_map *map, size_t he, size_t e, size_t nt, bool head, size_t rows) {
     size_t mapped = map ? rows * (size_t)map->n_delta + nt * 3 * (v + 16) : 0;
     return rows * v + rows * he + nt * rows * e + nt * rows * LOSS_MAX_ALPHAS + rows * 2 + (head ? v * he : 0) + mapped +

@@ -38,6 +38,8 @@ typedef struct loss {
 
 /* Target rows in a block whose logits take about `block` bytes: at least 2, and no more than help. */
 size_t loss_block_rows(const cmc_model *host, const cmc_map *map, size_t block);
+/* The host's output matrix is multiplied in integers: decoding it would only be slower. */
+bool loss_integer_head(const cmc_model *host);
 /* What loss_new takes, and of it what is written to by batches of at most `targets` rows. `map` is borrowed. With
  * `decode_head` the host's output matrix is kept as float32 (n_vocab * host_embd * 4 bytes): faster where there is room. */
 size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int threads, bool decode_head, size_t block,

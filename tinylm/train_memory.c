@@ -216,6 +216,10 @@ static uint64_t need_window(const train *t, const train_plan *p) {
     return most;
 }
 
+bool train_decodes_head(const train *t, const train_plan *p, size_t host) {
+    return host < p->heads && !loss_integer_head(t->hosts[host].model);
+}
+
 /* While steps are made. An output matrix that was decoded was read whole; one that was not is read with every block. */
 static uint64_t need_steps(const train *t, const train_plan *p) {
     size_t e = (size_t)t->p.s.n_embd;
@@ -223,9 +227,10 @@ static uint64_t need_steps(const train *t, const train_plan *p) {
     uint64_t n = need_delta(t, p) + need_window(t, p) + p->tokens * (48 + e * sizeof(float)) + memory_threads(t);
     for (size_t k = 0; k < t->n_hosts; k++) {
         const train_host *h = &t->hosts[k];
-        n += loss_bytes(h->model, h->map, e, nt, k < p->heads, p->block, p->targets);
-        n += k < p->heads ? 0 : matmul_bytes(t->rt, (size_t)cmc_model_n_embd(h->model), p->targets);
-        n += p->bounded && k < p->heads ? 0 : h->model->head.row_bytes * h->model->head.n_out;
+        bool decoded = train_decodes_head(t, p, k);
+        n += loss_bytes(h->model, h->map, e, nt, decoded, p->block, p->targets);
+        n += decoded ? 0 : matmul_bytes(t->rt, (size_t)cmc_model_n_embd(h->model), p->targets);
+        n += p->bounded && decoded ? 0 : h->model->head.row_bytes * h->model->head.n_out;
     }
     return n;
 }
@@ -296,7 +301,7 @@ static double plan_cost(const train *t, const train_plan *p) {
     for (size_t k = 0; k < t->n_hosts; k++) {
         size_t rows = loss_block_rows(t->hosts[k].model, t->hosts[k].map, p->block);
         rows = rows < p->targets ? rows : p->targets;
-        cost += t->hosts[k].weight * (k < p->heads ? 7.0 : 15.0) / (double)rows;
+        cost += t->hosts[k].weight * (k < p->heads || loss_integer_head(t->hosts[k].model) ? 7.0 : 15.0) / (double)rows;
     }
     return cost;
 }

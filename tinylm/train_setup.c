@@ -358,7 +358,8 @@ cmc_status train_start(train *t, cmc_error *err) {
 cmc_status train_start_steps(train *t, cmc_error *err) {
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
-        CMC_TRY(loss_new(h->model, h->map, (size_t)t->p.s.n_embd, k < t->plan.heads, t->plan.block, &h->loss, err));
+        CMC_TRY(loss_new(h->model, h->map, (size_t)t->p.s.n_embd, train_decodes_head(t, &t->plan, k), t->plan.block,
+                         &h->loss, err));
     }
     train_memory_forget_hosts(t); /* what was read of them to decode their output matrices */
     if (t->resumed) {

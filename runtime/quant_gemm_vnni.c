@@ -1,0 +1,236 @@
+/* Products of quantised rows with many columns of int8 activations, by AVX-512's VNNI: a tile of 32 rows is unpacked to bytes
+ * once, laid out so that one register holds 4 elements of 16 rows, and then serves all columns.
+ *
+ * Every result has accumulators of its own and its groups are added in their order, so its bits do not depend on what is
+ * computed beside it, nor on how many columns there are. */
+#include "runtime/quant_impl.h"
+
+#if defined(__x86_64__)
+#include "runtime/quant_avx2.h"
+
+#define VNNI_TARGET __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#define VNNI_INLINE static inline __attribute__((always_inline)) VNNI_TARGET
+
+enum {
+    TILE_ROWS = QUANT_GEMM_ROWS,
+    GROUP_QUADS = QUANT_GROUP / 4,   /* dwords of a group: what one dot instruction takes of each row */
+    MAX_COLS = 6                     /* columns at a time: two registers of integer and two of float sums for each */
+};
+
+/* A tile of TILE_ROWS rows: bytes [group][quad][row][4], then scales and minima [group][half][row] (one half for most types). */
+typedef struct gemm_tile {
+    uint8_t *bytes;
+    float *scale, *min;
+} gemm_tile;
+
+VNNI_INLINE gemm_tile tile_view(void *buf, size_t n) {
+    float *f = (float *)(void *)((uint8_t *)buf + n * TILE_ROWS);
+    return (gemm_tile){buf, f, f + n / 16 * TILE_ROWS};
+}
+
+/* What the bytes of the tile have too much: signed values are kept 128 higher, to be unsigned. */
+VNNI_INLINE int tile_offset(uint32_t type) {
+    return avx2_is_signed(type) ? 128 : avx2_offset(type);
+}
+
+/* ------------------------------------------------------------------------------------------------ unpacking */
+
+VNNI_INLINE void put_group(uint32_t type, __m256i u, const gemm_tile *t, size_t g, size_t row) {
+    uint32_t quad[GROUP_QUADS];
+    if (avx2_is_signed(type))
+        u = _mm256_xor_si256(u, _mm256_set1_epi8((char)0x80));
+    _mm256_storeu_si256((__m256i *)(void *)quad, u);
+    QUANT_UNROLL
+    for (size_t j = 0; j < GROUP_QUADS; j++)
+        memcpy(t->bytes + ((g * GROUP_QUADS + j) * TILE_ROWS + row) * 4, &quad[j], 4);
+}
+
+/* Group by group, so that what is written stays in the first-level cache until its lines are full. */
+VNNI_INLINE void unpack_blocks(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
+    for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
+        for (size_t r = 0; r < a->n_rows; r++) {
+            const uint8_t *b = a->rows + r * a->row_stride + g * avx2_block_bytes(type);
+            put_group(type, avx2_unpack_block(type, b), t, g, r);
+            t->scale[g * TILE_ROWS + r] = avx2_f16(b);
+            if (avx2_has_min(type))
+                t->min[g * TILE_ROWS + r] = avx2_f16(b + 2);
+        }
+    }
+}
+
+VNNI_INLINE void unpack_super(uint32_t type, const uint8_t *b, const gemm_tile *t, size_t g0, size_t row) {
+    const size_t halves = avx2_has_halves(type) ? 2 : 1;
+    avx2_scales s = avx2_scales_load(type, b);
+    int16_t scale[16], min[16];   /* the first halves of the 8 groups, then the second */
+    _mm256_storeu_si256((__m256i *)(void *)scale, s.scale);
+    _mm256_storeu_si256((__m256i *)(void *)min, s.min);
+    QUANT_UNROLL
+    for (int g = 0; g < QUANT_SUPER_GROUPS; g++) {
+        put_group(type, avx2_unpack_super(type, b, g), t, g0 + (size_t)g, row);
+        for (size_t h = 0; h < halves; h++) {
+            size_t at = ((g0 + (size_t)g) * halves + h) * TILE_ROWS + row;
+            t->scale[at] = s.d * (float)scale[8 * h + (size_t)g];
+            if (avx2_has_min(type))
+                t->min[at] = s.dmin * (float)min[8 * h + (size_t)g];
+        }
+    }
+}
+
+VNNI_INLINE void unpack(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
+    if (!avx2_is_super(type)) {
+        unpack_blocks(type, a, t);
+        return;
+    }
+    for (size_t g0 = 0; g0 < a->n / QUANT_GROUP; g0 += QUANT_SUPER_GROUPS)
+        for (size_t r = 0; r < a->n_rows; r++)
+            unpack_super(type, a->rows + r * a->row_stride + g0 / QUANT_SUPER_GROUPS * avx2_block_bytes(type), t, g0, r);
+}
+
+/* ------------------------------------------------------------------------------------------------ columns */
+
+/* Sums of nc columns: integers of a group or half, floats of the groups so far; each of 32 rows in two registers. */
+typedef struct gemm_sums {
+    __m512i i[MAX_COLS][2];
+    __m512 f[MAX_COLS][2];
+} gemm_sums;
+
+VNNI_INLINE void add_quads(const int nc, const uint8_t *bytes, const int8_t *const *q, size_t first, int quads, gemm_sums *s) {
+    QUANT_UNROLL
+    for (int j = 0; j < quads; j++) {
+        __m512i w0 = _mm512_loadu_si512(bytes + (size_t)j * TILE_ROWS * 4);
+        __m512i w1 = _mm512_loadu_si512(bytes + (size_t)j * TILE_ROWS * 4 + 64);
+        QUANT_UNROLL
+        for (int c = 0; c < nc; c++) {
+            __m512i x = _mm512_set1_epi32((int)quant_le32((const uint8_t *)q[c] + first + 4 * (size_t)j));
+            s->i[c][0] = _mm512_dpbusd_epi32(s->i[c][0], w0, x);
+            s->i[c][1] = _mm512_dpbusd_epi32(s->i[c][1], w1, x);
+        }
+    }
+}
+
+/* The floats of part p (a group, or half of one) of the tile: scale times d of the column times the integer sums, and the
+ * minimum times the sum of the column's values. */
+VNNI_INLINE void add_floats(const int nc, bool has_min, const gemm_tile *t, size_t p, const float *const *d, size_t g,
+                            const float *const *sum, gemm_sums *s) {
+    for (int h = 0; h < 2; h++) {
+        __m512 scale = _mm512_loadu_ps(t->scale + p * TILE_ROWS + 16 * h);
+        QUANT_UNROLL
+        for (int c = 0; c < nc; c++)
+            s->f[c][h] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(s->i[c][h]), _mm512_set1_ps(d[c][g])), scale,
+                                         s->f[c][h]);
+        if (!has_min)
+            continue;
+        __m512 min = _mm512_loadu_ps(t->min + p * TILE_ROWS + 16 * h);
+        QUANT_UNROLL
+        for (int c = 0; c < nc; c++)
+            s->f[c][h] = _mm512_fmadd_ps(min, _mm512_set1_ps(sum[c][g]), s->f[c][h]);
+    }
+}
+
+VNNI_INLINE void start_ints(const int nc, int offset, const int32_t *const *count, size_t g, gemm_sums *s) {
+    QUANT_UNROLL
+    for (int c = 0; c < nc; c++)
+        s->i[c][0] = s->i[c][1] = offset ? _mm512_set1_epi32(-offset * count[c][g]) : _mm512_setzero_si512();
+}
+
+VNNI_INLINE void columns(uint32_t type, const int nc, const quant_dot_args *a, const gemm_tile *t, size_t c0) {
+    const int offset = tile_offset(type);
+    const bool halves = avx2_is_super(type) && avx2_has_halves(type), has_min = avx2_has_min(type);
+    const int8_t *q[MAX_COLS];
+    const float *d[MAX_COLS], *sum[2][MAX_COLS];
+    const int32_t *count[2][MAX_COLS];
+    gemm_sums s;
+    QUANT_UNROLL
+    for (int c = 0; c < nc; c++) {
+        quant_act y = quant_act_view(a->acts + (c0 + (size_t)c) * a->act_stride, a->n);
+        q[c] = y.q;
+        d[c] = y.d;
+        sum[0][c] = halves ? y.s0 : y.s;
+        sum[1][c] = y.s1;
+        count[0][c] = halves ? y.n0 : y.n;
+        count[1][c] = y.n1;
+        s.f[c][0] = s.f[c][1] = _mm512_setzero_ps();
+    }
+    const int parts = halves ? 2 : 1, quads = GROUP_QUADS / parts;
+    for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
+        for (int h = 0; h < parts; h++) {
+            size_t p = g * (size_t)parts + (size_t)h, first = g * QUANT_GROUP + (size_t)(h * 16);
+            start_ints(nc, offset, count[h], g, &s);
+            add_quads(nc, t->bytes + first * TILE_ROWS, q, first, quads, &s);
+            add_floats(nc, has_min, t, p, d, g, sum[h], &s);
+        }
+    }
+    const __mmask16 low = (__mmask16)(a->n_rows >= 16 ? 0xffff : (1u << a->n_rows) - 1);
+    const __mmask16 high = (__mmask16)(a->n_rows >= 32 ? 0xffff : a->n_rows <= 16 ? 0 : (1u << (a->n_rows - 16)) - 1);
+    QUANT_UNROLL
+    for (int c = 0; c < nc; c++) {
+        float *out = a->out + (c0 + (size_t)c) * a->out_stride;
+        _mm512_mask_storeu_ps(out, low, s.f[c][0]);
+        if (high)
+            _mm512_mask_storeu_ps(out + 16, high, s.f[c][1]);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ types */
+
+VNNI_INLINE void gemm(uint32_t type, const quant_dot_args *a, void *buf) {
+    const gemm_tile t = tile_view(buf, a->n);
+    size_t c = 0;
+    unpack(type, a, &t);
+    for (; c + MAX_COLS <= a->n_cols; c += MAX_COLS)
+        columns(type, MAX_COLS, a, &t, c);
+    if (c + 4 <= a->n_cols) {
+        columns(type, 4, a, &t, c);
+        c += 4;
+    }
+    if (c + 2 <= a->n_cols) {
+        columns(type, 2, a, &t, c);
+        c += 2;
+    }
+    if (c < a->n_cols)
+        columns(type, 1, a, &t, c);
+}
+
+#define GEMM_OF_TYPE(name, type) \
+    VNNI_TARGET static void name(const quant_dot_args *a, void *buf) { gemm(type, a, buf); }
+GEMM_OF_TYPE(gemm_q4_0, CMC_Q4_0)
+GEMM_OF_TYPE(gemm_q4_1, CMC_Q4_1)
+GEMM_OF_TYPE(gemm_q5_0, CMC_Q5_0)
+GEMM_OF_TYPE(gemm_q5_1, CMC_Q5_1)
+GEMM_OF_TYPE(gemm_q8_0, CMC_Q8_0)
+GEMM_OF_TYPE(gemm_iq4_nl, CMC_IQ4_NL)
+GEMM_OF_TYPE(gemm_q2_k, CMC_Q2_K)
+GEMM_OF_TYPE(gemm_q3_k, CMC_Q3_K)
+GEMM_OF_TYPE(gemm_q4_k, CMC_Q4_K)
+GEMM_OF_TYPE(gemm_q5_k, CMC_Q5_K)
+GEMM_OF_TYPE(gemm_q6_k, CMC_Q6_K)
+GEMM_OF_TYPE(gemm_iq4_xs, CMC_IQ4_XS)
+
+static void gemm_of_any(uint32_t type, const quant_dot_args *a, void *buf) {
+    switch (type) {
+    case CMC_Q4_0: gemm_q4_0(a, buf); break;
+    case CMC_Q4_1: gemm_q4_1(a, buf); break;
+    case CMC_Q5_0: gemm_q5_0(a, buf); break;
+    case CMC_Q5_1: gemm_q5_1(a, buf); break;
+    case CMC_Q8_0: gemm_q8_0(a, buf); break;
+    case CMC_IQ4_NL: gemm_iq4_nl(a, buf); break;
+    case CMC_Q2_K: gemm_q2_k(a, buf); break;
+    case CMC_Q3_K: gemm_q3_k(a, buf); break;
+    case CMC_Q4_K: gemm_q4_k(a, buf); break;
+    case CMC_Q5_K: gemm_q5_k(a, buf); break;
+    case CMC_Q6_K: gemm_q6_k(a, buf); break;
+    default: gemm_iq4_xs(a, buf); break;
+    }
+}
+
+quant_gemm_fn quant_gemm_vnni(void) {
+    bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+    return has && quant_kernels_avx2() ? gemm_of_any : NULL;
+}
+
+#else
+quant_gemm_fn quant_gemm_vnni(void) {
+    return NULL;
+}
+#endif
