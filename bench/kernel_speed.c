@@ -86,14 +86,15 @@ static void bench_shapes(bench *b) {
         for (size_t k = 0; k < sizeof cols / sizeof cols[0]; k++) {
             if (w.n_out * cols[k] > 32u << 20)
                 break;   /* of results: models never ask for more at once */
-            static const char *const paths[] = {"dot", "blas", "integer"};
+            static const char *const paths[] = {"dot", "blas", "integer", "fine"};
             double flop = 2.0 * (double)(w.n_in * w.n_out * cols[k]) / 1e9;
             printf("{\"bench\":\"shape\",\"type\":\"%s\",\"n_in\":%zu,\"n_out\":%zu,\"cols\":%zu,\"threads\":%d,\"blas_core\":\"%s\"",
                    cmc_type_name(w.type), w.n_in, w.n_out, cols[k], cmc_runtime_threads(b->rt), cmc_runtime_blas_core(b->rt));
-            for (int path = 0; path < 3; path++) {
+            for (int path = 0; path < 4; path++) {
                 b->rt->gemm_min_cols = path == 1 ? 1 : SIZE_MAX;
-                b->rt->integer_gemm = path == 2 ? quant_gemm_vnni() : NULL;
-                if (path == 2 && !b->rt->integer_gemm)
+                b->rt->integer_gemm = path >= 2 ? quant_gemm_vnni() : NULL;
+                b->rt->fine_batches = path == 3;
+                if (path >= 2 && !b->rt->integer_gemm)
                     continue;
                 double t = best_of(b, &w, cols[k]);
                 printf(",\"%s_us\":%.1f,\"%s_gflops\":%.1f", paths[path], t * 1e6, paths[path], flop / t);

@@ -12,6 +12,9 @@ typedef struct common_args {
     uint64_t seed;
 } common_args;
 extern const arg_opt common_opts[];
+#define CLI_BATCHES "auto|float|int15|int8"
+/* `batches`: one of these, or NULL for auto. */
+cmc_runtime_opts cli_runtime_opts(const common_args *c, bool exact, const char *batches);
 
 /* The verbs, in the order of the help text. */
 extern const arg_verb verb_run, verb_ab, verb_score, verb_map, verb_tokenize, verb_inspect, verb_train, verb_merge, verb_train_vocab,

@@ -23,6 +23,17 @@ const arg_opt common_opts[] = {
     {.name = NULL},
 };
 
+cmc_runtime_opts cli_runtime_opts(const common_args *c, bool exact, const char *batches)
+{
+    static const char *const names[] = {
+        [CMC_BATCHES_AUTO] = "auto", [CMC_BATCHES_FLOAT] = "float", [CMC_BATCHES_INT15] = "int15", [CMC_BATCHES_INT8] = "int8"};
+    cmc_runtime_opts o = {.threads = c->threads, .exact = exact};
+    for (size_t i = 0; batches && i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], batches) == 0)
+            o.batches = (cmc_batches)i;
+    return o;
+}
+
 static const arg_verb *main_find(const char *name)
 {
     for (size_t i = 0; i < MAIN_N_VERBS; i++) {

@@ -31,8 +31,9 @@ const arg_opt steer_opts[] = {
      .help = "hand edits of a delta's token map, as cmc map --override takes them; N as for --map"},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(steer_args, exact),
      .help = "slow and reproducible arithmetic: float32, no BLAS, one order of summation"},
-    {.name = "float-batches", .kind = ARG_FLAG, .at = offsetof(steer_args, float_batches),
-     .help = "multiply batches in float32 where the machine would do it in integers (AVX-512 VNNI)"},
+    {.name = "batches", .kind = ARG_STR, .at = offsetof(steer_args, batches), .value = CLI_BATCHES,
+     .help = "how batches of tokens are multiplied: in float32, or with activations rounded to 15 or 8 bits where the machine "
+             "has AVX-512 VNNI; auto is int15, which is as good as float and faster", .choices = CLI_BATCHES},
     {.name = NULL},
 };
 
@@ -192,7 +193,7 @@ int steer_add_loras(cmc_model *m, const arg_list *loras)
 static int steer_open_parts(const steer_args *a, const common_args *common, const steer_plan *p, steer *s)
 {
     cmc_error err = {0};
-    cmc_runtime_opts rt_opts = {.threads = common->threads, .exact = a->exact, .float_batches = a->float_batches};
+    cmc_runtime_opts rt_opts = cli_runtime_opts(common, a->exact, a->batches);
     int rc = CLI_OK;
     s->deltas = calloc(a->deltas.n + 1, sizeof *s->deltas);
     s->paths = calloc(a->deltas.n + 1, sizeof *s->paths);

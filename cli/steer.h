@@ -9,7 +9,8 @@ typedef struct steer_args {
     arg_list deltas;              /* FILE or FILE=ALPHA */
     arg_list loras;               /* FILE or FILE=SCALE */
     const char *host_template, *delta_template;
-    bool special, exact, float_batches;
+    bool special, exact;
+    const char *batches;
     const char *unmapped;
     arg_list maps, overrides;     /* FILE, or N=FILE for the N-th delta */
 } steer_args;

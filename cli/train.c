@@ -142,8 +142,9 @@ static const arg_opt train_how[] = {
      .help = "beside a host with another vocabulary: also learn from tokens that begin inside one of the delta's"},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(train_args, exact),
      .help = "slow and reproducible arithmetic for the host"},
-    {.name = "float-batches", .kind = ARG_FLAG, .at = offsetof(train_args, float_batches),
-     .help = "evaluate the host in float32 where the machine would do it in integers (AVX-512 VNNI)"},
+    {.name = "batches", .kind = ARG_STR, .at = offsetof(train_args, batches), .value = CLI_BATCHES,
+     .help = "how the host multiplies batches: in float32, or with activations rounded to 15 or 8 bits where the machine has "
+             "AVX-512 VNNI; auto is int15", .choices = CLI_BATCHES},
     {.name = NULL},
 };
 
@@ -377,7 +378,7 @@ static int train_main(void *opts, const arg_list *operands)
     }
     if (a->t.lr == 0)
         a->t.lr = cmc_train_defaults().lr;
-    cmc_runtime_opts rt_opts = {.threads = a->common.threads, .exact = a->exact, .float_batches = a->float_batches};
+    cmc_runtime_opts rt_opts = cli_runtime_opts(&a->common, a->exact, a->batches);
     if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK) {
         free(a->host_weights);
         return cli_error(NULL, &err);

@@ -13,7 +13,8 @@ typedef struct train_args {
     const char *memory;    /* as given: "800M" */
     const char *html;
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
-    bool exact, float_batches;
+    bool exact;
+    const char *batches;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
 } train_args;
 

@@ -132,7 +132,7 @@ int train_base_main(train_args *a, const arg_list *operands)
         rc = train_page_check(a);
     if (rc)
         return rc;
-    cmc_runtime_opts rt_opts = {.threads = a->common.threads, .exact = a->exact, .float_batches = a->float_batches};
+    cmc_runtime_opts rt_opts = cli_runtime_opts(&a->common, a->exact, a->batches);
     if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK)
         return cli_error(NULL, &err);
     train_page_begin(&st, a);

@@ -76,11 +76,19 @@ CMC_API void cmc_ids_free(cmc_ids *ids);
 
 typedef struct cmc_runtime cmc_runtime;
 
+/* How batches of tokens are multiplied with quantised weights; single tokens always round activations to 8 bits. The integer
+ * ways want AVX-512 VNNI; without it all are FLOAT. */
+typedef enum cmc_batches {
+    CMC_BATCHES_AUTO,    /* INT15 */
+    CMC_BATCHES_FLOAT,   /* weights decoded to float32, BLAS */
+    CMC_BATCHES_INT15,   /* activations rounded to 15 bits: next to float32 in its results, and faster */
+    CMC_BATCHES_INT8     /* to 8 bits: the fastest */
+} cmc_batches;
+
 typedef struct cmc_runtime_opts {
     int threads;      /* 0: one for each core that is online */
     bool exact;       /* float32 activations, weights dequantised, no BLAS, fixed summation order (design, contract 9) */
-    bool float_batches;   /* batches in float32 through BLAS, also where the machine multiplies them in integers (AVX-512
-                             VNNI: faster, activations rounded to 8 bits as in single steps); no effect with `exact` */
+    cmc_batches batches;   /* no effect with `exact` */
 } cmc_runtime_opts;
 
 CMC_API cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err);

@@ -55,7 +55,8 @@ typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_out *o, size_
 
 struct matmul_job {
     const quant_kernels *kernels;
-    quant_gemm_fn gemm;       /* integer products of many columns, or NULL */
+    const quant_gemm_kernels *integer;   /* for many columns, or NULL */
+    bool fine;                /* activations of 15 bits */
     const blas *blas;
     const matmul_out *outs;
     size_t n_w;
@@ -128,9 +129,9 @@ static void unit_dot(const matmul_job *job, const matmul_out *o, size_t row, siz
 static void unit_integer_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
     const weight *w = o->w;
     quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .acts = job->act,
-                        .act_stride = job->act_stride, .n_cols = job->cols, .n = job->n_in, .out = o->y + row,
-                        .out_stride = o->ldy};
-    job->gemm(w->type, &a, tile);
+                        .act_stride = job->act_stride, .n_cols = job->cols, .fine = job->fine, .n = job->n_in,
+                        .out = o->y + row, .out_stride = o->ldy};
+    job->integer->gemm(w->type, &a, tile);
 }
 
 static size_t clamp_rows(size_t rows, size_t max) {
@@ -155,7 +156,8 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
         job->unit_rows = EXACT_TILE_ROWS;
     } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && all_use_act(job)) {
         job->unit = unit_integer_gemm;
-        job->gemm = rt->integer_gemm;
+        job->integer = rt->integer_gemm;
+        job->fine = rt->fine_batches;
         job->unit_rows = QUANT_GEMM_ROWS;
     } else if (rt->blas && job->cols >= rt->gemm_min_cols) {
         job->unit = unit_gemm;
@@ -181,7 +183,7 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
     floats = threads * job->tile_floats;
     if (job->unit == unit_integer_gemm || (job->unit == unit_dot && any_uses_act(job))) {
-        job->act_stride = quant_act_bytes(job->n_in);
+        job->act_stride = quant_act_bytes(job->n_in) + (job->fine ? job->n_in : 0);
         act = job->cols * job->act_stride;
     }
     size_t need = floats * sizeof(float) + act;
@@ -203,7 +205,7 @@ size_t matmul_bytes(const cmc_runtime *rt, size_t n_in, size_t t) {
         return threads * EXACT_TILE_ROWS * n_in * sizeof(float);
     const size_t integer = rt->integer_gemm && t >= INTEGER_GEMM_MIN_COLS ? threads * quant_gemm_bytes(n_in) : 0;
     const size_t decoded = rt->blas && t >= rt->gemm_min_cols ? threads * GEMM_TILE_BYTES : 0;   /* where types are not integer */
-    return integer || !decoded ? integer + t * quant_act_bytes(n_in) : decoded;
+    return integer || !decoded ? integer + t * (quant_act_bytes(n_in) + n_in) : decoded;
 }
 
 static void matmul_acts(void *arg, int t, int nt) {
@@ -211,7 +213,8 @@ static void matmul_acts(void *arg, int t, int nt) {
     size_t lo, hi;
     cmc_pool_share(job->cols, 1, t, nt, &lo, &hi);
     for (size_t c = lo; c < hi; c++)
-        job->kernels->act_row(job->x + c * job->ldx, job->act + c * job->act_stride, job->n_in);
+        (job->fine ? job->integer->act_row_fine : job->kernels->act_row)(job->x + c * job->ldx, job->act + c * job->act_stride,
+                                                                         job->n_in);
 }
 
 cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx, size_t t, const matmul_out *outs, size_t n_w,

@@ -127,13 +127,43 @@ VNNI_INLINE void add_floats(const int nc, bool has_min, const gemm_tile *t, size
     }
 }
 
+/* Sums so far were of the high parts, which count 128. */
+VNNI_INLINE void shift_ints(const int nc, gemm_sums *s) {
+    QUANT_UNROLL
+    for (int c = 0; c < nc; c++)
+        for (int h = 0; h < 2; h++)
+            s->i[c][h] = _mm512_slli_epi32(s->i[c][h], QUANT_FINE_BITS);
+}
+
 VNNI_INLINE void start_ints(const int nc, int offset, const int32_t *const *count, size_t g, gemm_sums *s) {
     QUANT_UNROLL
     for (int c = 0; c < nc; c++)
         s->i[c][0] = s->i[c][1] = offset ? _mm512_set1_epi32(-offset * count[c][g]) : _mm512_setzero_si512();
 }
 
-VNNI_INLINE void columns(uint32_t type, const int nc, const quant_dot_args *a, const gemm_tile *t, size_t c0) {
+/* The integer sums of 4 * quads elements from `first` on: offset and values at once, or high parts, low parts, and offset. */
+VNNI_INLINE void sum_ints(const int nc, bool fine, int offset, const uint8_t *bytes, const int8_t *const *q, size_t n,
+                          size_t first, int quads, const int32_t *const *count, size_t g, gemm_sums *s) {
+    if (!fine) {
+        start_ints(nc, offset, count, g, s);
+        add_quads(nc, bytes, q, first, quads, s);
+        return;
+    }
+    const int8_t *low[MAX_COLS];
+    QUANT_UNROLL
+    for (int c = 0; c < nc; c++)
+        low[c] = q[c] - n;
+    start_ints(nc, 0, count, g, s);
+    add_quads(nc, bytes, q, first, quads, s);
+    shift_ints(nc, s);
+    add_quads(nc, bytes, low, first, quads, s);
+    QUANT_UNROLL
+    for (int c = 0; c < nc && offset; c++)
+        for (int h = 0; h < 2; h++)
+            s->i[c][h] = _mm512_sub_epi32(s->i[c][h], _mm512_set1_epi32(offset * count[c][g]));
+}
+
+VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot_args *a, const gemm_tile *t, size_t c0) {
     const int offset = tile_offset(type);
     const bool halves = avx2_is_super(type) && avx2_has_halves(type), has_min = avx2_has_min(type);
     const int8_t *q[MAX_COLS];
@@ -142,7 +172,7 @@ VNNI_INLINE void columns(uint32_t type, const int nc, const quant_dot_args *a, c
     gemm_sums s;
     QUANT_UNROLL
     for (int c = 0; c < nc; c++) {
-        quant_act y = quant_act_view(a->acts + (c0 + (size_t)c) * a->act_stride, a->n);
+        quant_act y = quant_act_view(a->acts + (c0 + (size_t)c) * a->act_stride + (fine ? a->n : 0), a->n);
         q[c] = y.q;
         d[c] = y.d;
         sum[0][c] = halves ? y.s0 : y.s;
@@ -155,8 +185,7 @@ VNNI_INLINE void columns(uint32_t type, const int nc, const quant_dot_args *a, c
     for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
         for (int h = 0; h < parts; h++) {
             size_t p = g * (size_t)parts + (size_t)h, first = g * QUANT_GROUP + (size_t)(h * 16);
-            start_ints(nc, offset, count[h], g, &s);
-            add_quads(nc, t->bytes + first * TILE_ROWS, q, first, quads, &s);
+            sum_ints(nc, fine, offset, t->bytes + first * TILE_ROWS, q, a->n, first, quads, count[h], g, &s);
             add_floats(nc, has_min, t, p, d, g, sum[h], &s);
         }
     }
@@ -173,22 +202,29 @@ VNNI_INLINE void columns(uint32_t type, const int nc, const quant_dot_args *a, c
 
 /* ------------------------------------------------------------------------------------------------ types */
 
-VNNI_INLINE void gemm(uint32_t type, const quant_dot_args *a, void *buf) {
-    const gemm_tile t = tile_view(buf, a->n);
+VNNI_INLINE void all_columns(uint32_t type, bool fine, const quant_dot_args *a, const gemm_tile *t) {
     size_t c = 0;
-    unpack(type, a, &t);
     for (; c + MAX_COLS <= a->n_cols; c += MAX_COLS)
-        columns(type, MAX_COLS, a, &t, c);
+        columns(type, fine, MAX_COLS, a, t, c);
     if (c + 4 <= a->n_cols) {
-        columns(type, 4, a, &t, c);
+        columns(type, fine, 4, a, t, c);
         c += 4;
     }
     if (c + 2 <= a->n_cols) {
-        columns(type, 2, a, &t, c);
+        columns(type, fine, 2, a, t, c);
         c += 2;
     }
     if (c < a->n_cols)
-        columns(type, 1, a, &t, c);
+        columns(type, fine, 1, a, t, c);
+}
+
+VNNI_INLINE void gemm(uint32_t type, const quant_dot_args *a, void *buf) {
+    const gemm_tile t = tile_view(buf, a->n);
+    unpack(type, a, &t);
+    if (a->fine)
+        all_columns(type, true, a, &t);
+    else
+        all_columns(type, false, a, &t);
 }
 
 #define GEMM_OF_TYPE(name, type) \
@@ -223,14 +259,37 @@ static void gemm_of_any(uint32_t type, const quant_dot_args *a, void *buf) {
     }
 }
 
-quant_gemm_fn quant_gemm_vnni(void) {
+VNNI_TARGET static void act_row_fine(const float *x, void *act, size_t n) {
+    int8_t *low = act, *high = low + n;
+    for (size_t i = 0; i < n; i += QUANT_GROUP) {
+        __m512 v[2] = {_mm512_loadu_ps(x + i), _mm512_loadu_ps(x + i + 16)};
+        __m512i size = _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(v[0])), _mm512_castps_si512(_mm512_abs_ps(v[1])));
+        uint32_t bits = (uint32_t)_mm512_reduce_max_epi32(size);   /* as integers, NaN is above all and not lost */
+        float max;
+        memcpy(&max, &bits, sizeof max);
+        bool tiny = max < QUANT_ACT_TINY;
+        int sum[2];
+        for (int h = 0; h < 2; h++) {
+            __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v[h], _mm512_set1_ps(tiny ? 0 : (float)QUANT_FINE_MAX / max)));
+            __m512i up = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(1 << (QUANT_FINE_BITS - 1))), QUANT_FINE_BITS);
+            __m512i rest = _mm512_sub_epi32(q, _mm512_slli_epi32(up, QUANT_FINE_BITS));
+            _mm_storeu_si128((__m128i *)(void *)(high + i + 16 * (size_t)h), _mm512_cvtsepi32_epi8(up));
+            _mm_storeu_si128((__m128i *)(void *)(low + i + 16 * (size_t)h), _mm512_cvtsepi32_epi8(rest));
+            sum[h] = _mm512_reduce_add_epi32(q);
+        }
+        quant_act_put(high, n, i / QUANT_GROUP, tiny ? 0 : max / (float)QUANT_FINE_MAX, sum[0], sum[1]);
+    }
+}
+
+const quant_gemm_kernels *quant_gemm_vnni(void) {
+    static const quant_gemm_kernels table = {.gemm = gemm_of_any, .act_row_fine = act_row_fine};
     bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-    return has && quant_kernels_avx2() ? gemm_of_any : NULL;
+    return has && quant_kernels_avx2() ? &table : NULL;
 }
 
 #else
-quant_gemm_fn quant_gemm_vnni(void) {
+const quant_gemm_kernels *quant_gemm_vnni(void) {
     return NULL;
 }
 #endif

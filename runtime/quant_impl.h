@@ -80,6 +80,7 @@ typedef struct quant_dot_args {
     const uint8_t *acts;      /* quantised activations, or floats (quant_dot_uses_act) */
     size_t act_stride;        /* bytes */
     size_t n_cols;
+    bool fine;                /* activations of 15 bits: quant_gemm_kernels alone takes them */
     size_t n;                 /* elements of a row */
     float *out;
     size_t out_stride;        /* floats between columns */
@@ -98,15 +99,21 @@ typedef struct quant_kernels {
                       size_t out_stride);
 } quant_kernels;
 
-/* Rows against many columns, a->n_rows <= QUANT_GEMM_ROWS of them, of a type that takes quantised activations; `tile` is scratch
- * of quant_gemm_bytes. The same results as `dot` but for rounding; each depends on its row and column alone. */
-enum { QUANT_GEMM_ROWS = 32 };
-typedef void (*quant_gemm_fn)(uint32_t type, const quant_dot_args *a, void *tile);
+/* Products with many columns. `gemm`: a->n_rows <= QUANT_GEMM_ROWS rows of a type that takes quantised activations; `tile` is
+ * scratch of quant_gemm_bytes. The same results as `dot` but for rounding; each depends on its row and column alone.
+ *
+ * Fine activations are 15 bits: x ~ d * (128 * high + low), laid out as int8 low[n], then those of quant_act with q = high and
+ * the sums of the whole values. They cost half as much again and take away nearly all that rounding to 8 bits does. */
+enum { QUANT_GEMM_ROWS = 32, QUANT_FINE_BITS = 7, QUANT_FINE_MAX = 127 << QUANT_FINE_BITS };
+typedef struct quant_gemm_kernels {
+    void (*gemm)(uint32_t type, const quant_dot_args *a, void *tile);
+    void (*act_row_fine)(const float *x, void *act, size_t n);
+} quant_gemm_kernels;
 static inline size_t quant_gemm_bytes(size_t n) {
     return QUANT_GEMM_ROWS * (n + 2 * (n / 16) * sizeof(float));
 }
 /* NULL where the machine (or the build) does not have it. */
-quant_gemm_fn quant_gemm_vnni(void);
+const quant_gemm_kernels *quant_gemm_vnni(void);
 
 extern const quant_kernels quant_kernels_plain;
 /* NULL where the machine (or the build) does not have it. */

@@ -26,7 +26,8 @@ cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc
     }
     rt->exact = o.exact;
     rt->gemm_min_cols = GEMM_MIN_COLS;
-    rt->integer_gemm = o.exact || o.float_batches ? NULL : quant_gemm_vnni();
+    rt->integer_gemm = o.exact || o.batches == CMC_BATCHES_FLOAT ? NULL : quant_gemm_vnni();
+    rt->fine_batches = o.batches != CMC_BATCHES_INT8;
     rt->blas = o.exact ? NULL : blas_open();   /* exact: blas_gemm's plain loops, which sum in one order */
     *out = rt;
     return CMC_OK;

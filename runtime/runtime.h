@@ -9,7 +9,8 @@ struct cmc_runtime {
     cmc_pool *pool;
     blas *blas;
     bool exact;
-    quant_gemm_fn integer_gemm;   /* products of quantised weights with batches, or NULL */
+    const quant_gemm_kernels *integer_gemm;   /* products of quantised weights with batches, or NULL */
+    bool fine_batches;            /* they take activations of 15 bits rather than 8 */
     size_t gemm_min_cols;   /* from so many columns on, matmul decodes weights for BLAS rather than taking integer dots */
 };
 #endif

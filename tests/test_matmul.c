@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-typedef enum path { PATH_EXACT, PATH_DOT, PATH_INTEGER, PATH_BLAS, PATH_NO_BLAS, N_PATHS } path;
-static const char *const path_names[] = {"exact", "dot", "integer", "blas", "no blas"};
+typedef enum path { PATH_EXACT, PATH_DOT, PATH_INT8, PATH_INT15, PATH_BLAS, PATH_NO_BLAS, N_PATHS } path;
+static const char *const path_names[] = {"exact", "dot", "int8", "int15", "blas", "no blas"};
 
 static uint64_t random_next(uint64_t *s) {
     *s ^= *s << 13;
@@ -32,11 +32,13 @@ static void *need(size_t n, size_t size) {
 static cmc_runtime *open_runtime(int threads, path p) {
     cmc_runtime *rt = NULL;
     cmc_error err = {0};
-    cmc_runtime_opts opts = {.threads = threads, .exact = p == PATH_EXACT, .float_batches = p != PATH_INTEGER};
+    cmc_runtime_opts opts = {.threads = threads, .exact = p == PATH_EXACT, .batches = p == PATH_INT8    ? CMC_BATCHES_INT8
+                                        : p == PATH_INT15 ? CMC_BATCHES_INT15
+                                                          : CMC_BATCHES_FLOAT};
     if (cmc_runtime_open(&opts, &rt, &err) != CMC_OK)
         fail_msg("%s", err.message);
     assert_int_equal(cmc_runtime_threads(rt), threads);
-    rt->gemm_min_cols = p <= PATH_INTEGER ? SIZE_MAX : 1;
+    rt->gemm_min_cols = p <= PATH_INT15 ? SIZE_MAX : 1;
     return rt;
 }
 
@@ -115,7 +117,7 @@ static void run_case(cmc_runtime *rt, path p, const product_case *k, uint64_t *s
     matmul_work work = {0};
     assert_int_equal(matmul(rt, &work, x, ldx, k->t, outs, 3, NULL), CMC_OK);
     for (size_t i = 0; i < 3; i++) {
-        bool rough = (p == PATH_DOT || p == PATH_INTEGER || p == PATH_NO_BLAS) && w[i].type != CMC_F32 && w[i].type != CMC_F16 && w[i].type != CMC_BF16;
+        bool rough = (p == PATH_DOT || p == PATH_INT8 || p == PATH_INT15 || p == PATH_NO_BLAS) && w[i].type != CMC_F32 && w[i].type != CMC_F16 && w[i].type != CMC_BF16;
         check_product(path_names[p], &w[i], x, ldx, k->t, y[i], outs[i].ldy, rough ? 0.02 : 2e-6);
         free(y[i]);
         free_weight(&w[i]);
