@@ -338,6 +338,97 @@ static void test_dot_extremes(void **state) {
     }
 }
 
+/* ------------------------------------------------------------------------------------------- batches */
+
+enum { GEMM_ROWS = QUANT_GEMM_ROWS, GEMM_COLS = 13 };
+
+/* Within what rounding to 8 or 15 bits and float may do; nothing written beside; the same bits in other company. */
+static void check_gemm(const quant_gemm_kernels *g, const dot_case *c, size_t n, size_t rows, size_t cols, bool fine) {
+    size_t stride = quant_act_bytes(n) + (fine ? n : 0), ld = GEMM_ROWS + 3;
+    uint8_t *acts = need(GEMM_COLS, stride), *tile = need(quant_gemm_bytes(n) + 64, 1);
+    float out[GEMM_COLS * (GEMM_ROWS + 3)], alone[GEMM_ROWS];
+    for (size_t k = 0; k < cols; k++)
+        (fine ? g->act_row_fine : quant_act_row)(c->x + k * n, acts + k * stride, n);
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++)
+        out[i] = 12345;
+    quant_dot_args a = {.rows = c->row, .row_stride = cmc_type_row_bytes(c->type, n), .n_rows = rows, .acts = acts,
+                        .act_stride = stride, .n_cols = cols, .fine = fine, .n = n, .out = out, .out_stride = ld};
+    g->gemm(c->type, &a, tile);
+    for (size_t k = 0; k < cols; k++) {
+        quant_act y = quant_act_view(acts + k * stride + (fine ? n : 0), n);
+        for (size_t r = 0; r < rows; r++) {
+            double sum = 0, bound = 1e-6, size = 0;
+            for (size_t i = 0; i < n; i++) {
+                double w = (double)c->w[r * n + i], x = (double)c->x[k * n + i];
+                sum += w * x;
+                size += fabs(w * x);
+                bound += fabs(w) * 0.5001 * (double)y.d[i / 32];
+            }
+            if (!(fabs((double)out[k * ld + r] - sum) <= bound + 1e-5 * size))
+                fail_msg("%s n %zu, row %zu of %zu, column %zu of %zu: %g, not %g", cmc_type_name(c->type), n, r, rows, k, cols,
+                         (double)out[k * ld + r], sum);
+        }
+        for (size_t r = rows; r < ld; r++)
+            assert_true(out[k * ld + r] == 12345.0f);
+        a.acts = acts + k * stride;
+        a.n_cols = 1;
+        a.out = alone;
+        g->gemm(c->type, &a, tile);
+        assert_memory_equal(alone, out + k * ld, rows * sizeof *alone);
+    }
+    free(acts);
+    free(tile);
+}
+
+static void test_batches(void **state) {
+    (void)state;
+    const quant_gemm_kernels *g = quant_gemm_vnni();
+    uint64_t seed = 19;
+    if (!g) {
+        print_message("SKIP integer batches: no AVX-512 VNNI\n");
+        return;
+    }
+    for (size_t k = 0; k < N_TYPES; k++) {
+        size_t n = row_len(all_types[k], 2);
+        if (!quant_dot_uses_act(all_types[k]))
+            continue;
+        dot_case c = dot_case_new(all_types[k], n * GEMM_ROWS, GEMM_COLS, &seed);
+        for (size_t i = 0; i < GEMM_COLS * 2; i++)
+            check_gemm(g, &c, n, i % 2 ? GEMM_ROWS : 1 + i * 5 % GEMM_ROWS, 1 + i / 2, i % 3 == 0);
+        dot_case_free(&c);
+    }
+}
+
+/* High and low parts make the value rounded to 15 bits; NaN stays, in its group alone. */
+static void test_fine_activations(void **state) {
+    (void)state;
+    enum { N = 96 };
+    const quant_gemm_kernels *g = quant_gemm_vnni();
+    uint64_t seed = 23;
+    float x[N];
+    if (!g) {
+        print_message("SKIP fine activations: no AVX-512 VNNI\n");
+        return;
+    }
+    uint8_t *act = need(quant_act_bytes(N) + N, 1);
+    for (size_t i = 0; i < N; i++)
+        x[i] = random_float(&seed) * (i % 7 == 0 ? 1e4f : 1.0f);
+    x[5] = 0;
+    g->act_row_fine(x, act, N);
+    quant_act y = quant_act_view(act + N, N);
+    for (size_t i = 0; i < N; i++) {
+        int low = ((const int8_t *)act)[i], q = 128 * y.q[i] + low;
+        assert_true(low >= -64 && low <= 63 && abs(q) <= QUANT_FINE_MAX);
+        assert_true(fabs((double)y.d[i / 32] * q - (double)x[i]) <= 0.501 * (double)y.d[i / 32]);
+    }
+    for (size_t b = 0; b < N / 32; b++)
+        assert_true(y.n[b] == y.n0[b] + y.n1[b] && y.s[b] == y.d[b] * (float)y.n[b]);
+    x[40] = NAN;
+    g->act_row_fine(x, act, N);
+    assert_true(isnan(y.d[1]) && !isnan(y.d[0]) && !isnan(y.d[2]));
+    free(act);
+}
+
 /* The exact dot: its definition written out, in every implementation, for every length; and close to the true sum. */
 static void test_dot_exact(void **state) {
     (void)state;
@@ -407,7 +498,7 @@ int main(void) {
         cmocka_unit_test(test_decode_golden), cmocka_unit_test(test_encode_golden), cmocka_unit_test(test_f16_round_trip),
         cmocka_unit_test(test_f16_rounding), cmocka_unit_test(test_vector_decode_equals_plain),
         cmocka_unit_test(test_act_equals_plain), cmocka_unit_test(test_dot), cmocka_unit_test(test_dot_rows),
-        cmocka_unit_test(test_dot_extremes), cmocka_unit_test(test_dot_exact), cmocka_unit_test(test_encode_error),
+        cmocka_unit_test(test_dot_extremes), cmocka_unit_test(test_batches), cmocka_unit_test(test_fine_activations), cmocka_unit_test(test_dot_exact), cmocka_unit_test(test_encode_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
