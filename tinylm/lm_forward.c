@@ -5,88 +5,77 @@
 
 #include "base/mem.h"
 #include "runtime/rope.h"
+#include "tinylm/carve.h"
 #include "tinylm/lm_net.h"
 #include "tinylm/rowmath.h"
 
 /* ---------------------------------------------------------------------------------------------- buffers */
 
-/* Lays the buffers out one after the other; with base NULL it only counts. Each begins on a 64-byte boundary. */
-typedef struct lm_carver {
-    float *base;
-    size_t used;
-} lm_carver;
-
-static float *lm_carve(lm_carver *c, size_t rows, size_t cols) {
-    size_t off = c->used;
-    c->used += (rows * cols + 15) / 16 * 16;
-    return c->base ? c->base + off : NULL;
+/* As carve where `there`, else NULL. */
+static float *lm_carve_if(carver *c, bool there, size_t rows, size_t cols) {
+    return there ? carve(c, rows, cols) : NULL;
 }
 
-/* As lm_carve where `there`, else NULL. */
-static float *lm_carve_if(lm_carver *c, bool there, size_t rows, size_t cols) {
-    return there ? lm_carve(c, rows, cols) : NULL;
-}
-
-static void lm_lay_out_layer(const lm_net *n, size_t il, lm_carver *c, lm_acts *a) {
+static void lm_lay_out_layer(const lm_net *n, size_t il, carver *c, lm_acts *a) {
     const model_params *p = &n->l->p;
     const lm_layer_layout *o = &n->l->layers[il];
     size_t t = n->max_tokens, e = (size_t)p->n_embd, h = (size_t)p->n_head;
     bool qk = o->q_norm != LM_NONE, post_att = o->post_attn_norm != LM_NONE, post_ffn = o->post_ffn_norm != LM_NONE;
-    a->x0 = lm_carve(c, t, e);
-    a->r1 = lm_carve(c, t, 1);
-    a->qkv = lm_carve(c, t, lm_qkv_width(p));
+    a->x0 = carve(c, t, e);
+    a->r1 = carve(c, t, 1);
+    a->qkv = carve(c, t, lm_qkv_width(p));
     a->qk = lm_carve_if(c, qk, t, lm_qk_width(p));
     a->rqk = lm_carve_if(c, qk, t, h + (size_t)p->n_head_kv);
-    a->att = lm_carve(c, t, h * (size_t)p->head_v);
-    a->lse = lm_carve(c, t, h);
+    a->att = carve(c, t, h * (size_t)p->head_v);
+    a->lse = carve(c, t, h);
     a->o = lm_carve_if(c, post_att, t, e);
     a->ro = lm_carve_if(c, post_att, t, 1);
-    a->x1 = lm_carve(c, t, e);
-    a->r2 = lm_carve(c, t, 1);
-    a->gu = lm_carve(c, t, 2 * (size_t)p->n_ff);
+    a->x1 = carve(c, t, e);
+    a->r2 = carve(c, t, 1);
+    a->gu = carve(c, t, 2 * (size_t)p->n_ff);
     a->f = lm_carve_if(c, post_ffn, t, e);
     a->rf = lm_carve_if(c, post_ffn, t, 1);
-    a->u = lm_carve(c, t, n->l->u_width);
+    a->u = carve(c, t, n->l->u_width);
 }
 
-static void lm_lay_out(lm_net *n, lm_carver *c) {
+static void lm_lay_out(lm_net *n, carver *c) {
     const lm_layout *l = n->l;
     const model_params *p = &l->p;
     size_t t = n->max_tokens, e = (size_t)p->n_embd, f = (size_t)p->n_ff, half = (size_t)p->n_rot / 2;
     bool local = l->rope_inv_local != l->rope_inv;
-    n->w = lm_carve(c, 1, l->base.n);
-    n->trained = l->lora.n ? lm_carve(c, 1, l->lora.n) : n->w;
-    n->grad = lm_carve(c, 1, lm_trained(l)->n);
+    n->w = carve(c, 1, l->base.n);
+    n->trained = l->lora.n ? carve(c, 1, l->lora.n) : n->w;
+    n->grad = carve(c, 1, lm_trained(l)->n);
     for (size_t i = 0; i < (size_t)p->n_layer; i++) {
         lm_acts skip;
         lm_lay_out_layer(n, i, c, c->base ? &n->acts[i] : &skip);
     }
-    n->x = lm_carve(c, t, e);
-    n->hidden = lm_carve(c, t, e);
-    n->rh = lm_carve(c, t, 1);
-    n->cos = lm_carve(c, n->max_seq, half);
-    n->sin = lm_carve(c, n->max_seq, half);
-    n->nsin = lm_carve(c, n->max_seq, half);
-    n->cos_local = local ? lm_carve(c, n->max_seq, half) : n->cos;
-    n->sin_local = local ? lm_carve(c, n->max_seq, half) : n->sin;
-    n->nsin_local = local ? lm_carve(c, n->max_seq, half) : n->nsin;
-    n->norm = lm_carve(c, t, e);
-    n->act = lm_carve(c, t, f);
-    n->y = lm_carve(c, t, e);
-    n->dx = lm_carve(c, t, e);
-    n->dn = lm_carve(c, t, e);
-    n->dqkv = lm_carve(c, t, lm_qkv_width(p));
+    n->x = carve(c, t, e);
+    n->hidden = carve(c, t, e);
+    n->rh = carve(c, t, 1);
+    n->cos = carve(c, n->max_seq, half);
+    n->sin = carve(c, n->max_seq, half);
+    n->nsin = carve(c, n->max_seq, half);
+    n->cos_local = local ? carve(c, n->max_seq, half) : n->cos;
+    n->sin_local = local ? carve(c, n->max_seq, half) : n->sin;
+    n->nsin_local = local ? carve(c, n->max_seq, half) : n->nsin;
+    n->norm = carve(c, t, e);
+    n->act = carve(c, t, f);
+    n->y = carve(c, t, e);
+    n->dx = carve(c, t, e);
+    n->dn = carve(c, t, e);
+    n->dqkv = carve(c, t, lm_qkv_width(p));
     n->dqk = lm_carve_if(c, l->layers[0].q_norm != LM_NONE, t, lm_qk_width(p));
-    n->datt = lm_carve(c, t, (size_t)p->n_head * (size_t)p->head_v);
-    n->dgu = lm_carve(c, t, 2 * f);
-    n->dact = lm_carve(c, t, f);
-    n->du = lm_carve(c, t, l->u_width);
-    n->scores = lm_carve(c, (size_t)n->nt * 2 * ATTEND_ROWS, n->max_seq);
+    n->datt = carve(c, t, (size_t)p->n_head * (size_t)p->head_v);
+    n->dgu = carve(c, t, 2 * f);
+    n->dact = carve(c, t, f);
+    n->du = carve(c, t, l->u_width);
+    n->scores = carve(c, (size_t)n->nt * 2 * ATTEND_ROWS, n->max_seq);
 }
 
 size_t lm_bytes(const lm_layout *l, int threads, size_t max_tokens, size_t max_seq) {
     lm_net n = {.l = l, .nt = threads, .max_tokens = max_tokens, .max_seq = max_seq};
-    lm_carver c = {NULL, 0};
+    carver c = {NULL, 0};
     lm_lay_out(&n, &c);
     return c.used * sizeof(float) + max_tokens * sizeof(uint32_t);
 }
@@ -114,7 +103,7 @@ cmc_status lm_new(cmc_runtime *rt, const lm_layout *l, size_t max_tokens, size_t
     out->nt = cmc_pool_threads(rt->pool);
     out->max_tokens = max_tokens;
     out->max_seq = max_seq;
-    lm_carver c = {NULL, 0};
+    carver c = {NULL, 0};
     lm_lay_out(out, &c);
     size_t need = c.used;
     out->acts = cmc_calloc((size_t)l->p.n_layer, sizeof *out->acts);
@@ -124,7 +113,7 @@ cmc_status lm_new(cmc_runtime *rt, const lm_layout *l, size_t max_tokens, size_t
         lm_free(out);
         return cmc_fail_nomem(err, "the model's weights and activations", need * sizeof(float));
     }
-    c = (lm_carver){out->arena, 0};
+    c = (carver){out->arena, 0};
     lm_lay_out(out, &c);
     memset(out->grad, 0, lm_trained(l)->n * sizeof(float));
     lm_rope_tables(out);

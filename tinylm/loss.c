@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tinylm/carve.h"
 #include "tinylm/hostcache.h"
 #include "tinylm/loss_job.h"
 #include "tinylm/rowmath.h"
@@ -42,13 +43,6 @@ size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int th
            nt * rows * LOSS_MAX_ALPHAS * sizeof(double);
 }
 
-/* The next n floats of the arena, on a 64-byte boundary. */
-static float *loss_take(float **next, size_t n) {
-    float *p = *next;
-    *next += (n + 15) / 16 * 16;
-    return p;
-}
-
 static void loss_decode_worker(void *arg, int t, int nt) {
     loss *l = arg;
     size_t lo, hi;
@@ -77,18 +71,18 @@ cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decod
         loss_free(out);
         return cmc_fail_nomem(err, "the output layer's block of logits", n * sizeof(float));
     }
-    float *next = out->arena;
-    out->logits = loss_take(&next, out->rows * out->n_vocab);
-    out->states = loss_take(&next, out->rows * out->host_embd);
-    out->dh_part = loss_take(&next, nt * out->rows * embd);
-    out->max = loss_take(&next, nt * out->rows * LOSS_MAX_ALPHAS);
-    out->at_target = loss_take(&next, out->rows * 2);
+    carver c = {out->arena, 0};
+    out->logits = carve(&c, out->rows, out->n_vocab);
+    out->states = carve(&c, out->rows, out->host_embd);
+    out->dh_part = carve(&c, nt * out->rows, embd);
+    out->max = carve(&c, nt * out->rows, LOSS_MAX_ALPHAS);
+    out->at_target = carve(&c, out->rows, 2);
     if (map) {
-        out->delta = loss_take(&next, out->rows * out->n_delta);
-        out->steered = loss_take(&next, nt * loss_steered_floats(out));
+        out->delta = carve(&c, out->rows, out->n_delta);
+        out->steered = carve(&c, nt, loss_steered_floats(out));
     }
     if (decode_head) {
-        out->head = loss_take(&next, out->n_vocab * out->host_embd);
+        out->head = carve(&c, out->n_vocab, out->host_embd);
         cmc_pool_run(out->pool, loss_decode_worker, out);
     }
     return CMC_OK;

@@ -5,60 +5,49 @@
 
 #include "base/mem.h"
 #include "tinylm/attend.h"
+#include "tinylm/carve.h"
 #include "tinylm/net.h"
 #include "tinylm/rowmath.h"
 
 /* ---------------------------------------------------------------------------------------------- buffers */
 
-/* Lays the buffers out one after the other; with base NULL it only counts. Each begins on a 64-byte boundary. */
-typedef struct net_carver {
-    float *base;
-    size_t used;
-} net_carver;
-
-static float *net_carve(net_carver *c, size_t rows, size_t cols) {
-    size_t off = c->used;
-    c->used += (rows * cols + 15) / 16 * 16;
-    return c->base ? c->base + off : NULL;
-}
-
-static void net_layout(net *n, net_carver *c) {
+static void net_layout(net *n, carver *c) {
     const params_shape *s = &n->p->s;
     size_t t = n->max_tokens, e = (size_t)s->n_embd, f = (size_t)s->n_ff, q = (size_t)s->n_head * (size_t)s->head_dim;
     size_t d3 = params_qkv(s), h = (size_t)s->n_head;
-    n->w = net_carve(c, 1, n->p->n);
-    n->grad = net_carve(c, 1, n->p->n);
+    n->w = carve(c, 1, n->p->n);
+    n->grad = carve(c, 1, n->p->n);
     for (int i = 0; i < s->n_layer; i++) {
         net_layer skip, *l = c->base ? &n->layers[i] : &skip;
-        l->x0 = net_carve(c, t, e);
-        l->n1 = net_carve(c, t, e);
-        l->r1 = net_carve(c, t, 1);
-        l->qkv = net_carve(c, t, d3);
-        l->att = net_carve(c, t, q);
-        l->lse = net_carve(c, t, h);
-        l->x1 = net_carve(c, t, e);
-        l->n2 = net_carve(c, t, e);
-        l->r2 = net_carve(c, t, 1);
-        l->gu = net_carve(c, t, 2 * f);
-        l->act = net_carve(c, t, f);
+        l->x0 = carve(c, t, e);
+        l->n1 = carve(c, t, e);
+        l->r1 = carve(c, t, 1);
+        l->qkv = carve(c, t, d3);
+        l->att = carve(c, t, q);
+        l->lse = carve(c, t, h);
+        l->x1 = carve(c, t, e);
+        l->n2 = carve(c, t, e);
+        l->r2 = carve(c, t, 1);
+        l->gu = carve(c, t, 2 * f);
+        l->act = carve(c, t, f);
     }
-    n->x = net_carve(c, t, e);
-    n->hidden = net_carve(c, t, e);
-    n->rf = net_carve(c, t, 1);
-    n->rope = net_carve(c, n->max_seq, (size_t)s->head_dim);
-    n->dx = net_carve(c, t, e);
-    n->dn = net_carve(c, t, e);
-    n->dd = net_carve(c, t, e);
-    n->dqkv = net_carve(c, t, d3);
-    n->datt = net_carve(c, t, q);
-    n->dgu = net_carve(c, t, 2 * f);
-    n->dact = net_carve(c, t, f);
-    n->scores = net_carve(c, (size_t)n->nt * 2 * ATTEND_ROWS, n->max_seq);
+    n->x = carve(c, t, e);
+    n->hidden = carve(c, t, e);
+    n->rf = carve(c, t, 1);
+    n->rope = carve(c, n->max_seq, (size_t)s->head_dim);
+    n->dx = carve(c, t, e);
+    n->dn = carve(c, t, e);
+    n->dd = carve(c, t, e);
+    n->dqkv = carve(c, t, d3);
+    n->datt = carve(c, t, q);
+    n->dgu = carve(c, t, 2 * f);
+    n->dact = carve(c, t, f);
+    n->scores = carve(c, (size_t)n->nt * 2 * ATTEND_ROWS, n->max_seq);
 }
 
 size_t net_bytes(const params *p, int threads, size_t max_tokens, size_t max_seq) {
     net n = {.p = p, .nt = threads, .max_tokens = max_tokens, .max_seq = max_seq};
-    net_carver c = {NULL, 0};
+    carver c = {NULL, 0};
     net_layout(&n, &c);
     return c.used * sizeof(float) + max_tokens * sizeof(uint32_t);
 }
@@ -83,7 +72,7 @@ cmc_status net_new(cmc_runtime *rt, const params *p, size_t max_tokens, size_t m
     out->nt = cmc_pool_threads(rt->pool);
     out->max_tokens = max_tokens;
     out->max_seq = max_seq;
-    net_carver c = {NULL, 0};
+    carver c = {NULL, 0};
     net_layout(out, &c);
     size_t need = c.used;
     out->layers = cmc_calloc((size_t)p->s.n_layer, sizeof *out->layers);
@@ -93,7 +82,7 @@ cmc_status net_new(cmc_runtime *rt, const params *p, size_t max_tokens, size_t m
         net_free(out);
         return cmc_fail_nomem(err, "the delta's weights and activations", need * sizeof(float));
     }
-    c = (net_carver){out->arena, 0};
+    c = (carver){out->arena, 0};
     net_layout(out, &c);
     memset(out->grad, 0, p->n * sizeof(float));
     net_rope_table(out);
