@@ -49,31 +49,14 @@ static void back_weight(const lm_net *n, const lm_linear *w, const float *dy, si
 
 /* ------------------------------------------------------------------------------------------------ norms */
 
-/* The gain of a norm: dgain[c] += sum over rows of dy * x / rms; thread t's share of the columns. row_of NULL: row r is
- * r. */
+/* The gain of a norm, thread t's share of its columns (row_gain_grad). */
 static void back_gain(const lm_net *n, size_t gain, const float *dy, const float *x, const float *r,
                       const size_t *row_of, size_t rows, int t) {
     size_t e = (size_t)n->l->p.n_embd, lo, hi;
     if (!lm_is_full(n))
         return;
     cmc_pool_share(e, 16, t, n->nt, &lo, &hi);
-    for (size_t i = 0; i < rows; i++) {
-        const float *xi = x + (row_of ? row_of[i] : i) * e, *dyi = dy + i * e;
-        for (size_t c = lo; c < hi; c++)
-            n->grad[gain + c] += dyi[c] * xi[c] * r[i];
-    }
-}
-
-/* dx = (dx +) the gradient of x -> gain * x / rms(x), a row. */
-static void back_norm_row(const float *dy, const float *x, float r, const float *gain, float *dx, size_t e, bool add) {
-    float dot = 0.0f;
-    for (size_t c = 0; c < e; c++)
-        dot += dy[c] * gain[c] * x[c];
-    float k = dot * r * r / (float)e;
-    for (size_t c = 0; c < e; c++) {
-        float d = r * (dy[c] * gain[c] - k * x[c]);
-        dx[c] = add ? dx[c] + d : d;
-    }
+    row_gain_grad(dy, x, r, row_of, rows, e, lo, hi, n->grad + gain);
 }
 
 /* The gradient of a branch's output, rows [lo, hi): that of the stream, through its own norm where it has one. */
@@ -82,7 +65,7 @@ static const float *back_branch(const lm_net *n, size_t gain, const float *x, co
     if (gain == LM_NONE)
         return n->dx;
     for (size_t i = lo; i < hi; i++)
-        back_norm_row(n->dx + i * e, x + i * e, r[i], n->w + gain, n->y + i * e, e, false);
+        row_norm_grad(n->dx + i * e, x + i * e, r[i], n->w + gain, n->y + i * e, e, false);
     return n->y;
 }
 
@@ -90,7 +73,7 @@ static const float *back_branch(const lm_net *n, size_t gain, const float *x, co
 static void back_stream(const lm_net *n, size_t gain, const float *x, const float *r, size_t lo, size_t hi) {
     size_t e = (size_t)n->l->p.n_embd;
     for (size_t i = lo; i < hi; i++)
-        back_norm_row(n->dn + i * e, x + i * e, r[i], n->w + gain, n->dx + i * e, e, true);
+        row_norm_grad(n->dn + i * e, x + i * e, r[i], n->w + gain, n->dx + i * e, e, true);
 }
 
 /* q and k through their norms, rows [lo, hi) of n->dqkv; what came in is kept in n->dqk. */
@@ -101,24 +84,22 @@ static void back_qk_norm(const lm_net *n, const lm_layer_layout *o, const lm_act
         float *row = n->dqkv + r * lm_qkv_width(p), *kept = n->dqk + r * qk;
         memcpy(kept, row, qk * sizeof *row);
         for (size_t h = 0; h < heads; h++)
-            back_norm_row(kept + h * hk, a->qk + r * qk + h * hk, a->rqk[r * heads + h],
+            row_norm_grad(kept + h * hk, a->qk + r * qk + h * hk, a->rqk[r * heads + h],
                           n->w + (h < (size_t)p->n_head ? o->q_norm : o->k_norm), row + h * hk, hk, false);
     }
 }
 
-/* Their gains, thread t's share of a head's columns. */
+/* Their gains, thread t's share of a head's columns: each head of a token is a row. */
 static void back_qk_gain(const lm_net *n, const lm_layer_layout *o, const lm_acts *a, int t) {
     const model_params *p = &n->l->p;
-    size_t hk = (size_t)p->head_k, heads = (size_t)(p->n_head + p->n_head_kv), qk = lm_qk_width(p), lo, hi;
+    size_t hk = (size_t)p->head_k, n_head = (size_t)p->n_head, n_head_kv = (size_t)p->n_head_kv, lo, hi;
     if (!lm_is_full(n))
         return;
     cmc_pool_share(hk, 16, t, n->nt, &lo, &hi);
     for (size_t r = 0; r < n->batch->n_tokens; r++) {
-        for (size_t h = 0; h < heads; h++) {
-            size_t at = r * qk + h * hk, gain = h < (size_t)p->n_head ? o->q_norm : o->k_norm;
-            for (size_t c = lo; c < hi; c++)
-                n->grad[gain + c] += n->dqk[at + c] * a->qk[at + c] * a->rqk[r * heads + h];
-        }
+        size_t q = r * (n_head + n_head_kv), k = q + n_head;
+        row_gain_grad(n->dqk + q * hk, a->qk + q * hk, a->rqk + q, NULL, n_head, hk, lo, hi, n->grad + o->q_norm);
+        row_gain_grad(n->dqk + k * hk, a->qk + k * hk, a->rqk + k, NULL, n_head_kv, hk, lo, hi, n->grad + o->k_norm);
     }
 }
 
@@ -225,7 +206,7 @@ static void back_worker(void *arg, int t, int nt) {
     for (size_t i = 0; i < b->n_targets; i++) { /* rows are ascending; each thread takes those among its tokens */
         size_t r = b->rows[i];
         if (r >= lo && r < hi)
-            back_norm_row(n->dhidden + i * e, n->x + r * e, n->rh[i], gain, n->dx + r * e, e, true);
+            row_norm_grad(n->dhidden + i * e, n->x + r * e, n->rh[i], gain, n->dx + r * e, e, true);
     }
     for (size_t i = (size_t)n->l->p.n_layer; i-- > 0;) {
         back_ffn(n, i, t, lo, hi);

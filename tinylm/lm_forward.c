@@ -1,5 +1,4 @@
 /* The forward pass of a trainable model over a packed batch: the graph of runtime/graph.c. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,13 +128,6 @@ void lm_free(lm_net *n) {
 
 /* ------------------------------------------------------------------------------------------------- rows */
 
-float lm_norm_row(const float *x, const float *gain, float *out, size_t n, float eps) {
-    float r = (float)(1.0 / sqrt(row_sum_squares(x, n) / (double)n + (double)eps));
-    for (size_t i = 0; i < n; i++)
-        out[i] = x[i] * r * gain[i];
-    return r;
-}
-
 void lm_norm_again(const float *x, const float *r, const float *gain, float *out, size_t n, size_t lo, size_t hi) {
     for (size_t i = lo; i < hi; i++)
         for (size_t c = 0; c < n; c++)
@@ -145,7 +137,7 @@ void lm_norm_again(const float *x, const float *r, const float *gain, float *out
 static void lm_norm_rows(const lm_net *n, const float *x, size_t gain, float *out, float *r, size_t lo, size_t hi) {
     size_t e = (size_t)n->l->p.n_embd;
     for (size_t i = lo; i < hi; i++)
-        r[i] = lm_norm_row(x + i * e, n->w + gain, out + i * e, e, n->l->p.rms_eps);
+        r[i] = row_norm(x + i * e, n->w + gain, out + i * e, e, n->l->p.rms_eps);
 }
 
 void lm_rotate(const lm_net *n, bool swa, float *qkv, size_t lo, size_t hi, bool inverse) {
@@ -209,9 +201,9 @@ static void lm_qk_norm(const lm_net *n, const lm_layer_layout *o, const lm_acts 
         float *row = a->qkv + r * lm_qkv_width(p);
         memcpy(a->qk + r * qk, row, qk * sizeof *row);
         for (size_t h = 0; h < heads; h++)
-            a->rqk[r * heads + h] = lm_norm_row(a->qk + r * qk + h * hk,
-                                                n->w + (h < (size_t)p->n_head ? o->q_norm : o->k_norm), row + h * hk,
-                                                hk, p->rms_eps);
+            a->rqk[r * heads + h] = row_norm(a->qk + r * qk + h * hk,
+                                             n->w + (h < (size_t)p->n_head ? o->q_norm : o->k_norm), row + h * hk, hk,
+                                             p->rms_eps);
     }
 }
 
@@ -274,7 +266,7 @@ static void lm_forward_worker(void *arg, int t, int nt) {
     cmc_pool_barrier(n->pool, t);
     cmc_pool_share(b->n_targets, 1, t, nt, &lo, &hi);
     for (size_t r = lo; r < hi; r++)
-        n->rh[r] = lm_norm_row(n->x + b->rows[r] * e, n->w + n->l->out_norm, n->hidden + r * e, e, p->rms_eps);
+        n->rh[r] = row_norm(n->x + b->rows[r] * e, n->w + n->l->out_norm, n->hidden + r * e, e, p->rms_eps);
 }
 
 void lm_forward(lm_net *n, const net_batch *b) {

@@ -68,9 +68,7 @@ static inline size_t lm_qk_width(const model_params *p) {
 static inline size_t lm_qkv_width(const model_params *p) {
     return lm_qk_width(p) + (size_t)p->n_head_kv * (size_t)p->head_v;
 }
-/* out = x / rms(x) * gain, n wide; returns 1 / rms. */
-float lm_norm_row(const float *x, const float *gain, float *out, size_t n, float eps);
-/* out = x * r * gain: the same with 1 / rms at hand, rows [lo, hi). */
+/* out = x * r * gain: row_norm with 1 / rms at hand, rows [lo, hi). */
 void lm_norm_again(const float *x, const float *r, const float *gain, float *out, size_t n, size_t lo, size_t hi);
 /* Rotates q and k of rows [lo, hi); back where `inverse`. */
 void lm_rotate(const lm_net *n, bool swa, float *qkv, size_t lo, size_t hi, bool inverse);

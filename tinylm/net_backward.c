@@ -22,27 +22,12 @@ static void back_weight(const net *n, const float *dy, const float *x, float *dw
         blas_gemm(n->blas, true, true, hi - lo, n_in, rows, 1.0f, dy + lo, n_out, x, n_in, 1.0f, dw + lo * n_in, n_in);
 }
 
-/* The gain of a norm: dgain[c] += sum over rows of dy * x / rms; thread t's share of the columns. row_of NULL: row r is
- * r. */
+/* The gain of a norm, thread t's share of its columns (row_gain_grad). */
 static void back_gain(const net *n, const float *dy, const float *x, const float *r, const size_t *row_of, float *dgain,
                       size_t rows, int t) {
     size_t e = (size_t)n->p->s.n_embd, lo, hi;
     cmc_pool_share(e, 16, t, n->nt, &lo, &hi);
-    for (size_t i = 0; i < rows; i++) {
-        const float *xi = x + (row_of ? row_of[i] : i) * e, *dyi = dy + i * e;
-        for (size_t c = lo; c < hi; c++)
-            dgain[c] += dyi[c] * xi[c] * r[i];
-    }
-}
-
-/* dx += the gradient of x -> gain * x / rms(x), a row. */
-static void back_norm_row(const float *dy, const float *x, float r, const float *gain, float *dx, size_t e) {
-    float dot = 0.0f;
-    for (size_t c = 0; c < e; c++)
-        dot += dy[c] * gain[c] * x[c];
-    float k = dot * r * r / (float)e;
-    for (size_t c = 0; c < e; c++)
-        dx[c] += r * (dy[c] * gain[c] - k * x[c]);
+    row_gain_grad(dy, x, r, row_of, rows, e, lo, hi, dgain);
 }
 
 /* The gradient of a branch's output, rows [lo, hi): that of the stream, through the dropout. */
@@ -72,7 +57,7 @@ static void back_ffn(net *n, int i, int t, size_t lo, size_t hi) {
     back_gain(n, n->dn, l->x1, l->r2, NULL, n->grad + o->ffn_norm, rows, t);
     cmc_pool_barrier(n->pool, t);
     for (size_t r = lo; r < hi; r++)
-        back_norm_row(n->dn + r * e, l->x1 + r * e, l->r2[r], n->w + o->ffn_norm, n->dx + r * e, e);
+        row_norm_grad(n->dn + r * e, l->x1 + r * e, l->r2[r], n->w + o->ffn_norm, n->dx + r * e, e, true);
 }
 
 /* The attention part of layer i, likewise. */
@@ -96,7 +81,7 @@ static void back_attention(net *n, int i, int t, size_t lo, size_t hi) {
     back_gain(n, n->dn, l->x0, l->r1, NULL, n->grad + o->attn_norm, rows, t);
     cmc_pool_barrier(n->pool, t);
     for (size_t r = lo; r < hi; r++)
-        back_norm_row(n->dn + r * e, l->x0 + r * e, l->r1[r], n->w + o->attn_norm, n->dx + r * e, e);
+        row_norm_grad(n->dn + r * e, l->x0 + r * e, l->r1[r], n->w + o->attn_norm, n->dx + r * e, e, true);
 }
 
 /* The input side of the tied embedding: each thread adds the rows of its share of the vocabulary. */
@@ -125,7 +110,7 @@ static void back_worker(void *arg, int t, int nt) {
     for (size_t i = 0; i < b->n_targets; i++) { /* rows are ascending; each thread takes those among its tokens */
         size_t r = b->rows[i];
         if (r >= lo && r < hi)
-            back_norm_row(n->dhidden + i * e, n->x + r * e, n->rf[i], gain, n->dx + r * e, e);
+            row_norm_grad(n->dhidden + i * e, n->x + r * e, n->rf[i], gain, n->dx + r * e, e, true);
     }
     for (int i = n->p->s.n_layer - 1; i >= 0; i--) {
         back_ffn(n, i, t, lo, hi);

@@ -98,14 +98,6 @@ void net_free(net *n) {
 
 /* ------------------------------------------------------------------------------------------------- passes */
 
-/* out = x / rms(x) * gain; returns 1 / rms. */
-static float net_norm_row(const float *x, const float *gain, float *out, size_t n, float eps) {
-    float r = (float)(1.0 / sqrt(row_sum_squares(x, n) / (double)n + (double)eps));
-    for (size_t i = 0; i < n; i++)
-        out[i] = x[i] * r * gain[i];
-    return r;
-}
-
 void net_rope_rows(const net *n, float *qkv, size_t lo, size_t hi, bool inverse) {
     const params_shape *s = &n->p->s;
     size_t half = (size_t)s->head_dim / 2, heads = (size_t)(s->n_head + s->n_head_kv), d3 = params_qkv(s);
@@ -153,7 +145,7 @@ static void net_layer_worker(net *n, int i, int t, size_t lo, size_t hi) {
     float *next = i + 1 < s->n_layer ? n->layers[i + 1].x0 : n->x;
 
     for (size_t r = lo; r < hi; r++)
-        l->r1[r] = net_norm_row(l->x0 + r * e, w + o->attn_norm, l->n1 + r * e, e, s->rms_eps);
+        l->r1[r] = row_norm(l->x0 + r * e, w + o->attn_norm, l->n1 + r * e, e, s->rms_eps);
     net_linear(n, l->n1, w + o->wq, l->qkv, lo, hi, e, params_qkv(s), 0.0f);
     net_rope_rows(n, l->qkv, lo, hi, false);
     cmc_pool_barrier(n->pool, t);
@@ -162,7 +154,7 @@ static void net_layer_worker(net *n, int i, int t, size_t lo, size_t hi) {
     memcpy(l->x1 + lo * e, l->x0 + lo * e, (hi - lo) * e * sizeof(float));
     net_branch(n, 2 * (size_t)i, l->att, w + o->wo, l->x1, lo, hi, q);
     for (size_t r = lo; r < hi; r++)
-        l->r2[r] = net_norm_row(l->x1 + r * e, w + o->ffn_norm, l->n2 + r * e, e, s->rms_eps);
+        l->r2[r] = row_norm(l->x1 + r * e, w + o->ffn_norm, l->n2 + r * e, e, s->rms_eps);
     net_linear(n, l->n2, w + o->gate, l->gu, lo, hi, e, 2 * f, 0.0f);
     for (size_t r = lo; r < hi; r++)
         row_swiglu(l->gu + r * 2 * f, l->gu + r * 2 * f + f, l->act + r * f, f);
@@ -183,7 +175,7 @@ static void net_forward_worker(void *arg, int t, int nt) {
     cmc_pool_barrier(n->pool, t);
     cmc_pool_share(b->n_targets, 1, t, nt, &lo, &hi);
     for (size_t r = lo; r < hi; r++)
-        n->rf[r] = net_norm_row(n->x + b->rows[r] * e, n->w + n->p->out_norm, n->hidden + r * e, e, s->rms_eps);
+        n->rf[r] = row_norm(n->x + b->rows[r] * e, n->w + n->p->out_norm, n->hidden + r * e, e, s->rms_eps);
 }
 
 void net_forward(net *n, const net_batch *b) {

@@ -2,7 +2,6 @@
 #include "tinylm/rowmath.h"
 
 #include <math.h>
-#include <stdbool.h>
 
 /* Sums run in float over this many elements before they go into a double. */
 enum { ROW_RUN = 512 };
@@ -258,6 +257,33 @@ double row_sum_squares(const float *x, size_t n) {
     for (size_t i = 0; i < n; i++)
         total += (double)x[i] * (double)x[i];
     return total;
+}
+
+float row_norm(const float *x, const float *gain, float *out, size_t n, float eps) {
+    float r = (float)(1.0 / sqrt(row_sum_squares(x, n) / (double)n + (double)eps));
+    for (size_t i = 0; i < n; i++)
+        out[i] = x[i] * r * gain[i];
+    return r;
+}
+
+void row_norm_grad(const float *dy, const float *x, float r, const float *gain, float *dx, size_t n, bool add) {
+    float dot = 0.0f;
+    for (size_t c = 0; c < n; c++)
+        dot += dy[c] * gain[c] * x[c];
+    float k = dot * r * r / (float)n;
+    for (size_t c = 0; c < n; c++) {
+        float d = r * (dy[c] * gain[c] - k * x[c]);
+        dx[c] = add ? dx[c] + d : d;
+    }
+}
+
+void row_gain_grad(const float *dy, const float *x, const float *r, const size_t *row_of, size_t rows, size_t n,
+                   size_t lo, size_t hi, float *dgain) {
+    for (size_t i = 0; i < rows; i++) {
+        const float *xi = x + (row_of ? row_of[i] : i) * n, *dyi = dy + i * n;
+        for (size_t c = lo; c < hi; c++)
+            dgain[c] += dyi[c] * xi[c] * r[i];
+    }
 }
 
 void row_swiglu(const float *gate, const float *up, float *act, size_t n) {
