@@ -98,11 +98,12 @@ static cmc_status tune_data(tune *t, cmc_error *err) {
 static cmc_status tune_plan(tune *t, cmc_error *err) {
     cmc_train_opts *o = &t->o.how;
     size_t n = t->data.n_train;
-    t->steps_per_epoch = (int64_t)((n + (size_t)o->batch - 1) / (size_t)o->batch);
-    t->steps = o->max_steps > 0 ? o->max_steps : o->epochs * t->steps_per_epoch;
-    t->warmup = (int64_t)llround(o->warmup * (double)t->steps);
+    t->pace.steps_per_epoch = (int64_t)((n + (size_t)o->batch - 1) / (size_t)o->batch);
+    t->pace.steps = o->max_steps > 0 ? o->max_steps : o->epochs * t->pace.steps_per_epoch;
+    t->warmup = (int64_t)llround(o->warmup * (double)t->pace.steps);
     if (o->eval_every == 0)
-        o->eval_every = (int32_t)(t->steps_per_epoch / 10 > TUNE_MIN_EVAL ? t->steps_per_epoch / 10 : TUNE_MIN_EVAL);
+        o->eval_every =
+            (int32_t)(t->pace.steps_per_epoch / 10 > TUNE_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TUNE_MIN_EVAL);
     if (o->checkpoint_every == 0)
         o->checkpoint_every = o->eval_every;
     t->order = (train_order){cmc_alloc(n, sizeof(size_t)), cmc_alloc((size_t)o->batch, sizeof(size_t)), -1};
@@ -119,7 +120,7 @@ static cmc_status tune_settings(tune *t, cmc_error *err) {
                      "seed %llu\n",
                      cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha,
                      t->o.lora_targets ? t->o.lora_targets : "all", t->piece, t->data.hash, t->data.host_template,
-                     t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->steps, o->lr, o->warmup,
+                     t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->warmup,
                      o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip, o->held_out, o->eval_every,
                      o->patience, (unsigned long long)o->seed);
     if (n < 0)
@@ -199,7 +200,7 @@ cmc_status tune_start(tune *t, cmc_error *err) {
         CMC_TRY(checkpoint_read(t->checkpoint, t->settings, &t->s, &a, err));
         t->resumed = true;
     }
-    t->first_step = t->s.step;
+    t->pace.first_step = t->s.step;
     return trainlog_open(t->o.how.log_path, t->resumed ? t->s.step : -1, &t->log, err);
 }
 

@@ -8,8 +8,8 @@
 /* The examples of a step: *n of t->order.batch; an epoch has its own order, and its last step may have fewer. */
 static const size_t *step_examples(tune *t, int64_t step, size_t *n) {
     const data_set *d = &t->data;
-    size_t most = (size_t)t->o.how.batch, first = (size_t)(step % t->steps_per_epoch) * most;
-    int64_t epoch = step / t->steps_per_epoch;
+    size_t most = (size_t)t->o.how.batch, first = (size_t)(step % t->pace.steps_per_epoch) * most;
+    int64_t epoch = step / t->pace.steps_per_epoch;
     if (epoch != t->order.epoch) {
         data_shuffle(d->train, d->n_train, t->o.how.seed, (uint64_t)epoch, t->order.v);
         t->order.epoch = epoch;
@@ -58,7 +58,7 @@ cmc_status tune_step(tune *t, train_step_result *r, cmc_error *err) {
     if (!isfinite(r->grad_norm))
         return step_diverged(t, "gradient", index, n, err);
     double scale = o->clip > 0.0 && r->grad_norm > o->clip ? o->clip / r->grad_norm : 1.0;
-    r->lr = adamw_lr(o->lr, o->min_lr, t->warmup, t->steps, t->s.step + 1);
+    r->lr = adamw_lr(o->lr, o->min_lr, t->warmup, t->pace.steps, t->s.step + 1);
     adamw_step(t->rt->pool, &t->adam, p, t->net.trained, t->net.grad, scale, r->lr, t->s.step + 1);
     t->s.step++;
     t->s.tokens += r->tokens;

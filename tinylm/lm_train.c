@@ -8,65 +8,37 @@
 #include "base/mem.h"
 #include "tinylm/lm_save.h"
 
-static cmc_train_progress tune_progress(const tune *t) {
-    double done = (double)(t->s.step - t->first_step);
-    return (cmc_train_progress){
-        .phase = "train",
-        .step = t->s.step,
-        .steps = t->steps,
-        .epoch = (double)t->s.step / (double)t->steps_per_epoch,
-        .loss = t->s.loss,
-        .lr = NAN,
-        .grad_norm = NAN,
-        .tokens_per_second = t->busy > 0.0 ? (double)t->busy_tokens / t->busy : NAN,
-        .seconds_left = done > 0.0 ? (cmc_now() - t->started) / done * (double)(t->steps - t->s.step) : NAN,
-        .held_out = t->s.held_out,
-        .held_out_host = t->held_base,
-        .best = t->s.best,
-        .memory = cmc_mem_resident(),
-        .memory_planned = t->planned,
-    };
+static cmc_train_progress tune_progress(const tune *t, const char *phase) {
+    cmc_train_progress p = run_progress(&t->s, &t->pace, phase);
+    p.held_out_host = t->held_base;
+    p.memory_planned = t->planned;
+    return p;
+}
+
+static checkpoint_arrays tune_arrays(const tune *t) {
+    return (checkpoint_arrays){t->net.trained, t->best, t->adam.m, t->adam.v, lm_trained(&t->layout)->n};
 }
 
 static cmc_status tune_checkpoint(const tune *t, cmc_error *err) {
-    checkpoint_arrays a = {t->net.trained, t->best, t->adam.m, t->adam.v, lm_trained(&t->layout)->n};
+    checkpoint_arrays a = tune_arrays(t);
     return checkpoint_write(t->checkpoint, t->settings, &t->s, &a, err);
 }
 
 /* Scores the held-out records, keeps the weights if they are the best so far. */
 static cmc_status tune_evaluate(tune *t, cmc_error *err) {
+    checkpoint_arrays a = tune_arrays(t);
     double nll = tune_held_out(t);
-    t->s.held_out = nll;
-    if (!isfinite(nll))
-        return cmc_fail(err, CMC_E_DIVERGED, "step %lld: the held-out loss is no finite number; use a lower lr than %g",
-                        (long long)t->s.step, t->o.how.lr);
-    if (t->s.best_step == 0 || nll < t->s.best) {
-        t->s.best = nll;
-        t->s.best_step = t->s.step;
-        t->s.evals_since_best = 0;
-        memcpy(t->best, t->net.trained, lm_trained(&t->layout)->n * sizeof(float));
-    } else {
-        t->s.evals_since_best++;
-    }
-    t->s.stopped = t->o.how.patience > 0 && t->s.evals_since_best >= t->o.how.patience;
+    CMC_TRY(run_scored(&t->s, &a, &t->o.how, nll, err));
     trainlog_field f[] = {
         {"held_out", nll}, {"held_out_base", t->held_base}, {"best", t->s.best}, {"best_step", (double)t->s.best_step}};
     return trainlog_put(&t->log, "eval", t->s.step, f, sizeof f / sizeof *f, err);
 }
 
-static cmc_status tune_log_step(tune *t, const cmc_train_progress *p, cmc_error *err) {
-    trainlog_field f[] = {{"epoch", p->epoch},
-                          {"loss", p->loss},
-                          {"lr", p->lr},
-                          {"grad_norm", p->grad_norm},
-                          {"tokens_per_second", p->tokens_per_second}};
-    return trainlog_put(&t->log, "step", t->s.step, f, sizeof f / sizeof *f, err);
-}
-
 static cmc_status tune_report(tune *t, const cmc_train_progress *p, cmc_error *err) {
     if (!t->cb || t->cb(t->user, p))
         return CMC_OK;
-    return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step, (long long)t->steps);
+    return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step,
+                    (long long)t->pace.steps);
 }
 
 /* One step with what belongs to it: log, score, checkpoint, report. A caller that stops gets a checkpoint first. */
@@ -74,13 +46,13 @@ static cmc_status tune_one(tune *t, cmc_error *err) {
     train_step_result r;
     double began = cmc_now();
     CMC_TRY(tune_step(t, &r, err));
-    t->busy += cmc_now() - began;
-    t->busy_tokens += r.tokens;
-    cmc_train_progress p = tune_progress(t);
+    t->pace.busy += cmc_now() - began;
+    t->pace.busy_tokens += r.tokens;
+    cmc_train_progress p = tune_progress(t, "train");
     p.lr = r.lr;
     p.grad_norm = r.grad_norm;
-    CMC_TRY(tune_log_step(t, &p, err));
-    bool last = t->s.step == t->steps;
+    CMC_TRY(run_log_step(&t->log, &p, err));
+    bool last = t->s.step == t->pace.steps;
     if (t->data.n_held > 0 && (last || t->s.step % t->o.how.eval_every == 0)) {
         CMC_TRY(tune_evaluate(t, err));
         p.is_eval = true;
@@ -101,7 +73,7 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
                           {"lora_rank", t->o.lora_rank},
                           {"records", (double)t->data.n_train},
                           {"records_held_out", (double)t->data.n_held},
-                          {"steps", (double)t->steps},
+                          {"steps", (double)t->pace.steps},
                           {"seed", (double)t->o.how.seed},
                           {"lr", t->o.how.lr},
                           {"batch", t->o.how.batch},
@@ -109,8 +81,8 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     t->held_base = tune_held_out_base(t);
-    t->started = cmc_now();
-    while (t->s.step < t->steps && !t->s.stopped)
+    t->pace.started = cmc_now();
+    while (t->s.step < t->pace.steps && !t->s.stopped)
         CMC_TRY(tune_one(t, err));
     if (t->data.n_held == 0) /* nothing to choose by: the last weights are the result */
         memcpy(t->best, t->net.trained, lm_trained(&t->layout)->n * sizeof(float));
@@ -133,8 +105,7 @@ static cmc_status tune_finish(tune *t, cmc_error *err) {
 
 static cmc_status tune_run(tune *t, cmc_error *err) {
     CMC_TRY(tune_setup(t, err));
-    cmc_train_progress plan = tune_progress(t);
-    plan.phase = "plan";
+    cmc_train_progress plan = tune_progress(t, "plan");
     CMC_TRY(tune_report(t, &plan, err));
     CMC_TRY(tune_start(t, err));
     CMC_TRY(tune_all(t, err));

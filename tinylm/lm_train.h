@@ -24,15 +24,12 @@ typedef struct tune {
     float *best, *dhidden, *arena;
     train_order order;
 
-    int64_t steps, steps_per_epoch, warmup;
+    run_pace pace;
+    int64_t warmup;
     checkpoint_state s;
     double held_base;            /* the base's NLL per held-out target; NaN: nothing held out */
     trainlog log;
     bool resumed;
-    double started;              /* cmc_now */
-    int64_t first_step;          /* steps done when this process began */
-    double busy;                 /* seconds in steps of this process, and their response tokens */
-    uint64_t busy_tokens;
 } tune;
 
 /* lm_setup.c: checks, opens and plans; nothing is computed or written but (on success) memory. */

@@ -10,30 +10,18 @@
 /* --------------------------------------------------------------------------------------------- reporting */
 
 cmc_train_progress train_progress(const train *t, const char *phase) {
-    double done = (double)(t->s.step - t->first_step);
-    return (cmc_train_progress){
-        .phase = phase,
-        .step = t->s.step,
-        .steps = t->steps,
-        .epoch = (double)t->s.step / (double)t->steps_per_epoch,
-        .loss = t->s.loss,
-        .lr = NAN,
-        .grad_norm = NAN,
-        .tokens_per_second = t->busy > 0.0 ? (double)t->busy_tokens / t->busy : NAN,
-        .seconds_left = done > 0.0 ? (cmc_now() - t->started) / done * (double)(t->steps - t->s.step) : NAN,
-        .held_out = t->s.held_out,
-        .held_out_host = t->held_host,
-        .best = t->s.best,
-        .memory = cmc_mem_resident(),
-        .memory_planned = t->plan.planned,
-        .result = &t->counts,
-    };
+    cmc_train_progress p = run_progress(&t->s, &t->pace, phase);
+    p.held_out_host = t->held_host;
+    p.memory_planned = t->plan.planned;
+    p.result = &t->counts;
+    return p;
 }
 
 cmc_status train_report(train *t, const cmc_train_progress *p, cmc_error *err) {
     if (!t->cb || t->cb(t->user, p))
         return CMC_OK;
-    return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step, (long long)t->steps);
+    return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step,
+                    (long long)t->pace.steps);
 }
 
 /* Several hosts' names and hashes, one after the other, as far as there is room. */
@@ -91,44 +79,28 @@ static bool train_fill_progress(void *user, size_t done, size_t all) {
 
 /* ------------------------------------------------------------------------------------------------- steps */
 
+static checkpoint_arrays train_arrays(const train *t) {
+    return (checkpoint_arrays){t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
+}
+
 static cmc_status train_checkpoint(const train *t, cmc_error *err) {
-    checkpoint_arrays a = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
+    checkpoint_arrays a = train_arrays(t);
     return checkpoint_write(t->checkpoint, t->settings, &t->s, &a, err);
 }
 
 /* Scores the held-out records, keeps the weights if they are the best so far. */
 static cmc_status train_evaluate(train *t, cmc_error *err) {
+    checkpoint_arrays a = train_arrays(t);
     double nll = 0.0;
     for (size_t k = 0; k < t->n_hosts; k++) {
         double one;
         CMC_TRY(train_held_out(t, &t->hosts[k], &t->o.alpha, 1, &one, err));
         nll += t->hosts[k].weight * one;
     }
-    t->s.held_out = nll;
-    if (!isfinite(nll))
-        return cmc_fail(err, CMC_E_DIVERGED, "step %lld: the held-out loss is no finite number; use a lower lr than %g",
-                        (long long)t->s.step, t->o.lr);
-    if (t->s.best_step == 0 || nll < t->s.best) {
-        t->s.best = nll;
-        t->s.best_step = t->s.step;
-        t->s.evals_since_best = 0;
-        memcpy(t->best, t->net.w, t->p.n * sizeof(float));
-    } else {
-        t->s.evals_since_best++;
-    }
-    t->s.stopped = t->o.patience > 0 && t->s.evals_since_best >= t->o.patience;
+    CMC_TRY(run_scored(&t->s, &a, &t->o, nll, err));
     trainlog_field f[] = {
         {"held_out", nll}, {"held_out_host", t->held_host}, {"best", t->s.best}, {"best_step", (double)t->s.best_step}};
     return trainlog_put(&t->log, "eval", t->s.step, f, sizeof f / sizeof *f, err);
-}
-
-static cmc_status train_log_step(train *t, const cmc_train_progress *p, cmc_error *err) {
-    trainlog_field f[] = {{"epoch", p->epoch},
-                          {"loss", p->loss},
-                          {"lr", p->lr},
-                          {"grad_norm", p->grad_norm},
-                          {"tokens_per_second", p->tokens_per_second}};
-    return trainlog_put(&t->log, "step", t->s.step, f, sizeof f / sizeof *f, err);
 }
 
 /* One step with what belongs to it: log, score, checkpoint, report. A caller that stops gets a checkpoint first. */
@@ -136,13 +108,13 @@ static cmc_status train_one(train *t, cmc_error *err) {
     train_step_result r;
     double began = cmc_now();
     CMC_TRY(train_step(t, &r, err));
-    t->busy += cmc_now() - began;
-    t->busy_tokens += r.tokens;
+    t->pace.busy += cmc_now() - began;
+    t->pace.busy_tokens += r.tokens;
     cmc_train_progress p = train_progress(t, "train");
     p.lr = r.lr;
     p.grad_norm = r.grad_norm;
-    CMC_TRY(train_log_step(t, &p, err));
-    bool last = t->s.step == t->steps;
+    CMC_TRY(run_log_step(&t->log, &p, err));
+    bool last = t->s.step == t->pace.steps;
     if (train_data(t)->n_held > 0 && (last || t->s.step % t->o.eval_every == 0)) {
         CMC_TRY(train_evaluate(t, err));
         p.is_eval = true;
@@ -171,14 +143,15 @@ static cmc_status train_hosts_alone(train *t, cmc_error *err) {
 
 static cmc_status train_all(train *t, cmc_error *err) {
     trainlog_field f[] = {
-        {"params", (double)t->p.n},  {"records", (double)train_data(t)->n_train}, {"records_held_out", (double)train_data(t)->n_held},
-        {"steps", (double)t->steps}, {"seed", (double)t->o.seed},          {"lr", t->o.lr},
-        {"batch", t->o.batch},       {"memory_planned", (double)t->plan.planned}};
+        {"params", (double)t->p.n},       {"records", (double)train_data(t)->n_train},
+        {"records_held_out", (double)train_data(t)->n_held},
+        {"steps", (double)t->pace.steps}, {"seed", (double)t->o.seed}, {"lr", t->o.lr},
+        {"batch", t->o.batch},            {"memory_planned", (double)t->plan.planned}};
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     CMC_TRY(train_hosts_alone(t, err));
-    t->started = cmc_now();
-    while (t->s.step < t->steps && !t->s.stopped)
+    t->pace.started = cmc_now();
+    while (t->s.step < t->pace.steps && !t->s.stopped)
         CMC_TRY(train_one(t, err));
     if (train_data(t)->n_held == 0) /* nothing to choose by: the last weights are the result */
         memcpy(t->best, t->net.w, t->p.n * sizeof(float));
@@ -237,7 +210,7 @@ static cmc_status train_run(train *t, cmc_error *err) {
     CMC_TRY(train_setup(t, err));
     CMC_TRY(train_start(t, err)); /* before the host's long work: a checkpoint that does not fit is told at once */
     t->held_host = NAN;
-    t->started = cmc_now();
+    t->pace.started = cmc_now();
     train_result(t, 0.0, false, &t->counts);
     cmc_train_progress plan = train_progress(t, "plan");
     CMC_TRY(train_report(t, &plan, err));

@@ -3,11 +3,10 @@
 #define CMC_TINYLM_TRAIN_H
 #include "tinylm/adamw.h"
 #include "tinylm/batch.h"
-#include "tinylm/checkpoint.h"
 #include "tinylm/loss.h"
+#include "tinylm/run.h"
 #include "tinylm/save.h"
 #include "tinylm/train_memory.h"
-#include "tinylm/trainlog.h"
 
 /* A host that the delta is trained beside, and the data as this host sees it: the same records for every host. */
 typedef struct train_host {
@@ -55,16 +54,13 @@ typedef struct train {
     double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
     float *weights;              /* [piece] */
 
-    int64_t steps, steps_per_epoch, warmup;
+    run_pace pace;
+    int64_t warmup;
     checkpoint_state s;
     cmc_train_result counts;     /* for reports: data and delta, once they are there */
     double held_host;            /* the hosts' NLL per held-out target, by weight; NaN: nothing held out */
     trainlog log;
     bool resumed;
-    double started;              /* cmc_now */
-    int64_t first_step;          /* steps done when this process began */
-    double busy;                 /* seconds in steps of this process, and their response tokens */
-    uint64_t busy_tokens;
 
     cmc_alpha_entry *alphas; size_t n_alphas;
     double alpha_default;

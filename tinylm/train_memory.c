@@ -85,12 +85,12 @@ static void piece_sizes(train *t, memory_piece *p, size_t n_pieces) {
         p[i].tokens = piece_longest(t);
         p[i].targets = 1;
     }
-    if ((double)t->steps * t->o.batch > MEMORY_COUNTED) {
+    if ((double)t->pace.steps * t->o.batch > MEMORY_COUNTED) {
         for (size_t i = 0; i < n_pieces; i++)
             p[i].tokens = p[i].targets = p[i].limit;
         return;
     }
-    for (int64_t step = 0; step < t->steps; step++)
+    for (int64_t step = 0; step < t->pace.steps; step++)
         piece_step(t, step, p, n_pieces);
     for (size_t k = 0; k < t->n_hosts; k++)
         for (size_t i = 0; i < n_pieces; i++)

@@ -214,12 +214,12 @@ static cmc_status setup_shape(train *t, cmc_error *err) {
 
 static cmc_status setup_plan(train *t, cmc_error *err) {
     size_t n_train = train_data(t)->n_train;
-    t->steps_per_epoch = (int64_t)((n_train + (size_t)t->o.batch - 1) / (size_t)t->o.batch);
-    t->steps = t->o.max_steps > 0 ? t->o.max_steps : t->o.epochs * t->steps_per_epoch;
-    t->warmup = (int64_t)llround(t->o.warmup * (double)t->steps);
+    t->pace.steps_per_epoch = (int64_t)((n_train + (size_t)t->o.batch - 1) / (size_t)t->o.batch);
+    t->pace.steps = t->o.max_steps > 0 ? t->o.max_steps : t->o.epochs * t->pace.steps_per_epoch;
+    t->warmup = (int64_t)llround(t->o.warmup * (double)t->pace.steps);
     if (t->o.eval_every == 0)
         t->o.eval_every =
-            (int32_t)(t->steps_per_epoch / 10 > TRAIN_MIN_EVAL ? t->steps_per_epoch / 10 : TRAIN_MIN_EVAL);
+            (int32_t)(t->pace.steps_per_epoch / 10 > TRAIN_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TRAIN_MIN_EVAL);
     if (t->o.checkpoint_every == 0)
         t->o.checkpoint_every = t->o.eval_every;
     size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain;
@@ -271,8 +271,9 @@ static cmc_status setup_settings(train *t, cmc_error *err) {
         objective_name(t->objective.kind), (int)t->objective.retain, t->objective.retain_weight, t->objective.beta,
         t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, t->vocab_hash, train_data(t)->delta_template, t->init_hash,
         t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
-        o->max_len, o->batch, (long long)t->steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2, o->eps,
-        o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience, (unsigned long long)o->seed, cut);
+        o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2,
+        o->eps, o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience,
+        (unsigned long long)o->seed, cut);
     free(hosts);
     if (n < 0)
         t->settings = NULL;
@@ -351,7 +352,7 @@ cmc_status train_start(train *t, cmc_error *err) {
     } else {
         CMC_TRY(start_weights(t, err));
     }
-    t->first_step = t->s.step;
+    t->pace.first_step = t->s.step;
     return start_log(t, err);
 }
 

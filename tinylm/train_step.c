@@ -17,8 +17,8 @@ static size_t order_at(train_order *o, const size_t *list, size_t n, uint64_t se
 
 const size_t *train_step_examples(train *t, int64_t step, size_t *n) {
     const data_set *d = train_data(t);
-    size_t most = (size_t)t->o.batch, epoch = (size_t)(step / t->steps_per_epoch);
-    size_t first = (size_t)(step % t->steps_per_epoch) * most;
+    size_t most = (size_t)t->o.batch, epoch = (size_t)(step / t->pace.steps_per_epoch);
+    size_t first = (size_t)(step % t->pace.steps_per_epoch) * most;
     *n = d->n_train - first < most ? d->n_train - first : most;
     for (size_t i = 0; i < *n; i++)
         t->main.batch[i] = order_at(&t->main, d->train, d->n_train, t->o.seed, epoch * d->n_train + first + i);
@@ -167,7 +167,7 @@ cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
     if (!isfinite(r->grad_norm))
         return step_diverged(t, "gradient", index, n, err);
     double scale = t->o.clip > 0.0 && r->grad_norm > t->o.clip ? t->o.clip / r->grad_norm : 1.0;
-    r->lr = adamw_lr(t->o.lr, t->o.min_lr, t->warmup, t->steps, t->s.step + 1);
+    r->lr = adamw_lr(t->o.lr, t->o.min_lr, t->warmup, t->pace.steps, t->s.step + 1);
     adamw_step(t->rt->pool, &t->adam, &t->p, t->net.w, t->net.grad, scale, r->lr, t->s.step + 1);
     t->s.step++;
     t->s.tokens += r->tokens;
