@@ -1,9 +1,8 @@
 /* A delta's context, kept up with the host's response. */
 #include "runtime/follow.h"
 
-#include <string.h>
-
 #include "base/mem.h"
+#include "runtime/lead.h"
 #include "runtime/model.h"
 
 cmc_status follow_init(follow *f, const cmc_steering *st, const steering_delta *d, follow_start start, cmc_error *err) {
@@ -38,23 +37,10 @@ void follow_free(follow *f) {
     *f = (follow){0};
 }
 
-/* Bytes of the response. The first ones settle the lead (lead.h): the host's is taken away where it is there, the
- * delta's put in its place. A host that leaves its lead out is read as it is. */
-static cmc_status push_bytes(follow *f, const uint8_t *s, size_t n, cmc_error *err) {
-    if (n == 0) return CMC_OK;
-    if (!f->begun && strcmp(f->host_lead, f->delta_lead) != 0) {
-        size_t drop = strlen(f->host_lead), lead = strlen(f->delta_lead);
-        if (drop > 0 && memcmp(s, f->host_lead, 1) == 0) s++, n--;
-        CMC_TRY(retok_append(f->rt, (const uint8_t *)f->delta_lead, lead, err));
-    }
-    f->begun = true;
-    return n > 0 ? retok_append(f->rt, s, n, err) : CMC_OK;
-}
-
 cmc_status follow_push(follow *f, int32_t host_id, cmc_error *err) {
     size_t n;
     const uint8_t *s = cmc_vocab_bytes(f->host, host_id, &n);
-    if (f->rt) return push_bytes(f, s, n, err);
+    if (f->rt) return lead_push(f->rt, f->host_lead, f->delta_lead, &f->begun, s, n, err);
     if (cmc_ids_push(&f->own, host_id) != CMC_OK)
         return cmc_fail_nomem(err, "a delta's context", f->own.n * sizeof host_id);
     f->begun = true;

@@ -1,4 +1,4 @@
-/* The map of a response's first token where host and delta differ in the lead. */
+/* The map of a response's first token, and its first bytes, where host and delta differ in the lead. */
 #include "runtime/lead.h"
 
 #include <stdlib.h>
@@ -76,4 +76,15 @@ cmc_status lead_map_new(const cmc_map *m, const cmc_vocab *delta, const char *ho
     free(buf);
     *out = map;
     return s;
+}
+
+cmc_status lead_push(retok *rt, const char *host_lead, const char *delta_lead, bool *begun, const uint8_t *s, size_t n,
+                     cmc_error *err) {
+    if (n == 0) return CMC_OK;
+    if (!*begun && strcmp(host_lead, delta_lead) != 0) {
+        if (host_lead[0] != '\0' && s[0] == (uint8_t)host_lead[0]) s++, n--;
+        CMC_TRY(retok_append(rt, (const uint8_t *)delta_lead, strlen(delta_lead), err));
+    }
+    *begun = true;
+    return n > 0 ? retok_append(rt, s, n, err) : CMC_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "runtime/lead.h"
 #include "tokenmap/retok.h"
 
 typedef struct align_reader {
@@ -13,20 +14,10 @@ typedef struct align_reader {
     bool begun;        /* the response has a byte */
 } align_reader;
 
-/* The same rule as in generating (runtime/follow.c): the first bytes settle the lead. */
 static cmc_status align_push(align_reader *a, int32_t id, cmc_error *err) {
     size_t n;
     const uint8_t *s = cmc_vocab_bytes(a->in->host, id, &n);
-    if (n == 0)
-        return CMC_OK;
-    const char *host = a->in->host_lead, *delta = a->in->delta_lead;
-    if (!a->begun && strcmp(host, delta) != 0) {
-        if (host[0] != '\0' && s[0] == (uint8_t)host[0])
-            s++, n--;
-        CMC_TRY(retok_append(a->rt, (const uint8_t *)delta, strlen(delta), err));
-    }
-    a->begun = true;
-    return n > 0 ? retok_append(a->rt, s, n, err) : CMC_OK;
+    return lead_push(a->rt, a->in->host_lead, a->in->delta_lead, &a->begun, s, n, err);
 }
 
 static cmc_status align_begin(align_reader *a, const align_in *in, cmc_error *err) {
