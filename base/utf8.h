@@ -11,4 +11,5 @@ bool cmc_utf8_valid(const uint8_t *s, size_t n);
 /* Length of the longest prefix that does not end inside an unfinished character. */
 size_t cmc_utf8_whole(const uint8_t *s, size_t n);
 size_t cmc_utf8_count(const uint8_t *s, size_t n);    /* characters; an invalid byte counts as one */
+bool cmc_utf8_is_space(int32_t cp);                   /* Unicode's White_Space */
 #endif

@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utf8proc.h>
 
 #include <cmocka.h>
 
@@ -223,6 +224,19 @@ static void test_utf8_characters(void **state) {
 }
 
 /* Random texts of whole, cut and broken characters: counting and cutting agree with decoding one after the other. */
+/* White_Space is the separators, and the controls that move on. */
+static void test_utf8_spaces(void **state) {
+    (void)state;
+    for (int32_t cp = -2; cp <= 0x110000; cp++) {
+        utf8proc_category_t c = utf8proc_category(cp);
+        bool want = c == UTF8PROC_CATEGORY_ZS || c == UTF8PROC_CATEGORY_ZL || c == UTF8PROC_CATEGORY_ZP ||
+                    (cp >= '\t' && cp <= '\r') || cp == 0x85;
+        if (cmc_utf8_is_space(cp) != want) {
+            fail_msg("U+%04X", (unsigned)cp);
+        }
+    }
+}
+
 static void test_utf8_texts(void **state) {
     (void)state;
     static const char *const parts[] = {"a",    "\303\251",     "\342\202\254", "\360\237\230\200",
@@ -448,6 +462,7 @@ int main(void) {
         cmocka_unit_test(test_ids),
         cmocka_unit_test_setup_teardown(test_utf8_every_three_bytes, setup_truth, teardown_truth),
         cmocka_unit_test(test_utf8_characters),
+        cmocka_unit_test(test_utf8_spaces),
         cmocka_unit_test(test_utf8_texts),
         cmocka_unit_test(test_hash),
         cmocka_unit_test_setup_teardown(test_writer_whole, setup_dir, teardown_dir),

@@ -35,7 +35,6 @@ typedef struct hf_span { size_t begin, end; bool match; } hf_span;
 typedef struct hf_spans { hf_span *v; size_t n, cap; } hf_spans;
 bool hf_spans_add(hf_spans *l, size_t begin, size_t end, bool match);
 
-bool hf_is_space(int32_t cp);                    /* White_Space */
 int hf_category(int32_t cp);                     /* utf8proc's general category */
 bool hf_is_mark(int32_t cp);
 bool hf_is_number(int32_t cp);                   /* Nd, Nl, No */

@@ -130,14 +130,14 @@ static bool added_alone(const uint8_t *s, size_t n, size_t begin, size_t end) {
 }
 
 static size_t added_lstrip(const uint8_t *s, size_t begin) {
-    while (begin > 0 && hf_is_space(added_char(s, added_before(s, begin), begin))) {
+    while (begin > 0 && cmc_utf8_is_space(added_char(s, added_before(s, begin), begin))) {
         begin = added_before(s, begin);
     }
     return begin;
 }
 
 static size_t added_rstrip(const uint8_t *s, size_t n, size_t end) {
-    for (size_t len; end < n && hf_is_space(cmc_utf8_decode(s + end, n - end, &len)); end += len) {
+    for (size_t len; end < n && cmc_utf8_is_space(cmc_utf8_decode(s + end, n - end, &len)); end += len) {
     }
     return end;
 }

@@ -137,7 +137,7 @@ bool hf_norm_byte_level(const hf_norm *n) {
 /* ------------------------------------------------------------------------------------------------- running */
 static void norm_strip(const norm_step *s, hf_text *t) {
     size_t from = 0, to = t->n, len;
-    while (s->left && from < to && hf_is_space(cmc_utf8_decode(t->s + from, to - from, &len))) {
+    while (s->left && from < to && cmc_utf8_is_space(cmc_utf8_decode(t->s + from, to - from, &len))) {
         from += len;
     }
     while (s->right && to > from) {
@@ -145,7 +145,7 @@ static void norm_strip(const norm_step *s, hf_text *t) {
         while (c > from && (t->s[c] & 0xc0) == 0x80) {
             c--;
         }
-        if (!hf_is_space(cmc_utf8_decode(t->s + c, to - c, &len))) {
+        if (!cmc_utf8_is_space(cmc_utf8_decode(t->s + c, to - c, &len))) {
             break;
         }
         to = c;

@@ -12,7 +12,7 @@ static cmc_status pretok_nomem(const hf_run *run) {
 
 static bool pretok_matches(const pretok_step *s, int32_t cp) {
     switch (s->kind) {
-    case PRETOK_WHITESPACE_SPLIT: return hf_is_space(cp);
+    case PRETOK_WHITESPACE_SPLIT: return cmc_utf8_is_space(cp);
     case PRETOK_DIGITS: return hf_is_number(cp);
     case PRETOK_PUNCTUATION: return hf_is_punctuation(cp);
     default: return cp == s->character;
@@ -41,7 +41,7 @@ static bool pretok_words(const uint8_t *t, size_t n, hf_spans *out) {
     out->n = 0;
     for (size_t i = 0, len = 1; i <= n && ok; i += len) {
         int32_t cp = i < n ? cmc_utf8_decode(t + i, n - i, &len) : -1;
-        int kind = cp < 0 ? -1 : hf_is_word(cp) ? 0 : hf_is_space(cp) ? 1 : 2;
+        int kind = cp < 0 ? -1 : hf_is_word(cp) ? 0 : cmc_utf8_is_space(cp) ? 1 : 2;
         if (kind != before && before >= 0) {
             ok = hf_spans_add(out, begin, i, before == 1);
         }

@@ -46,12 +46,6 @@ bool hf_spans_add(hf_spans *l, size_t begin, size_t end, bool match) {
 }
 
 /* ------------------------------------------------------------------------------------------ characters */
-bool hf_is_space(int32_t cp) {
-    return (cp >= 9 && cp <= 13) || cp == 0x20 || cp == 0x85 || cp == 0xa0 || cp == 0x1680 ||
-           (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 || cp == 0x202f || cp == 0x205f ||
-           cp == 0x3000;
-}
-
 int hf_category(int32_t cp) {
     return (int)utf8proc_category(cp);
 }

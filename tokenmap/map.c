@@ -102,17 +102,10 @@ static bool is_text(const cmc_vocab *v, int32_t id) {
     return v->kind[id] == CMC_KIND_NORMAL || v->kind[id] == CMC_KIND_USER;
 }
 
-/* Unicode's White_Space property. */
-static bool is_white(int32_t cp) {
-    return (cp >= 0x09 && cp <= 0x0D) || cp == 0x20 || cp == 0x85 || cp == 0xA0 || cp == 0x1680 ||
-           (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F ||
-           cp == 0x3000;
-}
-
 bool map_blank(const uint8_t *s, size_t len) {
     while (len) {
         size_t step;
-        if (!is_white(cmc_utf8_decode(s, len, &step))) {
+        if (!cmc_utf8_is_space(cmc_utf8_decode(s, len, &step))) {
             return false;
         }
         s += step;

@@ -93,9 +93,7 @@ static cmc_status tok_part(tok_ctx *c, const char *s, size_t n, bool space) {
 static size_t tok_white(const uint8_t *s, size_t n) {
     size_t i = 0;
     for (size_t len; i < n; i += len) {
-        int32_t c = cmc_utf8_decode(s + i, n - i, &len);
-        if (!((c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-              (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000)) {
+        if (!cmc_utf8_is_space(cmc_utf8_decode(s + i, n - i, &len))) {
             break;
         }
     }
