@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* White space as Unicode has it (PCRE2's \s counts U+180E too, which is none since Unicode 6.3). */
-#define WS "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#include "tokenmap/regex_space.h"
+
 #define SPACE "[" WS "]"
 #define NOT_SPACE "[^" WS "]"
 #define TRAILING_SPACE SPACE "+(?!" NOT_SPACE ")|" SPACE "+"
