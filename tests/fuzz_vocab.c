@@ -1,31 +1,8 @@
 /* Fuzz target: the vocabulary of a GGUF file of any bytes; a text tokenised with it, at once and as it grows. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
-#include "tokenmap/retok.h"
-
-/* A growing text has the ids of the whole text, whatever the vocabulary. */
-static void grow(const cmc_vocab *v, const char *text, size_t n) {
-    retok *r;
-    cmc_ids ids = {0};
-    const int32_t *got;
-    size_t n_got, kept;
-    if (retok_new(v, &r, NULL) != CMC_OK) return;
-    for (size_t i = 0; i < n; i += 3) {
-        if (retok_append(r, (const uint8_t *)text + i, n - i < 3 ? n - i : 3, NULL) != CMC_OK ||
-            retok_ids(r, &got, &n_got, &kept, NULL) != CMC_OK) {
-            retok_free(r);
-            return;
-        }
-    }
-    if (cmc_tokenize(v, text, n, CMC_TOK_CONTINUE, &ids, NULL) == CMC_OK && retok_whole(r) &&
-        (ids.n != n_got || (ids.n > 0 && memcmp(ids.v, got, ids.n * sizeof *got) != 0))) {
-        abort();
-    }
-    cmc_ids_free(&ids);
-    retok_free(r);
-}
+#include "tests/fuzz_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -38,16 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     gguf_free(g); /* the vocabulary keeps nothing of it */
     if ((s == CMC_OK) != (v != NULL) || (s != CMC_OK && !err.message[0])) abort();
     if (s != CMC_OK) return 0;
-    for (unsigned flags = 0; flags < 8; flags++) {
-        cmc_ids ids = {0};
-        if (cmc_tokenize(v, text, sizeof text - 1, flags, &ids, &err) == CMC_OK) {
-            for (size_t i = 0; i < ids.n; i++) {
-                if (ids.v[i] < 0 || ids.v[i] >= cmc_vocab_size(v)) abort();
-            }
-        }
-        cmc_ids_free(&ids);
-    }
-    grow(v, text, sizeof text - 1);
+    fuzz_tokenize(v, text, sizeof text - 1);
+    fuzz_grow(v, text, sizeof text - 1, 3);
     cmc_vocab_free(v);
     return 0;
 }
