@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/slope.h"
 #include "tests/tiny.h"
 #include "tinylm/lm_loss.h"
 #include "tinylm/rowmath.h"
@@ -51,10 +52,6 @@ typedef struct rig {
     float *dhidden;
 } rig;
 
-static double rig_uniform(uint64_t *rng) {
-    return (double)(params_random(rng) >> 11) * 0x1p-53;
-}
-
 static void rig_batch(rig *r) {
     static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
     uint64_t rng = 7, n_vocab = (uint64_t)r->l.p.n_vocab;
@@ -88,7 +85,7 @@ static void rig_open(rig *r, const tiny_spec *spec, int threads, bool exact, con
         uint64_t rng = 21;
         lm_lora_start(&r->l, 1, r->n.trained);
         for (size_t i = 0; i < r->l.lora.n; i++) /* B is not zero here: every term of the gradient matters */
-            r->n.trained[i] += (float)(0.6 * (rig_uniform(&rng) - 0.5));
+            r->n.trained[i] += (float)(0.6 * (uniform(&rng) - 0.5));
     }
 }
 
@@ -225,57 +222,8 @@ static void test_graph_smollm2(void **state) {
 
 /* --------------------------------------------------------------------------------------------- gradients */
 
-/* d loss / d eps of w + eps * u on one tensor, by Richardson's extrapolation of two central differences. */
-static double slope(rig *r, const params_tensor *t, const double *u, double h) {
-    size_t n = t->n_out * t->n_in;
-    double d[2];
-    float *w = r->n.trained + t->off, *keep = cmc_alloc(n, sizeof *keep);
-    memcpy(keep, w, n * sizeof *w);
-    for (int k = 0; k < 2; k++) {
-        double e = k == 0 ? h : h / 2, side[2], moved = 0.0, norm = 0.0;
-        for (int s = 0; s < 2; s++) {
-            for (size_t i = 0; i < n; i++)
-                w[i] = (float)((double)keep[i] + (s ? -e : e) * u[i]);
-            side[s] = rig_loss(r);
-        }
-        for (size_t i = 0; i < n; i++) { /* the step that float took */
-            float hi = (float)((double)keep[i] + e * u[i]), lo = (float)((double)keep[i] - e * u[i]);
-            moved += ((double)hi - (double)lo) * u[i];
-            norm += u[i] * u[i];
-        }
-        d[k] = (side[0] - side[1]) / (moved / norm);
-    }
-    memcpy(w, keep, n * sizeof *w);
-    free(keep);
-    return (4.0 * d[1] - d[0]) / 3.0;
-}
-
-/* Along the gradient itself, along random directions, and along single weights; each against its own bound. */
-static void check_tensor(rig *r, const char *family, const params_tensor *t, const float *grad, uint64_t *rng) {
-    size_t n = t->n_out * t->n_in;
-    double *u = cmc_alloc(n, sizeof *u), norm = 0.0;
-    for (size_t i = 0; i < n; i++)
-        norm += (double)grad[t->off + i] * (double)grad[t->off + i];
-    norm = sqrt(norm);
-    if (!(norm > 1e-4))
-        fail_msg("%s: %s: the gradient is %g; the check would say nothing", family, t->name, norm);
-    for (int k = 0; k < 7; k++) {
-        double length = 0.0, want = 0.0;
-        size_t one = (size_t)(params_random(rng) % n);
-        for (size_t i = 0; i < n; i++) {
-            u[i] = k == 0 ? (double)grad[t->off + i] : k < 3 ? rig_uniform(rng) - 0.5 : i == one ? 1.0 : 0.0;
-            length += u[i] * u[i];
-        }
-        for (size_t i = 0; i < n; i++) {
-            u[i] /= sqrt(length);
-            want += u[i] * (double)grad[t->off + i];
-        }
-        double got = slope(r, t, u, 0.02), bound = k == 0 ? 3e-3 * norm : 3e-3 * norm + 3e-4;
-        if (!(fabs(got - want) <= bound))
-            fail_msg("%s: %s, direction %d: slope %.8g, gradient %.8g (norm %.8g)", family, t->name, k, got, want,
-                     norm);
-    }
-    free(u);
+static double rig_loss_of(void *r) {
+    return rig_loss(r);
 }
 
 static void check_gradients(size_t family, int threads, const lm_lora *lora) {
@@ -287,8 +235,14 @@ static void check_gradients(size_t family, int threads, const lm_lora *lora) {
     float *grad = cmc_alloc(p->n, sizeof *grad);
     memcpy(grad, r.n.grad, p->n * sizeof *grad);
     assert_true(fabs(a - rig_loss(&r)) < 1e-5);
-    for (size_t i = 0; i < p->n_tensors; i++)
-        check_tensor(&r, families[family].name, &p->tensors[i], grad, &rng);
+    slope_check c = {.loss = rig_loss_of, .scene = &r, .h = 0.02, .least = 1e-4, .rel = 3e-3, .abs = 3e-4,
+                     .directions = 7};
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const params_tensor *t = &p->tensors[i];
+        char what[120];
+        snprintf(what, sizeof what, "%s: %s", families[family].name, t->name);
+        slope_assert(&c, what, r.n.trained + t->off, grad + t->off, t->n_out * t->n_in, &rng);
+    }
     free(grad);
     rig_close(&r);
 }

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/slope.h"
 #include "tests/tiny.h"
 #include "tinylm/adamw.h"
 #include "tinylm/hostcache.h"
@@ -39,10 +40,6 @@ typedef struct rig {
     float alpha;
 } rig;
 
-static double rig_uniform(uint64_t *rng) {
-    return (double)(params_random(rng) >> 11) * 0x1p-53;
-}
-
 static void rig_batch(rig *r) {
     static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
     uint64_t rng = 7;
@@ -56,7 +53,7 @@ static void rig_batch(rig *r) {
         r->rows[i] = i * (TOKENS - 1) / (TARGETS - 1); /* ascending, every sequence has some, the last token too */
         r->targets[i] = (int32_t)(params_random(&rng) % n_vocab);
         for (size_t c = 0; c < he; c++)
-            x[c] = (float)(2.0 * rig_uniform(&rng) - 1.0);
+            x[c] = (float)(2.0 * uniform(&rng) - 1.0);
         hostcache_pack(x, r->packed + i * bytes, he);
         r->hrow[i] = r->packed + i * bytes;
     }
@@ -99,7 +96,7 @@ static void rig_open(rig *r, int threads, bool exact, int32_t n_head_kv, bool de
     rig_batch(r);
     uint64_t rng = 11; /* large weights, norms off 1: every term of the gradient matters */
     for (size_t i = 0; i < r->p.n; i++)
-        r->n.w[i] = (float)(0.8 * (rig_uniform(&rng) - 0.5));
+        r->n.w[i] = (float)(0.8 * (uniform(&rng) - 0.5));
     for (size_t i = 0; i < r->p.n_tensors; i++)
         for (size_t j = 0; !r->p.tensors[i].matrix && j < r->p.tensors[i].n_in; j++)
             r->n.w[r->p.tensors[i].off + j] += 1.0f;
@@ -137,56 +134,8 @@ static double rig_grad(rig *r) {
 
 /* --------------------------------------------------------------------------------------------- gradients */
 
-/* d loss / d eps of w + eps * u on one tensor, by Richardson's extrapolation of two central differences. */
-static double slope(rig *r, const params_tensor *t, const double *u, double h) {
-    size_t n = t->n_out * t->n_in;
-    double d[2];
-    float *w = r->n.w + t->off, *keep = cmc_alloc(n, sizeof *keep);
-    memcpy(keep, w, n * sizeof *w);
-    for (int k = 0; k < 2; k++) {
-        double e = k == 0 ? h : h / 2, side[2], moved = 0.0, norm = 0.0;
-        for (int s = 0; s < 2; s++) {
-            for (size_t i = 0; i < n; i++)
-                w[i] = (float)((double)keep[i] + (s ? -e : e) * u[i]);
-            side[s] = rig_loss(r);
-        }
-        for (size_t i = 0; i < n; i++) { /* the step that float took */
-            float hi = (float)((double)keep[i] + e * u[i]), lo = (float)((double)keep[i] - e * u[i]);
-            moved += ((double)hi - (double)lo) * u[i];
-            norm += u[i] * u[i];
-        }
-        d[k] = (side[0] - side[1]) / (moved / norm);
-    }
-    memcpy(w, keep, n * sizeof *w);
-    free(keep);
-    return (4.0 * d[1] - d[0]) / 3.0;
-}
-
-/* Along the gradient itself, along random directions, and along single weights; each against its own bound. */
-static void check_tensor(rig *r, const params_tensor *t, const float *grad, uint64_t *rng) {
-    size_t n = t->n_out * t->n_in;
-    double *u = cmc_alloc(n, sizeof *u), norm = 0.0;
-    for (size_t i = 0; i < n; i++)
-        norm += (double)grad[t->off + i] * (double)grad[t->off + i];
-    norm = sqrt(norm);
-    if (!(norm > 1e-4))
-        fail_msg("%s: the gradient is %g; the check would say nothing", t->name, norm);
-    for (int k = 0; k < 7; k++) {
-        double length = 0.0, want = 0.0;
-        size_t one = (size_t)(params_random(rng) % n);
-        for (size_t i = 0; i < n; i++) {
-            u[i] = k == 0 ? (double)grad[t->off + i] : k < 3 ? rig_uniform(rng) - 0.5 : i == one ? 1.0 : 0.0;
-            length += u[i] * u[i];
-        }
-        for (size_t i = 0; i < n; i++) {
-            u[i] /= sqrt(length);
-            want += u[i] * (double)grad[t->off + i];
-        }
-        double got = slope(r, t, u, 0.04), bound = k == 0 ? 2e-3 * norm : 2e-3 * norm + 2e-4;
-        if (!(fabs(got - want) <= bound))
-            fail_msg("%s, direction %d: slope %.8g, gradient %.8g (norm %.8g)", t->name, k, got, want, norm);
-    }
-    free(u);
+static double rig_loss_of(void *r) {
+    return rig_loss(r);
 }
 
 static void check_gradients(int threads, int32_t n_head_kv, bool decode_head) {
@@ -197,8 +146,12 @@ static void check_gradients(int threads, int32_t n_head_kv, bool decode_head) {
     float *grad = cmc_alloc(r.p.n, sizeof *grad);
     memcpy(grad, r.n.grad, r.p.n * sizeof *grad);
     assert_true(fabs(a - rig_loss(&r)) < 1e-5);
-    for (size_t i = 0; i < r.p.n_tensors; i++)
-        check_tensor(&r, &r.p.tensors[i], grad, &rng);
+    slope_check c = {.loss = rig_loss_of, .scene = &r, .h = 0.04, .least = 1e-4, .rel = 2e-3, .abs = 2e-4,
+                     .directions = 7};
+    for (size_t i = 0; i < r.p.n_tensors; i++) {
+        const params_tensor *t = &r.p.tensors[i];
+        slope_assert(&c, t->name, r.n.w + t->off, grad + t->off, t->n_out * t->n_in, &rng);
+    }
     free(grad);
     rig_close(&r);
 }
@@ -313,7 +266,7 @@ static void test_pack(void **state) {
         uint8_t row[256];
         assert_true(hostcache_row_bytes(N) <= sizeof row);
         for (int i = 0; i < N; i++) {
-            x[i] = scale[k] * (float)(rig_uniform(&rng) - 0.5);
+            x[i] = scale[k] * (float)(uniform(&rng) - 0.5);
             max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
         }
         hostcache_pack(x, row, N);
@@ -343,7 +296,7 @@ static void test_adamw(void **state) {
         w[i] = (double)r.n.w[i];
     for (int step = 1; step <= 5; step++) {
         for (size_t i = 0; i < n; i++)
-            r.n.grad[i] = (float)(rig_uniform(&rng) - 0.5);
+            r.n.grad[i] = (float)(uniform(&rng) - 0.5);
         norm = 0.0;
         for (size_t k = 0; k < r.p.n_tensors; k++) {
             const params_tensor *t = &r.p.tensors[k];
@@ -390,8 +343,8 @@ static void test_rows(void **state) {
         float *x = cmc_alloc(n, sizeof *x), *d = cmc_alloc(n, sizeof *d), *y = cmc_alloc(n, sizeof *y);
         double sum = 0.0, mix = 0.0, max = -INFINITY;
         for (size_t i = 0; i < n; i++) {
-            x[i] = (float)(40.0 * (rig_uniform(&rng) - 0.5));
-            d[i] = (float)(4.0 * (rig_uniform(&rng) - 0.5));
+            x[i] = (float)(40.0 * (uniform(&rng) - 0.5));
+            d[i] = (float)(4.0 * (uniform(&rng) - 0.5));
             max = (double)x[i] > max ? (double)x[i] : max;
         }
         assert_true((double)row_max(x, n) == max);

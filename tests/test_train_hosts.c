@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/slope.h"
 #include "tests/tiny.h"
 #include "tests/train_rig.h"
 #include "tinylm/hostcache.h"
@@ -35,10 +36,6 @@ typedef struct scene {
     float dhidden[ROWS * EMBD];
     loss_parts parts;
 } scene;
-
-static double uniform(uint64_t *rng) {
-    return (double)(params_random(rng) >> 11) * 0x1p-53;
-}
 
 static void scene_batch(scene *s) {
     uint64_t rng = 7;
@@ -165,30 +162,8 @@ static void test_loss_is_defined(void **state) {
     }
 }
 
-/* Slope of the loss along a tensor's own gradient, by Richardson's extrapolation, against the gradient's length. */
-static void check_tensor(scene *s, const params_tensor *t, const float *grad) {
-    size_t n = t->n_out * t->n_in;
-    double norm = 0.0, slope[2];
-    float *w = s->n.w + t->off, *keep = cmc_alloc(n, sizeof *keep);
-    memcpy(keep, w, n * sizeof *w);
-    for (size_t i = 0; i < n; i++)
-        norm += (double)grad[t->off + i] * (double)grad[t->off + i];
-    norm = sqrt(norm);
-    assert_true(norm > 1e-4);
-    for (int k = 0; k < 2; k++) {
-        double h = k ? 0.02 : 0.04, side[2];
-        for (int up = 0; up < 2; up++) {
-            for (size_t i = 0; i < n; i++)
-                w[i] = (float)((double)keep[i] + (up ? h : -h) * (double)grad[t->off + i] / norm);
-            side[up] = scene_loss(s, 0.7);
-        }
-        slope[k] = (side[1] - side[0]) / (2 * h);
-    }
-    double got = (4.0 * slope[1] - slope[0]) / 3.0;
-    if (!(fabs(got - norm) <= 3e-3 * norm + 1e-5))
-        fail_msg("%s: slope %.8g, gradient %.8g", t->name, got, norm);
-    memcpy(w, keep, n * sizeof *w);
-    free(keep);
+static double loss_of(void *s) {
+    return scene_loss(s, 0.7);
 }
 
 static void test_gradient_through_the_map(void **state) {
@@ -199,8 +174,12 @@ static void test_gradient_through_the_map(void **state) {
         scene_grad(&s, 0.7f);
         float *grad = cmc_alloc(s.p.n, sizeof *grad);
         memcpy(grad, s.n.grad, s.p.n * sizeof *grad);
-        for (size_t i = 0; i < s.p.n_tensors; i++)
-            check_tensor(&s, &s.p.tensors[i], grad);
+        uint64_t rng = 5;
+        slope_check c = {.loss = loss_of, .scene = &s, .h = 0.04, .least = 1e-4, .rel = 3e-3, .directions = 1};
+        for (size_t i = 0; i < s.p.n_tensors; i++) {
+            const params_tensor *t = &s.p.tensors[i];
+            slope_assert(&c, t->name, s.n.w + t->off, grad + t->off, t->n_out * t->n_in, &rng);
+        }
         free(grad);
         scene_close(&s);
     }

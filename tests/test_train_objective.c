@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/slope.h"
 #include "tests/tiny.h"
 #include "tests/train_rig.h"
 
@@ -132,11 +133,18 @@ static cmc_train_opts unlearn_opts(const unlearn *u, const char *name) {
     return o;
 }
 
-static double step_loss(train *t, const size_t *index, size_t n) {
+/* A step on some examples. */
+typedef struct step_scene {
+    train *t;
+    size_t index[3];
+} step_scene;
+
+static double step_loss(void *scene) {
+    step_scene *s = scene;
     double total;
     uint64_t targets;
     cmc_error err = {0};
-    if (train_gradient(t, index, n, &total, &targets, &err) != CMC_OK)
+    if (train_gradient(s->t, s->index, 3, &total, &targets, &err) != CMC_OK)
         fail_msg("%s", err.message);
     return total;
 }
@@ -145,42 +153,24 @@ static double step_loss(train *t, const size_t *index, size_t n) {
 static void check_gradient(const unlearn *u, cmc_train_opts o, const char *what) {
     train t = {.rt = u->r.rt, .o = o};
     cmc_error err = {0};
-    static const size_t index[] = {0, 3, 5};
-    size_t n = 3, of[3];
+    step_scene s = {&t, {0, 3, 5}};
     if (train_setup(&t, &err) != CMC_OK || train_start(&t, &err) != CMC_OK)
         fail_msg("%s: %s", what, err.message);
     for (size_t k = 0; k < t.n_hosts; k++)
         assert_int_equal(hostcache_open(t.hosts[k].cache, t.hosts[k].model, &t.hosts[k].data, NULL, NULL,
                                         &t.hosts[k].states, &err), CMC_OK);
     assert_int_equal(train_start_steps(&t, &err), CMC_OK);
-    for (size_t i = 0; i < n; i++)
-        of[i] = train_data(&t)->train[index[i]];
+    for (size_t i = 0; i < 3; i++)
+        s.index[i] = train_data(&t)->train[s.index[i]];
     uint64_t rng = 4;
     for (size_t i = 0; i < t.p.n; i++) /* far from the start, where the delta says nothing */
-        t.net.w[i] += 0.15f * (float)((double)(params_random(&rng) >> 11) * 0x1p-53 - 0.5);
+        t.net.w[i] += 0.15f * (float)(uniform(&rng) - 0.5);
     memset(t.net.grad, 0, t.p.n * sizeof(float));
-    step_loss(&t, of, n);
-    float *w = cmc_alloc(t.p.n, sizeof *w), *g = cmc_alloc(t.p.n, sizeof *g);
-    double norm = 0.0, slope[2];
-    memcpy(w, t.net.w, t.p.n * sizeof *w);
+    step_loss(&s);
+    float *g = cmc_alloc(t.p.n, sizeof *g);
     memcpy(g, t.net.grad, t.p.n * sizeof *g);
-    for (size_t i = 0; i < t.p.n; i++)
-        norm += (double)g[i] * (double)g[i];
-    norm = sqrt(norm);
-    assert_true(norm > 1e-3);
-    for (int k = 0; k < 2; k++) {
-        double h = k ? 0.01 : 0.02, side[2];
-        for (int up = 0; up < 2; up++) {
-            for (size_t i = 0; i < t.p.n; i++)
-                t.net.w[i] = (float)((double)w[i] + (up ? h : -h) * (double)g[i] / norm);
-            side[up] = step_loss(&t, of, n);
-        }
-        slope[k] = (side[1] - side[0]) / (2 * h);
-    }
-    double got = (4.0 * slope[1] - slope[0]) / 3.0;
-    if (!(fabs(got - norm) <= 4e-3 * norm))
-        fail_msg("%s: slope %.8g, gradient %.8g", what, got, norm);
-    free(w);
+    slope_check c = {.loss = step_loss, .scene = &s, .h = 0.02, .least = 1e-3, .rel = 4e-3, .directions = 1};
+    slope_assert(&c, what, t.net.w, g, t.p.n, &rng);
     free(g);
     train_release(&t);
 }
