@@ -11,11 +11,9 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/scene.h"
 #include "tests/slope.h"
-#include "tests/tiny.h"
 #include "tinylm/adamw.h"
-#include "tinylm/hostcache.h"
-#include "tinylm/loss.h"
 #include "tinylm/rowmath.h"
 
 /* ------------------------------------------------------------------------------------------------ fixture */
@@ -24,136 +22,54 @@ enum { SEQS = 3, TOKENS = 5 + 9 + 70, TARGETS = 40 };
 
 static const loss_parts nll_alone = {.nll = 1.0f};
 
-typedef struct rig {
-    char *dir;
-    cmc_runtime *rt;
-    cmc_model *host;
-    params p;
-    net n;
-    loss l;
-    int32_t ids[TOKENS], targets[TARGETS];
-    size_t start[SEQS + 1], rows[TARGETS];
-    uint8_t *packed;
-    const uint8_t *hrow[TARGETS];
-    net_batch b;
-    float *dhidden;
-    float alpha;
-} rig;
+static const float ALPHA = 0.7f;
 
-static void rig_batch(rig *r) {
+static void grad_batch(scene *s) {
     static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
     uint64_t rng = 7;
-    size_t n_vocab = (size_t)r->p.s.n_vocab, he = (size_t)cmc_model_n_embd(r->host), bytes = hostcache_row_bytes(he);
-    memcpy(r->start, start, sizeof start);
+    size_t n_vocab = (size_t)s->p.s.n_vocab;
+    memcpy(s->start, start, sizeof start);
     for (size_t i = 0; i < TOKENS; i++)
-        r->ids[i] = (int32_t)(params_random(&rng) % n_vocab);
-    r->packed = cmc_alloc(TARGETS, bytes);
-    float *x = cmc_alloc(he, sizeof *x);
+        s->ids[i] = (int32_t)(params_random(&rng) % n_vocab);
     for (size_t i = 0; i < TARGETS; i++) {
-        r->rows[i] = i * (TOKENS - 1) / (TARGETS - 1); /* ascending, every sequence has some, the last token too */
-        r->targets[i] = (int32_t)(params_random(&rng) % n_vocab);
-        for (size_t c = 0; c < he; c++)
-            x[c] = (float)(2.0 * uniform(&rng) - 1.0);
-        hostcache_pack(x, r->packed + i * bytes, he);
-        r->hrow[i] = r->packed + i * bytes;
+        s->rows[i] = i * (TOKENS - 1) / (TARGETS - 1); /* ascending, every sequence has some, the last token too */
+        s->targets[i] = (int32_t)(params_random(&rng) % n_vocab);
+        scene_state_random(s, i, &rng);
     }
-    free(x);
-    r->b = (net_batch){.ids = r->ids,
-                       .start = r->start,
-                       .rows = r->rows,
-                       .targets = r->targets,
-                       .host = r->hrow,
-                       .n_tokens = TOKENS,
-                       .n_seqs = SEQS,
-                       .n_targets = TARGETS};
+    scene_batch(s, SEQS, TARGETS);
 }
 
-static void rig_open(rig *r, int threads, bool exact, int32_t n_head_kv, bool decode_head) {
-    cmc_error err = {0};
-    cmc_runtime_opts ro = {.threads = threads, .exact = exact};
-    memset(r, 0, sizeof *r);
-    r->dir = tiny_dir_new();
-    const char *path = tiny_path(r->dir, "host.gguf");
-    tiny_spec spec = {.arch = "llama", .type = CMC_F32, .seed = 3};
-    assert_int_equal(tiny_write(&spec, path, &err), CMC_OK);
-    assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
-    if (cmc_model_open(r->rt, path, &r->host, &err) != CMC_OK)
-        fail_msg("%s", err.message);
-    params_shape s = {.n_vocab = cmc_model_n_vocab(r->host),
-                      .n_embd = 16,
-                      .n_layer = 2,
-                      .n_head = 4,
-                      .n_head_kv = n_head_kv,
-                      .head_dim = 4,
-                      .n_ff = 24,
-                      .rms_eps = 1e-5f,
-                      .rope_base = 10000.0f};
-    assert_int_equal(params_init(&r->p, &s, &err), CMC_OK);
-    assert_int_equal(net_new(r->rt, &r->p, TOKENS, TOKENS, &r->n, &err), CMC_OK);
-    assert_int_equal(loss_new(r->host, NULL, 16, decode_head, LOSS_BLOCK_BYTES, &r->l, &err), CMC_OK);
-    r->dhidden = cmc_alloc(TARGETS * 16, sizeof *r->dhidden);
-    r->alpha = 0.7f;
-    rig_batch(r);
-    uint64_t rng = 11; /* large weights, norms off 1: every term of the gradient matters */
-    for (size_t i = 0; i < r->p.n; i++)
-        r->n.w[i] = (float)(0.8 * (uniform(&rng) - 0.5));
-    for (size_t i = 0; i < r->p.n_tensors; i++)
-        for (size_t j = 0; !r->p.tensors[i].matrix && j < r->p.tensors[i].n_in; j++)
-            r->n.w[r->p.tensors[i].off + j] += 1.0f;
-}
-
-static void rig_close(rig *r) {
-    free(r->dhidden);
-    free(r->packed);
-    loss_free(&r->l);
-    net_free(&r->n);
-    params_free(&r->p);
-    cmc_model_free(r->host);
-    cmc_runtime_free(r->rt);
-    tiny_dir_free(r->dir);
-}
-
-/* Mean NLL over the targets, without gradients. */
-static double rig_loss(rig *r) {
-    double nll = 0.0, alpha = (double)r->alpha;
-    cmc_error err = {0};
-    net_forward(&r->n, &r->b);
-    assert_int_equal(loss_score(&r->l, &r->n, &r->b, &alpha, 1, &nll, NULL, &err), CMC_OK);
-    return nll / TARGETS;
-}
-
-static double rig_grad(rig *r) {
-    double nll = 0.0;
-    cmc_error err = {0};
-    memset(r->n.grad, 0, r->p.n * sizeof(float));
-    net_forward(&r->n, &r->b);
-    assert_int_equal(loss_train(&r->l, &r->n, &r->b, &nll_alone, r->alpha, 1.0f / TARGETS, r->dhidden, &nll, &err), CMC_OK);
-    net_backward(&r->n, &r->b, r->dhidden);
-    return nll / TARGETS;
+static void grad_open(scene *s, int threads, bool exact, int32_t n_head_kv, bool decode_head) {
+    scene_open(s, threads, exact, 0);
+    params_shape shape = {.n_vocab = cmc_model_n_vocab(s->host), .n_embd = 16, .n_layer = 2, .n_head = 4,
+                          .n_head_kv = n_head_kv, .n_ff = 24};
+    scene_net(s, shape, TOKENS, false, decode_head);
+    scene_weights(s);
+    grad_batch(s);
 }
 
 /* --------------------------------------------------------------------------------------------- gradients */
 
-static double rig_loss_of(void *r) {
-    return rig_loss(r);
+static double loss_of(void *s) {
+    return scene_loss(s, (double)ALPHA);
 }
 
 static void check_gradients(int threads, int32_t n_head_kv, bool decode_head) {
-    rig r;
+    scene s;
     uint64_t rng = 5;
-    rig_open(&r, threads, false, n_head_kv, decode_head);
-    double a = rig_grad(&r);
-    float *grad = cmc_alloc(r.p.n, sizeof *grad);
-    memcpy(grad, r.n.grad, r.p.n * sizeof *grad);
-    assert_true(fabs(a - rig_loss(&r)) < 1e-5);
-    slope_check c = {.loss = rig_loss_of, .scene = &r, .h = 0.04, .least = 1e-4, .rel = 2e-3, .abs = 2e-4,
+    grad_open(&s, threads, false, n_head_kv, decode_head);
+    double a = scene_grad(&s, ALPHA);
+    float *grad = cmc_alloc(s.p.n, sizeof *grad);
+    memcpy(grad, s.n.grad, s.p.n * sizeof *grad);
+    assert_true(fabs(a - scene_loss(&s, (double)ALPHA)) < 1e-5);
+    slope_check c = {.loss = loss_of, .scene = &s, .h = 0.04, .least = 1e-4, .rel = 2e-3, .abs = 2e-4,
                      .directions = 7};
-    for (size_t i = 0; i < r.p.n_tensors; i++) {
-        const params_tensor *t = &r.p.tensors[i];
-        slope_assert(&c, t->name, r.n.w + t->off, grad + t->off, t->n_out * t->n_in, &rng);
+    for (size_t i = 0; i < s.p.n_tensors; i++) {
+        const params_tensor *t = &s.p.tensors[i];
+        slope_assert(&c, t->name, s.n.w + t->off, grad + t->off, t->n_out * t->n_in, &rng);
     }
     free(grad);
-    rig_close(&r);
+    scene_close(&s);
 }
 
 static void test_gradients(void **state) {
@@ -170,67 +86,68 @@ static void test_gradients_gqa(void **state) {
 /* Gradients add up: two halves of a batch give what the whole does. */
 static void test_pieces(void **state) {
     (void)state;
-    rig r;
+    scene s;
     double nll = 0.0;
     cmc_error err = {0};
-    rig_open(&r, 2, true, 2, true);
-    rig_grad(&r);
-    float *whole = cmc_alloc(r.p.n, sizeof *whole);
-    memcpy(whole, r.n.grad, r.p.n * sizeof *whole);
-    memset(r.n.grad, 0, r.p.n * sizeof(float));
+    grad_open(&s, 2, true, 2, true);
+    scene_grad(&s, ALPHA);
+    float *whole = cmc_alloc(s.p.n, sizeof *whole);
+    memcpy(whole, s.n.grad, s.p.n * sizeof *whole);
+    memset(s.n.grad, 0, s.p.n * sizeof(float));
     size_t cut = 0, first = 5;
-    while (r.rows[cut] < first)
+    while (s.rows[cut] < first)
         cut++;
     size_t start2[SEQS], rows2[TARGETS];
     for (size_t i = 0; i < SEQS; i++)
-        start2[i] = r.start[i + 1] - first;
+        start2[i] = s.start[i + 1] - first;
     for (size_t i = cut; i < TARGETS; i++)
-        rows2[i - cut] = r.rows[i] - first;
-    net_batch piece[2] = {r.b, r.b};
+        rows2[i - cut] = s.rows[i] - first;
+    net_batch piece[2] = {s.b, s.b};
     piece[0].n_tokens = first;
     piece[0].n_seqs = 1;
     piece[0].n_targets = cut;
-    piece[1] = (net_batch){.ids = r.ids + first,
+    piece[1] = (net_batch){.ids = s.ids + first,
                            .start = start2,
                            .rows = rows2,
-                           .targets = r.targets + cut,
-                           .host = r.hrow + cut,
+                           .targets = s.targets + cut,
+                           .host = s.hrow + cut,
                            .n_tokens = TOKENS - first,
                            .n_seqs = SEQS - 1,
                            .n_targets = TARGETS - cut};
     for (int i = 0; i < 2; i++) {
-        net_forward(&r.n, &piece[i]);
-        assert_int_equal(loss_train(&r.l, &r.n, &piece[i], &nll_alone, r.alpha, 1.0f / TARGETS, r.dhidden, &nll, &err), CMC_OK);
-        net_backward(&r.n, &piece[i], r.dhidden);
+        net_forward(&s.n, &piece[i]);
+        assert_int_equal(loss_train(&s.l, &s.n, &piece[i], &nll_alone, ALPHA, 1.0f / TARGETS, s.dhidden, &nll, &err),
+                         CMC_OK);
+        net_backward(&s.n, &piece[i], s.dhidden);
     }
-    for (size_t i = 0; i < r.p.n; i++)
-        assert_true(fabsf(whole[i] - r.n.grad[i]) < 1e-6f);
+    for (size_t i = 0; i < s.p.n; i++)
+        assert_true(fabsf(whole[i] - s.n.grad[i]) < 1e-6f);
     free(whole);
-    rig_close(&r);
+    scene_close(&s);
 }
 
 /* -------------------------------------------------------------------------------------------------- loss */
 
 /* The definition, in double: host logits by the runtime, delta logits by plain sums. */
-static double plain_loss(rig *r, double alpha) {
-    size_t v = (size_t)r->p.s.n_vocab, e = 16, he = (size_t)cmc_model_n_embd(r->host);
+static double plain_loss(scene *s, double alpha) {
+    size_t v = (size_t)s->p.s.n_vocab, e = 16, he = (size_t)cmc_model_n_embd(s->host);
     float *state = cmc_alloc(he, sizeof *state), *h = cmc_alloc(v, sizeof *h);
     double *z = cmc_alloc(v, sizeof *z), nll = 0.0;
     cmc_error err = {0};
     for (size_t i = 0; i < TARGETS; i++) {
-        hostcache_unpack(r->hrow[i], state, he);
-        assert_int_equal(cmc_model_logits(r->host, state, 1, h, &err), CMC_OK);
+        hostcache_unpack(s->hrow[i], state, he);
+        assert_int_equal(cmc_model_logits(s->host, state, 1, h, &err), CMC_OK);
         double max = -INFINITY, sum = 0.0;
         for (size_t j = 0; j < v; j++) {
             double d = 0.0;
             for (size_t c = 0; c < e; c++)
-                d += (double)r->n.hidden[i * e + c] * (double)r->n.w[r->p.embd + j * e + c];
+                d += (double)s->n.hidden[i * e + c] * (double)s->n.w[s->p.embd + j * e + c];
             z[j] = (double)h[j] + alpha * d;
             max = z[j] > max ? z[j] : max;
         }
         for (size_t j = 0; j < v; j++)
             sum += exp(z[j] - max);
-        nll += max + log(sum) - z[r->targets[i]];
+        nll += max + log(sum) - z[s->targets[i]];
     }
     free(state);
     free(h);
@@ -242,15 +159,15 @@ static void test_loss(void **state) {
     (void)state;
     static const double alphas[] = {0.0, 0.25, 1.0, 3.0};
     for (int threads = 1; threads <= 3; threads++) {
-        rig r;
+        scene s;
         double nll[4] = {0};
         cmc_error err = {0};
-        rig_open(&r, threads, true, 2, threads != 2);
-        net_forward(&r.n, &r.b);
-        assert_int_equal(loss_score(&r.l, &r.n, &r.b, alphas, 4, nll, NULL, &err), CMC_OK);
+        grad_open(&s, threads, true, 2, threads != 2);
+        net_forward(&s.n, &s.b);
+        assert_int_equal(loss_score(&s.l, &s.n, &s.b, alphas, 4, nll, NULL, &err), CMC_OK);
         for (int a = 0; a < 4; a++)
-            assert_true(fabs(nll[a] - plain_loss(&r, alphas[a])) < 1e-4 * TARGETS);
-        rig_close(&r);
+            assert_true(fabs(nll[a] - plain_loss(&s, alphas[a])) < 1e-4 * TARGETS);
+        scene_close(&s);
     }
 }
 
@@ -285,43 +202,43 @@ static void test_pack(void **state) {
 
 static void test_adamw(void **state) {
     (void)state;
-    rig r;
-    rig_open(&r, 2, false, 2, true);
-    size_t n = r.p.n;
+    scene s;
+    grad_open(&s, 2, false, 2, true);
+    size_t n = s.p.n;
     float *m = cmc_calloc(n, sizeof *m), *v = cmc_calloc(n, sizeof *v);
     double *w = cmc_alloc(n, sizeof *w), *m2 = cmc_calloc(n, sizeof *m2), *v2 = cmc_calloc(n, sizeof *v2), norm = 0.0;
     uint64_t rng = 2;
     adamw a = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.3, .m = m, .v = v};
     for (size_t i = 0; i < n; i++)
-        w[i] = (double)r.n.w[i];
+        w[i] = (double)s.n.w[i];
     for (int step = 1; step <= 5; step++) {
         for (size_t i = 0; i < n; i++)
-            r.n.grad[i] = (float)(uniform(&rng) - 0.5);
+            s.n.grad[i] = (float)(uniform(&rng) - 0.5);
         norm = 0.0;
-        for (size_t k = 0; k < r.p.n_tensors; k++) {
-            const params_tensor *t = &r.p.tensors[k];
+        for (size_t k = 0; k < s.p.n_tensors; k++) {
+            const params_tensor *t = &s.p.tensors[k];
             for (size_t i = t->off; i < t->off + t->n_out * t->n_in; i++) {
-                double g = 0.5 * (double)r.n.grad[i];
-                norm += (double)r.n.grad[i] * (double)r.n.grad[i];
+                double g = 0.5 * (double)s.n.grad[i];
+                norm += (double)s.n.grad[i] * (double)s.n.grad[i];
                 m2[i] = 0.9 * m2[i] + 0.1 * g;
                 v2[i] = 0.95 * v2[i] + 0.05 * g * g;
                 w[i] -= 0.01 * ((t->matrix ? 0.3 : 0.0) * w[i] +
                                 m2[i] / (1 - pow(0.9, step)) / (sqrt(v2[i] / (1 - pow(0.95, step))) + 1e-8));
             }
         }
-        assert_true(fabs(adamw_norm(r.rt->pool, r.n.grad, n) - sqrt(norm)) < 1e-4);
-        adamw_step(r.rt->pool, &a, &r.p, r.n.w, r.n.grad, 0.5, 0.01, step);
+        assert_true(fabs(adamw_norm(s.rt->pool, s.n.grad, n) - sqrt(norm)) < 1e-4);
+        adamw_step(s.rt->pool, &a, &s.p, s.n.w, s.n.grad, 0.5, 0.01, step);
     }
     for (size_t i = 0; i < n; i++) {
-        assert_true(fabs(w[i] - (double)r.n.w[i]) < 1e-5);
-        assert_true(r.n.grad[i] == 0.0f);
+        assert_true(fabs(w[i] - (double)s.n.w[i]) < 1e-5);
+        assert_true(s.n.grad[i] == 0.0f);
     }
     free(m);
     free(v);
     free(w);
     free(m2);
     free(v2);
-    rig_close(&r);
+    scene_close(&s);
 }
 
 static void test_schedule(void **state) {

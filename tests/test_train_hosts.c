@@ -10,115 +10,45 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/scene.h"
 #include "tests/slope.h"
 #include "tests/tiny.h"
 #include "tests/train_rig.h"
-#include "tinylm/hostcache.h"
 
 /* ------------------------------------------------------------------------------------------ the loss alone */
 
 enum { ROWS = 37, EMBD = 16 };
 
-/* A host, a delta's output layer with hidden states given, and a map between them. */
-typedef struct scene {
-    char *dir;
-    cmc_runtime *rt;
-    cmc_model *host;
-    cmc_map *map;
-    params p;
-    net n;
-    loss l;
-    int32_t targets[ROWS], ids[ROWS];
-    size_t rows[ROWS], start[2];
-    uint8_t *packed;
-    const uint8_t *hrow[ROWS];
-    net_batch b;
-    float dhidden[ROWS * EMBD];
-    loss_parts parts;
-} scene;
+/* n_delta 0: the host's own vocabulary under an identity map. Else a map of every kind: tokens that share a delta
+ * token, delta tokens that none has, a tenth of the host's unmapped. */
+typedef struct map_kind {
+    int32_t n_delta;
+    uint64_t rng;
+} map_kind;
 
-static void scene_batch(scene *s) {
+static int32_t map_to(int32_t i, void *user) {
+    map_kind *k = user;
+    return !k->n_delta ? i : uniform(&k->rng) < 0.1 ? -1 : (int32_t)(params_random(&k->rng) % (uint64_t)k->n_delta);
+}
+
+/* The delta's vocabulary is n_delta wide, 0: the host's own, with a map (map_kind) or, where `no_map`, without. */
+static void hosts_open(scene *s, int threads, bool exact, int32_t n_delta, bool no_map, bool decode_head) {
     uint64_t rng = 7;
-    size_t he = (size_t)cmc_model_n_embd(s->host), bytes = hostcache_row_bytes(he), v = (size_t)s->p.s.n_vocab;
-    s->packed = cmc_alloc(ROWS, bytes);
-    float *x = cmc_alloc(he, sizeof *x);
-    assert_true(s->packed && x);
+    map_kind kind = {n_delta, 21};
+    scene_open(s, threads, exact, 0);
+    int32_t n_host = cmc_model_n_vocab(s->host), n = n_delta ? n_delta : n_host;
+    scene_map(s, n, map_to, &kind);
+    params_shape shape = {.n_vocab = n, .n_embd = EMBD, .n_layer = 1, .n_head = 4, .n_head_kv = 2, .n_ff = 24};
+    scene_net(s, shape, ROWS, !no_map, decode_head);
+    scene_weights(s);
     for (size_t i = 0; i < ROWS; i++) {
         s->rows[i] = i;
-        s->ids[i] = (int32_t)(params_random(&rng) % v);
-        s->targets[i] = (int32_t)(params_random(&rng) % (uint64_t)cmc_model_n_vocab(s->host));
-        for (size_t c = 0; c < he; c++)
-            x[c] = (float)(2.0 * uniform(&rng) - 1.0);
-        hostcache_pack(x, s->packed + i * bytes, he);
-        s->hrow[i] = s->packed + i * bytes;
+        s->ids[i] = (int32_t)(params_random(&rng) % (uint64_t)n);
+        s->targets[i] = (int32_t)(params_random(&rng) % (uint64_t)n_host);
+        scene_state_random(s, i, &rng);
     }
-    free(x);
     s->start[1] = ROWS;
-    s->b = (net_batch){.ids = s->ids, .start = s->start, .rows = s->rows, .targets = s->targets, .host = s->hrow,
-                       .n_tokens = ROWS, .n_seqs = 1, .n_targets = ROWS};
-}
-
-/* n_delta 0: the host's own vocabulary under an identity map, or under none where `no_map`. Else a map of every kind: tokens
- * that share a delta token, delta tokens that none has, a tenth of the host's unmapped. */
-static void scene_open(scene *s, int threads, bool exact, int32_t n_delta, bool no_map, bool decode_head) {
-    cmc_error err = {0};
-    cmc_runtime_opts ro = {.threads = threads, .exact = exact};
-    tiny_spec spec = {.arch = "llama", .type = CMC_F32, .seed = 3};
-    uint64_t rng = 21;
-    memset(s, 0, sizeof *s);
-    s->parts.nll = 1.0f;
-    s->dir = tiny_dir_new();
-    const char *path = tiny_path(s->dir, "host.gguf");
-    assert_int_equal(tiny_write(&spec, path, &err), CMC_OK);
-    assert_int_equal(cmc_runtime_open(&ro, &s->rt, &err), CMC_OK);
-    assert_int_equal(cmc_model_open(s->rt, path, &s->host, &err), CMC_OK);
-    int32_t n_host = cmc_model_n_vocab(s->host), n = n_delta ? n_delta : n_host;
-    assert_int_equal(map_new(n_host, n, &s->map, &err), CMC_OK);
-    for (int32_t i = 0; i < n_host; i++)
-        map_set(s->map, i, !n_delta ? i : uniform(&rng) < 0.1 ? -1 : (int32_t)(params_random(&rng) % (uint64_t)n),
-                CMC_HOW_EXACT, 0);
-    map_finish(s->map);
-    params_shape shape = {.n_vocab = n, .n_embd = EMBD, .n_layer = 1, .n_head = 4, .n_head_kv = 2, .head_dim = 4,
-                          .n_ff = 24, .rms_eps = 1e-5f, .rope_base = 10000.0f};
-    assert_int_equal(params_init(&s->p, &shape, &err), CMC_OK);
-    assert_int_equal(net_new(s->rt, &s->p, ROWS, ROWS, &s->n, &err), CMC_OK);
-    assert_int_equal(loss_new(s->host, no_map ? NULL : s->map, EMBD, decode_head, LOSS_BLOCK_BYTES, &s->l, &err), CMC_OK);
-    rng = 11;
-    for (size_t i = 0; i < s->p.n; i++)
-        s->n.w[i] = (float)(0.8 * (uniform(&rng) - 0.5));
-    for (size_t i = 0; i < s->p.n_tensors; i++)
-        for (size_t j = 0; !s->p.tensors[i].matrix && j < s->p.tensors[i].n_in; j++)
-            s->n.w[s->p.tensors[i].off + j] += 1.0f;
-    scene_batch(s);
-}
-
-static void scene_close(scene *s) {
-    free(s->packed);
-    loss_free(&s->l);
-    net_free(&s->n);
-    params_free(&s->p);
-    cmc_map_free(s->map);
-    cmc_model_free(s->host);
-    cmc_runtime_free(s->rt);
-    tiny_dir_free(s->dir);
-}
-
-static double scene_loss(scene *s, double alpha) {
-    double nll = 0.0;
-    cmc_error err = {0};
-    net_forward(&s->n, &s->b);
-    assert_int_equal(loss_score(&s->l, &s->n, &s->b, &alpha, 1, &nll, NULL, &err), CMC_OK);
-    return nll / ROWS;
-}
-
-static double scene_grad(scene *s, float alpha) {
-    double nll = 0.0;
-    cmc_error err = {0};
-    memset(s->n.grad, 0, s->p.n * sizeof(float));
-    net_forward(&s->n, &s->b);
-    assert_int_equal(loss_train(&s->l, &s->n, &s->b, &s->parts, alpha, 1.0f / ROWS, s->dhidden, &nll, &err), CMC_OK);
-    net_backward(&s->n, &s->b, s->dhidden);
-    return nll / ROWS;
+    scene_batch(s, 1, ROWS);
 }
 
 /* The definition: host's logits by the runtime, the delta's by plain sums, steered by the plain shift, softmax in double. */
@@ -154,7 +84,7 @@ static void test_loss_is_defined(void **state) {
     static const double alphas[] = {0.0, 0.5, 1.0, 2.0};
     for (int threads = 1; threads <= 3; threads++) {
         scene s;
-        scene_open(&s, threads, true, 90, false, threads != 2);
+        hosts_open(&s, threads, true, 90, false, threads != 2);
         for (size_t a = 0; a < 4; a++)
             assert_true(fabs(scene_loss(&s, alphas[a]) - defined_loss(&s, alphas[a])) < 1e-4);
         assert_true(fabs(scene_grad(&s, 0.5f) - scene_loss(&s, 0.5)) < 1e-5);
@@ -170,7 +100,7 @@ static void test_gradient_through_the_map(void **state) {
     (void)state;
     for (int threads = 1; threads <= 2; threads++) {
         scene s;
-        scene_open(&s, threads, false, 90, false, true);
+        hosts_open(&s, threads, false, 90, false, true);
         scene_grad(&s, 0.7f);
         float *grad = cmc_alloc(s.p.n, sizeof *grad);
         memcpy(grad, s.n.grad, s.p.n * sizeof *grad);
@@ -189,8 +119,8 @@ static void test_gradient_through_the_map(void **state) {
 static void test_identity_map(void **state) {
     (void)state;
     scene a, b;
-    scene_open(&a, 2, false, 0, true, true);
-    scene_open(&b, 2, false, 0, false, true);
+    hosts_open(&a, 2, false, 0, true, true);
+    hosts_open(&b, 2, false, 0, false, true);
     double x = scene_grad(&a, 0.9f), y = scene_grad(&b, 0.9f), top = 0.0, worst = 0.0;
     assert_true(fabs(x - y) < 1e-5);
     for (size_t i = 0; i < a.p.n; i++) {
