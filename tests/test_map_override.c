@@ -21,14 +21,29 @@ enum { N_HOST = sizeof HOST / sizeof *HOST, N_DELTA = sizeof DELTA / sizeof *DEL
 
 typedef struct fixture { cmc_vocab *host, *delta; cmc_map *m; char *dir; } fixture;
 
+static cmc_map *built(const cmc_vocab *host, const cmc_vocab *delta) {
+    cmc_map *m;
+    assert_int_equal(cmc_map_build(host, delta, CMC_RULE_PREFIX, &m, NULL), CMC_OK);
+    return m;
+}
+
+/* map_override_memory, which must succeed. */
+static void edit(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, const char *lines, size_t n) {
+    cmc_error err = {0};
+    if (map_override_memory(m, host, delta, (const uint8_t *)lines, n, "edits", &err) != CMC_OK) {
+        fail_msg("%s", err.message);
+    }
+}
+
 static int set_up(void **state) {
     static fixture f;
     f.host = vocab_make(HOST, N_HOST);
     f.delta = vocab_make(DELTA, N_DELTA);
     f.dir = tiny_dir_new();
-    if (!f.host || !f.delta || !f.dir || cmc_map_build(f.host, f.delta, CMC_RULE_PREFIX, &f.m, NULL) != CMC_OK) {
+    if (!f.host || !f.delta || !f.dir) {
         return -1;
     }
+    f.m = built(f.host, f.delta);
     *state = &f;
     return 0;
 }
@@ -81,11 +96,10 @@ static void test_what_a_line_does(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *path = write_file(f, cases[i].text, cases[i].n);
-        cmc_map *before;
+        cmc_map *before = built(f->host, f->delta);
         cmc_error err = {0};
-        assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_PREFIX, &before, NULL), CMC_OK);
         cmc_map_free(f->m);
-        assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_PREFIX, &f->m, NULL), CMC_OK);
+        f->m = built(f->host, f->delta);
         if (cmc_map_override(f->m, f->host, f->delta, path, &err) != CMC_OK) {
             fail_msg("case %zu: %s", i, err.message);
         }
@@ -103,55 +117,56 @@ static void test_what_a_line_does(void **state) {
     }
 }
 
-#define BAD(text, line, word) {text, sizeof text - 1, line, word}
+/* A file whose second line is wrong, behind one that is right. */
+#define BAD(text, word) BAD_AT(2, "8 -> 3\n" text, word)
+#define BAD_AT(line, text, word) {text, sizeof text - 1, line, word}
 
 static void test_bad_lines_are_named_and_change_nothing(void **state) {
     fixture *f = *state;
     static const struct { const char *text; size_t n; int line; const char *word; } cases[] = {
-        BAD("8 -> 3\n\"zebras\" -> 3", 2, "no host token is spelled \"zebras\""),
-        BAD("8 -> 3\n4 -> \"zebra\"", 2, "no delta token is spelled \"zebra\""),
-        BAD("8 -> 3\n\" the\" -> 3", 2, "no host token is spelled \" the\""),
-        BAD("8 -> 3\n\"\" -> 3", 2, "no host token is spelled \"\""),
-        BAD("8 -> 3\n\"a\" -> 3", 2, "several host tokens are spelled \"a\" (5 and 6"),
-        BAD("8 -> 3\n4 -> \"b\"", 2, "several delta tokens are spelled \"b\" (3 and 4"),
-        BAD("8 -> 3\n14 -> 3", 2, "the host has no token 14, its ids should be from 0 to 13"),
-        BAD("8 -> 3\n4 -> 7", 2, "the delta has no token 7, its ids should be from 0 to 6"),
-        BAD("8 -> 3\n4 -> 99999999999999999999999999", 2, "the delta has no token 9999999"),
-        BAD("8 -> 3\n4 -> 4294967296", 2, "the delta has no token 4294967296"),
-        BAD("8 -> 3\n4 -> 2\n\"zebra\" -> 3", 3, "host token 8 stands on line 1 too"),
-        BAD("8 -> 3\n8 -> none", 2, "host token 8 stands on line 1 too"),
-        BAD("8 -> 3\nzebra -> 3", 2, "found `zebra -> 3`, should be a host token"),
-        BAD("8 -> 3\nnone -> 3", 2, "found `none -> 3`, should be a host token"),
-        BAD("8 -> 3\n-1 -> 3", 2, "found `-1 -> 3`, should be a host token"),
-        BAD("8 -> 3\n-> 3", 2, "found `-> 3`, should be a host token"),
-        BAD("8 -> 3\n4", 2, "the line ends too soon, should be the arrow"),
-        BAD("8 -> 3\n4 = 3", 2, "found `= 3`, should be the arrow"),
-        BAD("8 -> 3\n4 - > 3", 2, "found `- > 3`, should be the arrow"),
-        BAD("8 -> 3\n4a -> 3", 2, "found `a -> 3`, should be the arrow"),
-        BAD("8 -> 3\n4 ->", 2, "the line ends too soon, should be a delta token"),
-        BAD("8 -> 3\n4 -> # 3", 2, "found `# 3`, should be a delta token"),
-        BAD("8 -> 3\n4 -> -1", 2, "found `-1`, should be a delta token"),
-        BAD("8 -> 3\n4 -> None", 2, "found `None`, should be a delta token"),
-        BAD("8 -> 3\n4 -> 3 5", 2, "found `5`, should be the end of the line"),
-        BAD("8 -> 3\n4 -> nonesuch", 2, "found `such`, should be the end of the line"),
-        BAD("8 -> 3\n4 -> 3.0", 2, "found `.0`, should be the end of the line"),
-        BAD("8 -> 3\n\"zebra -> 3", 2, "without an end"),
-        BAD("8 -> 3\n\"zebra\\\" -> 3", 2, "without an end"),
-        BAD("8 -> 3\n\"zebra\\", 2, "without an end"),
-        BAD("8 -> 3\n\"", 2, "without an end"),
-        BAD("8 -> 3\n\"z\\ebra\" -> 3", 2, "should be a JSON string"),
-        BAD("8 -> 3\n\"z\tbra\" -> 3", 2, "should be a JSON string"),
-        BAD("8 -> 3\n\"\\ud800\" -> 3", 2, "should be a JSON string"),
-        BAD("8 -> 3\n\"\xE4\xB8\" -> 3", 2, "byte 2 of the line is no UTF-8"),
-        BAD("8 -> 3\n# \xFF\n", 2, "byte 3 of the line is no UTF-8"),
-        BAD("8 -> 3\n4 -> 3\0", 2, "should be the end of the line"),
-        BAD("8 -> 3\n\0", 2, "should be a host token"),
-        BAD("8 -> 3\n\xEF\xBB\xBF" "4 -> 3", 2, "should be a host token"),
-        BAD("8 -> 3\r4 -> 3\n", 1, "should be the end of the line"),
-        BAD("8 -> 3\n\"0123456789012345678901234567890123456789012345678901234567890\" -> 3", 2, "6789...\""),
+        BAD("\"zebras\" -> 3", "no host token is spelled \"zebras\""),
+        BAD("4 -> \"zebra\"", "no delta token is spelled \"zebra\""),
+        BAD("\" the\" -> 3", "no host token is spelled \" the\""),
+        BAD("\"\" -> 3", "no host token is spelled \"\""),
+        BAD("\"a\" -> 3", "several host tokens are spelled \"a\" (5 and 6"),
+        BAD("4 -> \"b\"", "several delta tokens are spelled \"b\" (3 and 4"),
+        BAD("14 -> 3", "the host has no token 14, its ids should be from 0 to 13"),
+        BAD("4 -> 7", "the delta has no token 7, its ids should be from 0 to 6"),
+        BAD("4 -> 99999999999999999999999999", "the delta has no token 9999999"),
+        BAD("4 -> 4294967296", "the delta has no token 4294967296"),
+        BAD_AT(3, "8 -> 3\n4 -> 2\n\"zebra\" -> 3", "host token 8 stands on line 1 too"),
+        BAD("8 -> none", "host token 8 stands on line 1 too"),
+        BAD("zebra -> 3", "found `zebra -> 3`, should be a host token"),
+        BAD("none -> 3", "found `none -> 3`, should be a host token"),
+        BAD("-1 -> 3", "found `-1 -> 3`, should be a host token"),
+        BAD("-> 3", "found `-> 3`, should be a host token"),
+        BAD("4", "the line ends too soon, should be the arrow"),
+        BAD("4 = 3", "found `= 3`, should be the arrow"),
+        BAD("4 - > 3", "found `- > 3`, should be the arrow"),
+        BAD("4a -> 3", "found `a -> 3`, should be the arrow"),
+        BAD("4 ->", "the line ends too soon, should be a delta token"),
+        BAD("4 -> # 3", "found `# 3`, should be a delta token"),
+        BAD("4 -> -1", "found `-1`, should be a delta token"),
+        BAD("4 -> None", "found `None`, should be a delta token"),
+        BAD("4 -> 3 5", "found `5`, should be the end of the line"),
+        BAD("4 -> nonesuch", "found `such`, should be the end of the line"),
+        BAD("4 -> 3.0", "found `.0`, should be the end of the line"),
+        BAD("\"zebra -> 3", "without an end"),
+        BAD("\"zebra\\\" -> 3", "without an end"),
+        BAD("\"zebra\\", "without an end"),
+        BAD("\"", "without an end"),
+        BAD("\"z\\ebra\" -> 3", "should be a JSON string"),
+        BAD("\"z\tbra\" -> 3", "should be a JSON string"),
+        BAD("\"\\ud800\" -> 3", "should be a JSON string"),
+        BAD("\"\xE4\xB8\" -> 3", "byte 2 of the line is no UTF-8"),
+        BAD("# \xFF\n", "byte 3 of the line is no UTF-8"),
+        BAD("4 -> 3\0", "should be the end of the line"),
+        BAD("\0", "should be a host token"),
+        BAD("\xEF\xBB\xBF" "4 -> 3", "should be a host token"),
+        BAD_AT(1, "8 -> 3\r4 -> 3\n", "should be the end of the line"),
+        BAD("\"0123456789012345678901234567890123456789012345678901234567890\" -> 3", "6789...\""),
     };
-    cmc_map *before;
-    assert_int_equal(cmc_map_build(f->host, f->delta, CMC_RULE_PREFIX, &before, NULL), CMC_OK);
+    cmc_map *before = built(f->host, f->delta);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *path = write_file(f, cases[i].text, cases[i].n);
         char place[4200];
@@ -187,14 +202,13 @@ static void test_files_and_sizes(void **state) {
 /* The two properties that the shift goes by follow the edits, and an edited map goes out and comes back. */
 static void test_properties_and_exchange(void **state) {
     fixture *f = *state;
-    cmc_map *same, *again;
-    assert_int_equal(cmc_map_build(f->host, f->host, CMC_RULE_PREFIX, &same, NULL), CMC_OK);
+    cmc_map *same = built(f->host, f->host), *again;
     assert_true(same->identity && same->complete);
-    assert_int_equal(map_override_memory(same, f->host, f->host, (const uint8_t *)"2 -> 3", 6, "x", NULL), CMC_OK);
+    edit(same, f->host, f->host, "2 -> 3", 6);
     assert_true(!same->identity && same->complete);
-    assert_int_equal(map_override_memory(same, f->host, f->host, (const uint8_t *)"2 -> 2", 6, "x", NULL), CMC_OK);
+    edit(same, f->host, f->host, "2 -> 2", 6);
     assert_true(same->identity && same->complete);
-    assert_int_equal(map_override_memory(same, f->host, f->host, (const uint8_t *)"2 -> none", 9, "x", NULL), CMC_OK);
+    edit(same, f->host, f->host, "2 -> none", 9);
     assert_true(!same->identity && !same->complete);
     const char *path = tiny_path(f->dir, "ids.json");
     assert_int_equal(cmc_map_export(same, path, NULL), CMC_OK);
@@ -210,7 +224,7 @@ static void test_every_token_can_be_named(void **state) {
     const tiny_spec specs[] = {{.vocab = "bpe", .vocab_only = true}, {.vocab = "spm", .vocab_only = true}};
     for (size_t k = 0; k < 2; k++) {
         cmc_vocab *v = vocab_tiny(&specs[k]);
-        cmc_map *m;
+        cmc_map *m = built(v, v);
         text t = {0};
         char line[128];
         for (int32_t id = 0; id < v->n; id++) {
@@ -222,11 +236,7 @@ static void test_every_token_can_be_named(void **state) {
                                               : snprintf(line, sizeof line, "%d -> ", (int)id)));
             text_add(&t, line, (size_t)snprintf(line, sizeof line, "%d\n", (int)(v->n - 1 - id)));
         }
-        cmc_error err = {0};
-        assert_int_equal(cmc_map_build(v, v, CMC_RULE_PREFIX, &m, NULL), CMC_OK);
-        if (map_override_memory(m, v, v, (const uint8_t *)t.s, t.n, "all", &err) != CMC_OK) {
-            fail_msg("%s", err.message);
-        }
+        edit(m, v, v, t.s, t.n);
         for (int32_t id = 0; id < v->n; id++) {
             assert_int_equal(cmc_map_get(m, id, NULL, NULL), v->n - 1 - id);
         }
