@@ -11,29 +11,17 @@ enum { ROW_RUN = 512 };
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ROW_X86 1
 #include <immintrin.h>
+
+#include "base/exp_avx2.h"
+
 #define ROW_AVX2 __attribute__((target("avx2,fma")))
 
 static bool row_has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-/* exp to about 1 ulp on [-87.3, 88.3], saturating outside (Cephes' polynomial; range reduced by ln 2 in two parts). */
 ROW_AVX2 static inline __m256 row_exp8(__m256 x) {
-    x = _mm256_max_ps(_mm256_set1_ps(-87.3f), x); /* operand order: a NaN in x comes through */
-    x = _mm256_min_ps(_mm256_set1_ps(88.3f), x);
-    __m256 n =
-        _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-    __m256 y = _mm256_set1_ps(1.9875691500e-4f);
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.3981999507e-3f));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(8.3334519073e-3f));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(4.1665795894e-2f));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.6666665459e-1f));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(5.0000001201e-1f));
-    y = _mm256_fmadd_ps(y, _mm256_mul_ps(r, r), _mm256_add_ps(r, _mm256_set1_ps(1.0f)));
-    __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-    return _mm256_mul_ps(y, _mm256_castsi256_ps(e));
+    return cmc_exp8(x, 88.3f);
 }
 
 ROW_AVX2 static inline double row_hsum(__m256 v) {
