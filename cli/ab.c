@@ -30,8 +30,7 @@ typedef struct ab_state {
     int width;
 } ab_state;
 
-static void ab_titles(ab_state *a)
-{
+static void ab_titles(ab_state *a) {
     char *to = a->title[GEN_STEERED];
     size_t size = sizeof a->title[0], n = 0;
     snprintf(a->title[GEN_UNSTEERED], size, "%s, unsteered", cmc_model_name(a->s->host));
@@ -43,16 +42,14 @@ static void ab_titles(ab_state *a)
     }
 }
 
-static void ab_figures(const gen_side *g, char *to, size_t size)
-{
+static void ab_figures(const gen_side *g, char *to, size_t size) {
     snprintf(to, size, "%zu tokens, %s, %.1f tok/s", g->n_ids, gen_stop_name(g->stop),
              isfinite(gen_decode_tps(g)) ? gen_decode_tps(g) : 0.0);
 }
 
 /* ------------------------------------------------------------------------------------------------------ layout */
 
-static int ab_repeat(const char *s, int n)
-{
+static int ab_repeat(const char *s, int n) {
     int rc = CLI_OK;
     while (n-- > 0 && rc == CLI_OK)
         rc = out_bytes(s, strlen(s));
@@ -60,8 +57,7 @@ static int ab_repeat(const char *s, int n)
 }
 
 /* One line of both columns; each text is cut to the column. */
-static int ab_line(const char *left, size_t n_left, const char *right, size_t n_right, int column)
-{
+static int ab_line(const char *left, size_t n_left, const char *right, size_t n_right, int column) {
     int rc = text_put(left, n_left, column, true);
     if (rc == CLI_OK)
         rc = out_bytes(ab_bar, sizeof ab_bar - 1);
@@ -70,8 +66,7 @@ static int ab_line(const char *left, size_t n_left, const char *right, size_t n_
     return rc ? rc : out_bytes("\n", 1);
 }
 
-static int ab_rule(int column)
-{
+static int ab_rule(int column) {
     int rc = ab_repeat(ab_dash, column);
     if (rc == CLI_OK)
         rc = out_bytes(ab_cross, sizeof ab_cross - 1);
@@ -81,8 +76,7 @@ static int ab_rule(int column)
 }
 
 /* Wraps both texts into columns, line by line. */
-static int ab_wrapped(const char *left, size_t n_left, const char *right, size_t n_right, int column)
-{
+static int ab_wrapped(const char *left, size_t n_left, const char *right, size_t n_right, int column) {
     size_t l = 0, r = 0;
     int rc = CLI_OK;
     while (rc == CLI_OK && (l < n_left || r < n_right)) {
@@ -95,15 +89,13 @@ static int ab_wrapped(const char *left, size_t n_left, const char *right, size_t
 }
 
 /* What is shown of an answer: one without text is said to be so, not left to be taken for a fault. */
-static const char *ab_shown(const gen_side *side, size_t *len)
-{
+static const char *ab_shown(const gen_side *side, size_t *len) {
     static const char none[] = "(no text)";
     *len = side->len ? side->len : sizeof none - 1;
     return side->len ? side->text : none;
 }
 
-static int ab_columns(const ab_state *a, const gen_side side[2])
-{
+static int ab_columns(const ab_state *a, const gen_side side[2]) {
     size_t n_left, n_right;
     const char *left = ab_shown(&side[0], &n_left), *right = ab_shown(&side[1], &n_right);
     int column = (a->width - 3) / 2;
@@ -122,8 +114,7 @@ static int ab_columns(const ab_state *a, const gen_side side[2])
     return rc;
 }
 
-static int ab_stacked(const ab_state *a, const gen_side side[2])
-{
+static int ab_stacked(const ab_state *a, const gen_side side[2]) {
     int rc = CLI_OK;
     for (int k = 0; k < 2 && rc == CLI_OK; k++) {
         char figures[96];
@@ -147,8 +138,7 @@ static int ab_stacked(const ab_state *a, const gen_side side[2])
     return rc;
 }
 
-static int ab_prompt(const ab_state *a, size_t index)
-{
+static int ab_prompt(const ab_state *a, size_t index) {
     size_t len, from = 0;
     const char *s = prompts_heading(a->p, index, &len);
     int rc = index ? out_bytes("\n", 1) : CLI_OK;
@@ -165,8 +155,7 @@ static int ab_prompt(const ab_state *a, size_t index)
 
 /* ----------------------------------------------------------------------------------------------------- the verb */
 
-static int ab_json(const ab_state *a, size_t index, const gen_side side[2])
-{
+static int ab_json(const ab_state *a, size_t index, const gen_side side[2]) {
     jbuild o = jobject(), unsteered = jobject(), steered = jobject();
     size_t len;
     const char *prompt = prompts_heading(a->p, index, &len);
@@ -180,8 +169,7 @@ static int ab_json(const ab_state *a, size_t index, const gen_side side[2])
     return jout(o);
 }
 
-static int ab_on_step(void *user, cmc_stream *const side[2])
-{
+static int ab_on_step(void *user, cmc_stream *const side[2]) {
     ab_state *a = user;
     size_t n[2];
     for (int k = 0; k < 2; k++)
@@ -190,8 +178,7 @@ static int ab_on_step(void *user, cmc_stream *const side[2])
     return CLI_OK;
 }
 
-static int ab_on_result(void *user, size_t index, const gen_side side[2])
-{
+static int ab_on_result(void *user, size_t index, const gen_side side[2]) {
     ab_state *a = user;
     progress_clear(&a->bar);
     if (a->args->common.json)
@@ -206,8 +193,7 @@ static int ab_on_result(void *user, size_t index, const gen_side side[2])
     return rc;
 }
 
-static int ab_prompts(const ab_args *args, const prompts *p)
-{
+static int ab_prompts(const ab_args *args, const prompts *p) {
     steer s;
     int rc = steer_open(&args->steer, &args->common, &s);
     if (rc)
@@ -224,8 +210,7 @@ static int ab_prompts(const ab_args *args, const prompts *p)
     return rc;
 }
 
-static int ab_main(void *opts, const arg_list *operands)
-{
+static int ab_main(void *opts, const arg_list *operands) {
     const ab_args *a = opts;
     prompts p;
     if (!a->steer.host)
@@ -240,8 +225,7 @@ static int ab_main(void *opts, const arg_list *operands)
     return rc;
 }
 
-static void ab_defaults(void *opts)
-{
+static void ab_defaults(void *opts) {
     ab_args *a = opts;
     steer_defaults(&a->steer);
     gen_defaults(&a->gen);

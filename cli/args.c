@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool arg_list_push(arg_list *l, const char *s)
-{
+bool arg_list_push(arg_list *l, const char *s) {
     if (l->n == l->cap) {
         size_t cap = l->cap ? 2 * l->cap : 8;
         const char **v = realloc(l->v, cap * sizeof *v);
@@ -21,8 +20,7 @@ bool arg_list_push(arg_list *l, const char *s)
     return true;
 }
 
-bool arg_number(const char *s, double *out)
-{
+bool arg_number(const char *s, double *out) {
     char *end;
     if (!*s || strspn(s, " \t\n\v\f\r"))
         return false;
@@ -36,8 +34,7 @@ bool arg_number(const char *s, double *out)
 /* ------------------------------------------------------------------------------------------------ suggestions */
 
 /* Edit distance of two short words, with neighbouring letters swapped counting as one; anything long is "far". */
-static size_t args_distance(const char *a, const char *b)
-{
+static size_t args_distance(const char *a, const char *b) {
     enum { MAX = 40 };
     size_t n = strlen(a), m = strlen(b), d[MAX + 1][MAX + 1];
     if (n > MAX || m > MAX)
@@ -61,8 +58,7 @@ static size_t args_distance(const char *a, const char *b)
     return d[n][m];
 }
 
-const char *arg_suggest(const char *word, const char *const *names, size_t n)
-{
+const char *arg_suggest(const char *word, const char *const *names, size_t n) {
     size_t len = strlen(word), near = len / 3 + 1;
     const char *found = NULL;
     if (len == 0)
@@ -83,8 +79,7 @@ const char *arg_suggest(const char *word, const char *const *names, size_t n)
     return found;
 }
 
-static int args_unknown(const arg_verb *verb, const char *name, size_t len)
-{
+static int args_unknown(const arg_verb *verb, const char *name, size_t len) {
     char word[64];
     const char *names[128], *found;
     size_t n = 0;
@@ -104,8 +99,7 @@ static int args_unknown(const arg_verb *verb, const char *name, size_t len)
 
 /* ----------------------------------------------------------------------------------------------------- values */
 
-static bool args_is_choice(const char *choices, const char *s)
-{
+static bool args_is_choice(const char *choices, const char *s) {
     size_t len = strlen(s);
     for (const char *c = choices; *c;) {
         size_t n = strcspn(c, "|");
@@ -117,8 +111,7 @@ static bool args_is_choice(const char *choices, const char *s)
 }
 
 /* A whole decimal integer; false where it is none. *range: a number, but too large for any integer here. */
-static bool args_integer(const char *s, long long *out, bool *range)
-{
+static bool args_integer(const char *s, long long *out, bool *range) {
     char *end;
     if (!(*s == '-' || *s == '+' || (*s >= '0' && *s <= '9')))
         return false;
@@ -128,8 +121,7 @@ static bool args_integer(const char *s, long long *out, bool *range)
     return end != s && *end == '\0';
 }
 
-static int args_bad_range(const char *shown, const char *s, double lo, double hi)
-{
+static int args_bad_range(const char *shown, const char *s, double lo, double hi) {
     if (isinf(hi))
         cli_usage("%s: %s is out of range; it must be at least %.15g", shown, s, lo);
     else if (isinf(lo))
@@ -139,8 +131,7 @@ static int args_bad_range(const char *shown, const char *s, double lo, double hi
     return -1;
 }
 
-static int args_set_integer(const arg_opt *o, void *to, const char *shown, const char *s)
-{
+static int args_set_integer(const arg_opt *o, void *to, const char *shown, const char *s) {
     long long x;
     bool range;
     bool checked = o->lo < 0 || o->lo > 0 || o->hi < 0 || o->hi > 0;
@@ -161,8 +152,7 @@ static int args_set_integer(const arg_opt *o, void *to, const char *shown, const
     return 0;
 }
 
-static int args_set_u64(void *to, const char *shown, const char *s)
-{
+static int args_set_u64(void *to, const char *shown, const char *s) {
     char *end;
     errno = 0;
     unsigned long long x = strtoull(s, &end, 10);
@@ -178,8 +168,7 @@ static int args_set_u64(void *to, const char *shown, const char *s)
     return 0;
 }
 
-static int args_set_real(const arg_opt *o, void *to, const char *shown, const char *s)
-{
+static int args_set_real(const arg_opt *o, void *to, const char *shown, const char *s) {
     double x;
     bool checked = o->lo < 0 || o->lo > 0 || o->hi < 0 || o->hi > 0;
     if (!arg_number(s, &x)) {
@@ -193,8 +182,7 @@ static int args_set_real(const arg_opt *o, void *to, const char *shown, const ch
 }
 
 /* `shown`: the option as it was typed. */
-static int args_set(const arg_opt *o, void *to, const char *shown, const char *s)
-{
+static int args_set(const arg_opt *o, void *to, const char *shown, const char *s) {
     switch (o->kind) {
     case ARG_FLAG:
         *(bool *)to = true;
@@ -226,8 +214,7 @@ static int args_set(const arg_opt *o, void *to, const char *shown, const char *s
 /* ---------------------------------------------------------------------------------------------------- parsing */
 
 /* The option with this long name (len bytes) or, where name is NULL, this letter; *at: where its value goes. */
-static const arg_opt *args_find(const arg_verb *verb, const char *name, size_t len, char letter, size_t *at)
-{
+static const arg_opt *args_find(const arg_verb *verb, const char *name, size_t len, char letter, size_t *at) {
     for (size_t g = 0; g < verb->n_groups; g++) {
         const arg_group *group = &verb->groups[g];
         for (const arg_opt *o = group->opts; o->name; o++) {
@@ -243,8 +230,7 @@ static const arg_opt *args_find(const arg_verb *verb, const char *name, size_t l
 
 typedef struct args_in { int argc, i; char **argv; } args_in;
 
-static int args_long(const arg_verb *verb, args_in *in, void *opts)
-{
+static int args_long(const arg_verb *verb, args_in *in, void *opts) {
     const char *name = in->argv[in->i] + 2, *value = NULL;
     size_t len = strcspn(name, "="), at = 0;
     char shown[80];
@@ -271,8 +257,7 @@ static int args_long(const arg_verb *verb, args_in *in, void *opts)
 }
 
 /* One argument of short options: flags may be run together, and a value may follow its letter at once. */
-static int args_short(const arg_verb *verb, args_in *in, void *opts)
-{
+static int args_short(const arg_verb *verb, args_in *in, void *opts) {
     const char *p = in->argv[in->i] + 1;
     for (; *p; p++) {
         size_t at = 0;
@@ -299,8 +284,7 @@ static int args_short(const arg_verb *verb, args_in *in, void *opts)
     return 0;
 }
 
-int arg_parse(const arg_verb *verb, int argc, char **argv, void *opts, arg_list *operands)
-{
+int arg_parse(const arg_verb *verb, int argc, char **argv, void *opts, arg_list *operands) {
     args_in in = {argc, 0, argv};
     bool ended = false;
     for (; in.i < argc; in.i++) {
@@ -322,8 +306,7 @@ int arg_parse(const arg_verb *verb, int argc, char **argv, void *opts, arg_list 
     return 0;
 }
 
-void arg_release(const arg_verb *verb, void *opts, arg_list *operands)
-{
+void arg_release(const arg_verb *verb, void *opts, arg_list *operands) {
     for (size_t g = 0; g < verb->n_groups; g++) {
         for (const arg_opt *o = verb->groups[g].opts; o->name; o++) {
             if (o->kind == ARG_LIST)

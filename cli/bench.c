@@ -34,24 +34,21 @@ typedef struct bench_state {
 } bench_state;
 
 /* splitmix64: which tokens they are does not matter, only that they differ. */
-static int32_t bench_token(bench_state *b)
-{
+static int32_t bench_token(bench_state *b) {
     uint64_t z = b->random += 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     return (int32_t)((z ^ (z >> 31)) % (uint64_t)cmc_model_n_vocab(b->s.host));
 }
 
-static int bench_eval(bench_state *b, cmc_session *session)
-{
+static int bench_eval(bench_state *b, cmc_session *session) {
     cmc_error err = {0};
     cmc_eval_item item = {session, CMC_WANT_LOGITS, 1, b->logits};
     return cmc_eval(b->s.host, &item, 1, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 
 /* Seconds for one prompt of n tokens on an empty session. */
-static int bench_prompt(bench_state *b, int32_t n, double *seconds)
-{
+static int bench_prompt(bench_state *b, int32_t n, double *seconds) {
     cmc_session *session = NULL;
     cmc_error err = {0};
     for (int32_t i = 0; i < n; i++)
@@ -67,8 +64,7 @@ static int bench_prompt(bench_state *b, int32_t n, double *seconds)
 }
 
 /* Seconds for n tokens one by one from an empty session. */
-static int bench_decode(bench_state *b, int32_t n, double *seconds)
-{
+static int bench_decode(bench_state *b, int32_t n, double *seconds) {
     cmc_session *session = NULL;
     cmc_error err = {0};
     int rc = CLI_OK;
@@ -87,8 +83,7 @@ static int bench_decode(bench_state *b, int32_t n, double *seconds)
 
 /* Seconds for n steered tokens: the real thing, with the text's tokens kept in step and the shift added (and greedy
  * sampling, which the host alone is spared above). The prompt's evaluation is left out. */
-static int bench_steered(bench_state *b, int32_t n, double *seconds)
-{
+static int bench_steered(bench_state *b, int32_t n, double *seconds) {
     static char text[] = "The";
     cmc_message message = {CMC_USER, text, 3};
     cmc_record prompt = {.line = 1, .messages = &message, .n_messages = 1};
@@ -107,8 +102,7 @@ static int bench_steered(bench_state *b, int32_t n, double *seconds)
     return st == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 
-static int bench_compare(const void *a, const void *b)
-{
+static int bench_compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
@@ -116,8 +110,7 @@ static int bench_compare(const void *a, const void *b)
 typedef int bench_fn(bench_state *b, int32_t n, double *seconds);
 
 /* The median speed of `fn` over n tokens, after a warm-up that is not counted; NaN where n is 0. */
-static int bench_measure(bench_state *b, const char *what, bench_fn *fn, int32_t n, double *tps)
-{
+static int bench_measure(bench_state *b, const char *what, bench_fn *fn, int32_t n, double *tps) {
     double seconds;
     size_t repeats = (size_t)b->args->repeats;
     *tps = NAN;
@@ -137,8 +130,7 @@ static int bench_measure(bench_state *b, const char *what, bench_fn *fn, int32_t
     return CLI_OK;
 }
 
-static int bench_json(const bench_state *b, double pp, double tg, double steered)
-{
+static int bench_json(const bench_state *b, double pp, double tg, double steered) {
     jbuild o = jobject();
     jset_string(&o, "model", b->args->steer.host);
     jset_int(&o, "threads", cmc_runtime_threads(b->s.rt));
@@ -155,8 +147,7 @@ static int bench_json(const bench_state *b, double pp, double tg, double steered
     return jout(o);
 }
 
-static int bench_table(const bench_state *b, double pp, double tg, double steered)
-{
+static int bench_table(const bench_state *b, double pp, double tg, double steered) {
     int rc = out_printf("model     %s\nthreads   %d\nisa       %s, OpenBLAS core %s\n", b->args->steer.host,
                         cmc_runtime_threads(b->s.rt), cmc_runtime_isa(b->s.rt), cmc_runtime_blas_core(b->s.rt));
     if (rc == CLI_OK && isfinite(pp))
@@ -168,8 +159,7 @@ static int bench_table(const bench_state *b, double pp, double tg, double steere
     return rc;
 }
 
-static int bench_run(bench_state *b)
-{
+static int bench_run(bench_state *b) {
     double pp, tg, steered = NAN;
     size_t n = (size_t)(b->args->n_prompt > 0 ? b->args->n_prompt : 1);
     b->random = b->args->common.seed;
@@ -189,8 +179,7 @@ static int bench_run(bench_state *b)
     return b->args->common.json ? bench_json(b, pp, tg, steered) : bench_table(b, pp, tg, steered);
 }
 
-static int bench_main(void *opts, const arg_list *operands)
-{
+static int bench_main(void *opts, const arg_list *operands) {
     const bench_args *a = opts;
     bench_state b = {.args = a};
     if (!a->steer.host)
@@ -208,8 +197,7 @@ static int bench_main(void *opts, const arg_list *operands)
     return rc;
 }
 
-static void bench_defaults(void *opts)
-{
+static void bench_defaults(void *opts) {
     bench_args *a = opts;
     steer_defaults(&a->steer);
     a->n_prompt = 512;

@@ -18,26 +18,22 @@ typedef struct chart_view {
 
 /* ------------------------------------------------------------------------------------------------------ ranges */
 
-static bool chart_ok(const chart_line *l, size_t i)
-{
+static bool chart_ok(const chart_line *l, size_t i) {
     return isfinite(l->x[i]) && isfinite(l->y[i]);
 }
 
-static void range_add(chart_range *r, double v)
-{
+static void range_add(chart_range *r, double v) {
     r->lo = v < r->lo ? v : r->lo;
     r->hi = v > r->hi ? v : r->hi;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
+static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
 
 /* The line's values without the highest hundredth; false where memory is out. */
-static bool range_most(chart_range *r, const chart_line *l)
-{
+static bool range_most(chart_range *r, const chart_line *l) {
     double *v = malloc((l->n ? l->n : 1) * sizeof *v);
     size_t n = 0;
     if (!v)
@@ -56,8 +52,7 @@ static bool range_most(chart_range *r, const chart_line *l)
 }
 
 /* A range that one can draw: not empty, with a little air. */
-static void range_settle(chart_range *r, bool from_zero)
-{
+static void range_settle(chart_range *r, bool from_zero) {
     if (from_zero && r->lo > 0)
         r->lo = 0;
     double air = (r->hi - r->lo) * 0.04;
@@ -68,8 +63,7 @@ static void range_settle(chart_range *r, bool from_zero)
         r->lo -= air;
 }
 
-static bool chart_ranges(chart_view *v)
-{
+static bool chart_ranges(chart_view *v) {
     v->x = v->y = (chart_range){HUGE_VAL, -HUGE_VAL};
     for (size_t k = 0; k < v->c->n_lines; k++) {
         const chart_line *l = &v->c->lines[k];
@@ -92,13 +86,11 @@ static bool chart_ranges(chart_view *v)
     return true;
 }
 
-static double chart_x(const chart_view *v, double x)
-{
+static double chart_x(const chart_view *v, double x) {
     return LEFT + PLOT_W * (x - v->x.lo) / (v->x.hi - v->x.lo);
 }
 
-static double chart_y(const chart_view *v, double y)
-{
+static double chart_y(const chart_view *v, double y) {
     double at = TOP + PLOT_H * (v->y.hi - y) / (v->y.hi - v->y.lo);
     return at < TOP ? TOP : at > TOP + PLOT_H ? TOP + PLOT_H : at;
 }
@@ -106,16 +98,14 @@ static double chart_y(const chart_view *v, double y)
 /* ------------------------------------------------------------------------------------------------------- axes */
 
 /* 1, 2 or 5 times a power of ten: so that there are at most TICKS of them. */
-static double tick_step(chart_range r, bool whole)
-{
+static double tick_step(chart_range r, bool whole) {
     double rough = (r.hi - r.lo) / TICKS, unit = pow(10, floor(log10(rough)));
     double step = rough <= unit ? unit : rough <= 2 * unit ? 2 * unit : rough <= 5 * unit ? 5 * unit : 10 * unit;
     return whole && step < 1 ? 1 : step;
 }
 
 /* As many decimals as the step has; very small and very large ones with an exponent. */
-static void tick_text(html *h, double value, double step)
-{
+static void tick_text(html *h, double value, double step) {
     int decimals = (int)ceil(-log10(step) - 1e-9);
     if (fabs(value) < step / 2)
         value = 0;
@@ -125,8 +115,7 @@ static void tick_text(html *h, double value, double step)
         html_printf(h, "%.*f", decimals > 0 ? decimals : 0, value);
 }
 
-static void chart_axes(chart_view *v)
-{
+static void chart_axes(chart_view *v) {
     html *h = v->h;
     double step = tick_step(v->y, false);
     for (double y = ceil(v->y.lo / step) * step; y <= v->y.hi; y += step) {
@@ -150,15 +139,13 @@ static void chart_axes(chart_view *v)
 
 /* ------------------------------------------------------------------------------------------------------ lines */
 
-static void line_point(chart_view *v, const chart_line *l, size_t i, bool *drawing)
-{
+static void line_point(chart_view *v, const chart_line *l, size_t i, bool *drawing) {
     html_printf(v->h, "%s%.1f %.1f", *drawing ? "L" : "M", chart_x(v, l->x[i]), chart_y(v, l->y[i]));
     *drawing = true;
 }
 
 /* Of more points than can be told apart, the lowest and the highest in each of BUCKETS parts. */
-static void line_thinned(chart_view *v, const chart_line *l, bool *drawing)
-{
+static void line_thinned(chart_view *v, const chart_line *l, bool *drawing) {
     for (size_t b = 0; b < BUCKETS; b++) {
         size_t first = l->n * b / BUCKETS, end = l->n * (b + 1) / BUCKETS, lo = SIZE_MAX, hi = SIZE_MAX;
         for (size_t i = first; i < end; i++) {
@@ -177,8 +164,7 @@ static void line_thinned(chart_view *v, const chart_line *l, bool *drawing)
     }
 }
 
-static void chart_draw(chart_view *v, const chart_line *l)
-{
+static void chart_draw(chart_view *v, const chart_line *l) {
     bool drawing = false;
     html_printf(v->h, "<path d=\"");
     if (l->n > 2 * BUCKETS) {
@@ -201,8 +187,7 @@ static void chart_draw(chart_view *v, const chart_line *l)
     html_raw(v->h, "\n");
 }
 
-static void chart_legend(html *h, const chart *c)
-{
+static void chart_legend(html *h, const chart *c) {
     html_raw(h, "<p class=\"soft\">");
     for (size_t k = 0; k < c->n_lines; k++) {
         const chart_line *l = &c->lines[k];
@@ -217,8 +202,7 @@ static void chart_legend(html *h, const chart *c)
     html_raw(h, "</p>\n");
 }
 
-void html_chart(html *h, const chart *c)
-{
+void html_chart(html *h, const chart *c) {
     chart_view v = {.h = h, .c = c};
     if (!chart_ranges(&v))
         return;

@@ -37,8 +37,7 @@ const arg_opt gen_opts[] = {
     {.name = NULL},
 };
 
-void gen_defaults(gen_args *a)
-{
+void gen_defaults(gen_args *a) {
     a->max_tokens = 256;
     a->batch = 8;
     a->sampling = cmc_sampling_defaults();
@@ -46,16 +45,14 @@ void gen_defaults(gen_args *a)
 
 /* ----------------------------------------------------------------------------------------------------- results */
 
-static void gen_side_free(gen_side *g)
-{
+static void gen_side_free(gen_side *g) {
     free(g->text);
     free(g->ids);
     free(g->note);
     memset(g, 0, sizeof *g);
 }
 
-static void *gen_copy(const void *from, size_t n)
-{
+static void *gen_copy(const void *from, size_t n) {
     char *p = malloc(n + 1);
     if (!p)
         return NULL;
@@ -65,8 +62,7 @@ static void *gen_copy(const void *from, size_t n)
     return p;
 }
 
-static bool gen_side_take(gen_side *g, const cmc_stream *s)
-{
+static bool gen_side_take(gen_side *g, const cmc_stream *s) {
     const char *text = cmc_stream_text(s, &g->len), *note = cmc_stream_note(s);
     const int32_t *ids = cmc_stream_ids(s, &g->n_ids);
     g->text = gen_copy(text, g->len);
@@ -78,8 +74,7 @@ static bool gen_side_take(gen_side *g, const cmc_stream *s)
     return g->text && g->ids && (g->note || !note);
 }
 
-const char *gen_stop_name(cmc_stop stop)
-{
+const char *gen_stop_name(cmc_stop stop) {
     switch (stop) {
     case CMC_STOP_EOS: return "eos";
     case CMC_STOP_LENGTH: return "length";
@@ -89,18 +84,15 @@ const char *gen_stop_name(cmc_stop stop)
     return "interrupted";
 }
 
-double gen_prefill_tps(const gen_side *g)
-{
+double gen_prefill_tps(const gen_side *g) {
     return g->timing.prefill_seconds > 0 ? (double)g->prompt_tokens / g->timing.prefill_seconds : NAN;
 }
 
-double gen_decode_tps(const gen_side *g)
-{
+double gen_decode_tps(const gen_side *g) {
     return g->timing.decode_seconds > 0 ? (double)g->timing.decode_steps / g->timing.decode_seconds : NAN;
 }
 
-void gen_json(jbuild *o, const gen_side *g)
-{
+void gen_json(jbuild *o, const gen_side *g) {
     jset_text(o, "text", g->text, g->len);
     jset(o, "ids", jids(g->ids, g->n_ids));
     jset_string(o, "stop", gen_stop_name(g->stop));
@@ -124,8 +116,7 @@ typedef struct gen_state {
     size_t next, emitted;
 } gen_state;
 
-static int gen_error(const gen_job *job, size_t index, const cmc_error *err)
-{
+static int gen_error(const gen_job *job, size_t index, const cmc_error *err) {
     char where[600];
     if (!job->p->path)
         return cli_error(NULL, err);
@@ -133,8 +124,7 @@ static int gen_error(const gen_job *job, size_t index, const cmc_error *err)
     return cli_error(where, err);
 }
 
-static int gen_open(const gen_job *job, size_t index, gen_slot *slot)
-{
+static int gen_open(const gen_job *job, size_t index, gen_slot *slot) {
     cmc_record prompt;
     cmc_error err = {0};
     cmc_stream_opts opts = {.n_ctx = job->args->ctx, .max_tokens = job->args->max_tokens,
@@ -155,15 +145,13 @@ static int gen_open(const gen_job *job, size_t index, gen_slot *slot)
     return st == CMC_OK ? CLI_OK : gen_error(job, index, &err);
 }
 
-static void gen_close(gen_slot *slot)
-{
+static void gen_close(gen_slot *slot) {
     cmc_stream_free(slot->side[GEN_UNSTEERED]);
     cmc_stream_free(slot->side[GEN_STEERED]);
     memset(slot, 0, sizeof *slot);
 }
 
-static bool gen_finished(const gen_slot *slot)
-{
+static bool gen_finished(const gen_slot *slot) {
     for (int k = 0; k < 2; k++) {
         if (slot->side[k] && cmc_stream_stopped(slot->side[k]) == CMC_STOP_NONE)
             return false;
@@ -172,8 +160,7 @@ static bool gen_finished(const gen_slot *slot)
 }
 
 /* One token for every live text. *any: there was one. */
-static int gen_step(gen_state *g, bool *any)
-{
+static int gen_step(gen_state *g, bool *any) {
     cmc_error err = {0};
     size_t n = 0, first = 0;
     for (size_t i = 0; i < g->n_slots; i++) {
@@ -199,8 +186,7 @@ static int gen_step(gen_state *g, bool *any)
 }
 
 /* Takes the results of what is finished (of everything, where `all`), and hands on what is next in order. */
-static int gen_collect(gen_state *g, bool all)
-{
+static int gen_collect(gen_state *g, bool all) {
     for (size_t i = 0; i < g->n_slots; i++) {
         gen_slot *slot = &g->slots[i];
         if (!slot->side[GEN_STEERED] || !(all || gen_finished(slot)))
@@ -224,8 +210,7 @@ static int gen_collect(gen_state *g, bool all)
     return CLI_OK;
 }
 
-static int gen_loop(gen_state *g)
-{
+static int gen_loop(gen_state *g) {
     int rc = CLI_OK;
     bool any = true;
     while (rc == CLI_OK && g->emitted < g->job->p->n && !cli_interrupted()) {
@@ -245,8 +230,7 @@ static int gen_loop(gen_state *g)
     return rc;
 }
 
-int gen_run(const gen_job *job)
-{
+int gen_run(const gen_job *job) {
     gen_state g = {.job = job, .n_slots = (size_t)job->args->batch};
     if (g.n_slots > job->p->n)
         g.n_slots = job->p->n;

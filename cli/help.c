@@ -9,8 +9,7 @@
 enum { HELP_WIDTH = 96, HELP_INDENT = 28 };
 
 /* The default of an option as text, from the defaults themselves; "" where there is none to show. */
-static void help_default(const arg_opt *o, const void *defaults, char *out, size_t size)
-{
+static void help_default(const arg_opt *o, const void *defaults, char *out, size_t size) {
     out[0] = '\0';
     if (!o->show_default || !defaults)
         return;
@@ -30,8 +29,7 @@ static void help_default(const arg_opt *o, const void *defaults, char *out, size
 }
 
 /* Words of `s` from column `col` on, wrapped to HELP_WIDTH with `indent` spaces before further lines. */
-static void help_wrap(FILE *to, const char *s, int col, int indent)
-{
+static void help_wrap(FILE *to, const char *s, int col, int indent) {
     int at = col;
     bool first = true;
     while (*s) {
@@ -52,8 +50,7 @@ static void help_wrap(FILE *to, const char *s, int col, int indent)
     fputc('\n', to);
 }
 
-static void help_option(FILE *to, const arg_opt *o, const void *defaults)
-{
+static void help_option(FILE *to, const arg_opt *o, const void *defaults) {
     char left[80], text[600], def[64];
     int n;
     if (o->letter)
@@ -71,8 +68,7 @@ static void help_option(FILE *to, const arg_opt *o, const void *defaults)
     help_wrap(to, text, HELP_INDENT, HELP_INDENT);
 }
 
-void arg_help(const arg_verb *verb, FILE *to)
-{
+void arg_help(const arg_verb *verb, FILE *to) {
     void *opts = calloc(1, verb->size);
     if (opts && verb->defaults)
         verb->defaults(opts);
@@ -91,8 +87,7 @@ void arg_help(const arg_verb *verb, FILE *to)
 }
 
 /* Text for roff: backslashes, dashes and lines that begin with a control character. */
-static void help_roff(FILE *to, const char *s)
-{
+static void help_roff(FILE *to, const char *s) {
     if (*s == '.' || *s == '\'')
         fputs("\\&", to);
     for (; *s; s++) {
@@ -105,8 +100,7 @@ static void help_roff(FILE *to, const char *s)
     }
 }
 
-void arg_man(const arg_verb *verb, FILE *to)
-{
+void arg_man(const arg_verb *verb, FILE *to) {
     void *opts = calloc(1, verb->size);
     if (opts && verb->defaults)
         verb->defaults(opts);

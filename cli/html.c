@@ -10,8 +10,7 @@
 
 /* ------------------------------------------------------------------------------------------------------- text */
 
-static void html_bytes(html *h, const char *s, size_t n)
-{
+static void html_bytes(html *h, const char *s, size_t n) {
     if (h->bad)
         return;
     if (h->cap - h->n <= n) {
@@ -30,13 +29,11 @@ static void html_bytes(html *h, const char *s, size_t n)
     h->n += n;
 }
 
-void html_raw(html *h, const char *markup)
-{
+void html_raw(html *h, const char *markup) {
     html_bytes(h, markup, strlen(markup));
 }
 
-void html_printf(html *h, const char *markup, ...)
-{
+void html_printf(html *h, const char *markup, ...) {
     char *s = NULL;
     va_list args;
     va_start(args, markup);
@@ -52,8 +49,7 @@ void html_printf(html *h, const char *markup, ...)
 
 static const char html_bad[] = "\xEF\xBF\xBD";   /* U+FFFD */
 
-static void html_escape(html *h, const char *s, size_t n)
-{
+static void html_escape(html *h, const char *s, size_t n) {
     for (size_t i = 0; i < n; i++) {
         switch (s[i]) {
         case '&': html_raw(h, "&amp;"); break;
@@ -71,8 +67,7 @@ static void html_escape(html *h, const char *s, size_t n)
 }
 
 /* The character at s[0..n), n > 0: its length; *c: WEOF where the byte is part of none. */
-static size_t html_next(const char *s, size_t n, wint_t *c)
-{
+static size_t html_next(const char *s, size_t n, wint_t *c) {
     mbstate_t state = {0};
     wchar_t wide;
     size_t len = mbrtowc(&wide, s, n, &state);
@@ -81,8 +76,7 @@ static size_t html_next(const char *s, size_t n, wint_t *c)
     return good && len ? len : 1;
 }
 
-void html_text(html *h, const char *s)
-{
+void html_text(html *h, const char *s) {
     size_t n = strlen(s), len;
     for (size_t i = 0; i < n; i += len) {
         wint_t c;
@@ -96,8 +90,7 @@ void html_text(html *h, const char *s)
 
 /* Characters that show nothing of themselves, or turn what stands about them: spaces beyond ASCII's, controls, formats,
  * tags, private use. */
-static bool html_unseen(wint_t c)
-{
+static bool html_unseen(wint_t c) {
     static const wint_t ranges[][2] = {
         {0x00, 0x20}, {0x7F, 0xA0}, {0xAD, 0xAD}, {0x34F, 0x34F}, {0x61C, 0x61C}, {0x115F, 0x1160}, {0x1680, 0x1680},
         {0x180B, 0x180F}, {0x2000, 0x200F}, {0x2028, 0x202F}, {0x205F, 0x206F}, {0x3000, 0x3000}, {0x3164, 0x3164},
@@ -109,13 +102,11 @@ static bool html_unseen(wint_t c)
     return false;
 }
 
-static void html_sign(html *h, const char *sign, const char *what)
-{
+static void html_sign(html *h, const char *sign, const char *what) {
     html_printf(h, "<span class=\"sign\" title=\"%s\">%s</span>", what, sign);
 }
 
-static void html_unseen_char(html *h, wint_t c)
-{
+static void html_unseen_char(html *h, wint_t c) {
     char code[16];
     switch (c) {
     case ' ': html_sign(h, "\xE2\x90\xA3", "space"); break;         /* U+2423 */
@@ -128,8 +119,7 @@ static void html_unseen_char(html *h, wint_t c)
     }
 }
 
-void html_token(html *h, const uint8_t *bytes, size_t n)
-{
+void html_token(html *h, const uint8_t *bytes, size_t n) {
     const char *s = (const char *)bytes;
     size_t len;
     html_raw(h, "<code><bdi>");
@@ -149,8 +139,7 @@ void html_token(html *h, const uint8_t *bytes, size_t n)
     html_raw(h, n ? "</bdi></code>" : "</bdi></code><span class=\"sign\">no bytes</span>");
 }
 
-void html_count(html *h, int64_t n)
-{
+void html_count(html *h, int64_t n) {
     char digits[24];
     int len = snprintf(digits, sizeof digits, "%" PRId64, n);
     for (int i = 0; i < len; i++) {
@@ -198,13 +187,11 @@ static const char html_style[] =
     ".f6{fill:var(--t6)}\n"
     "@media print{.swatch,.bar,svg{print-color-adjust:exact}}\n";
 
-void html_begin(html *h, const char *title)
-{
+void html_begin(html *h, const char *title) {
     html_begin_live(h, title, 0);
 }
 
-void html_begin_live(html *h, const char *title, int seconds)
-{
+void html_begin_live(html *h, const char *title, int seconds) {
     html_raw(h, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                 "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
     if (seconds)
@@ -218,13 +205,11 @@ void html_begin_live(html *h, const char *title, int seconds)
     html_raw(h, "</h1>\n");
 }
 
-void html_end(html *h)
-{
+void html_end(html *h) {
     html_printf(h, "<p class=\"soft\">Written by cmc %s.</p>\n</main>\n</body>\n</html>\n", cmc_version());
 }
 
-int html_write(html *h, const char *path)
-{
+int html_write(html *h, const char *path) {
     int rc = h->bad ? cli_no_memory() : cli_write_file(path, h->s, h->n);
     free(h->s);
     memset(h, 0, sizeof *h);
@@ -233,21 +218,18 @@ int html_write(html *h, const char *path)
 
 /* ------------------------------------------------------------------------------------------------------ plots */
 
-void html_swatch(html *h, int tone)
-{
+void html_swatch(html *h, int tone) {
     html_printf(h, "<span class=\"swatch b%d\" aria-hidden=\"true\"></span>", tone);
 }
 
-static double html_sum(const html_part *part, size_t n)
-{
+static double html_sum(const html_part *part, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
         sum += part[i].value;
     return sum;
 }
 
-void html_bar(html *h, const char *what, const html_part *part, size_t n)
-{
+void html_bar(html *h, const char *what, const html_part *part, size_t n) {
     double sum = html_sum(part, n), x = 0;
     if (!(sum > 0))
         return;
@@ -266,8 +248,7 @@ void html_bar(html *h, const char *what, const html_part *part, size_t n)
     html_raw(h, "</svg>\n");
 }
 
-void html_columns(html *h, const char *what, const html_part *part, size_t n, double total)
-{
+void html_columns(html *h, const char *what, const html_part *part, size_t n, double total) {
     enum { STEP = 76, HEIGHT = 140, TOP = 20, FOOT = 24 };
     double most = 0;
     for (size_t i = 0; i < n; i++)
@@ -294,8 +275,7 @@ void html_columns(html *h, const char *what, const html_part *part, size_t n, do
 
 /* ----------------------------------------------------------------------------------------------------- tables */
 
-void html_table_begin(html *h, const char *caption, const char *head)
-{
+void html_table_begin(html *h, const char *caption, const char *head) {
     html_raw(h, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
     html_text(h, caption);
     html_raw(h, "\"><table><caption>");
@@ -312,20 +292,17 @@ void html_table_begin(html *h, const char *caption, const char *head)
     html_raw(h, "</tr></thead>\n<tbody>\n");
 }
 
-void html_table_end(html *h)
-{
+void html_table_end(html *h) {
     html_raw(h, "</tbody></table></div>\n");
 }
 
-void html_cell(html *h, int64_t n)
-{
+void html_cell(html *h, int64_t n) {
     html_raw(h, "<td class=\"n\">");
     html_count(h, n);
     html_raw(h, "</td>");
 }
 
-void html_cell_share(html *h, double part, double total)
-{
+void html_cell_share(html *h, double part, double total) {
     if (total > 0)
         html_printf(h, "<td class=\"n\">%.2f %%</td>", 100 * part / total);
     else

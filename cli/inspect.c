@@ -9,13 +9,11 @@
 
 typedef struct inspect_args { common_args common; } inspect_args;
 
-static json_t *inspect_id(int32_t id)
-{
+static json_t *inspect_id(int32_t id) {
     return id < 0 ? json_null() : json_integer(id);
 }
 
-static jbuild inspect_vocab_json(const cmc_vocab *v)
-{
+static jbuild inspect_vocab_json(const cmc_vocab *v) {
     jbuild o = jobject();
     jbuild ends = jarray();
     jset_string(&o, "kind", cmc_vocab_kind_name(v));
@@ -31,8 +29,7 @@ static jbuild inspect_vocab_json(const cmc_vocab *v)
     return o;
 }
 
-static jbuild inspect_delta_json(const cmc_delta_info *d)
-{
+static jbuild inspect_delta_json(const cmc_delta_info *d) {
     jbuild o = jobject(), alphas = jarray();
     jset_int(&o, "format_version", d->format_version);
     jset_string(&o, "host_template", d->host_template);
@@ -57,8 +54,7 @@ static jbuild inspect_delta_json(const cmc_delta_info *d)
     return o;
 }
 
-static int inspect_json(const cmc_file_info *fi)
-{
+static int inspect_json(const cmc_file_info *fi) {
     jbuild o = jobject(), quant = jobject();
     size_t n;
     const cmc_type_count *types = cmc_file_info_types(fi, &n);
@@ -93,8 +89,7 @@ static int inspect_json(const cmc_file_info *fi)
 /* ----------------------------------------------------------------------------------------------- for people */
 
 /* 134515008 as "134.5 M". */
-static const char *inspect_count(uint64_t n, char out[32])
-{
+static const char *inspect_count(uint64_t n, char out[32]) {
     if (n >= 1000000000)
         snprintf(out, 32, "%.2f G", (double)n / 1e9);
     else if (n >= 1000000)
@@ -108,8 +103,7 @@ static const char *inspect_count(uint64_t n, char out[32])
 
 /* A line of the table. What comes from the file may hold anything: it is made fit for a terminal. */
 static int inspect_line(const char *label, const char *fmt, ...) CLI_PRINTF(2, 3);
-static int inspect_line(const char *label, const char *fmt, ...)
-{
+static int inspect_line(const char *label, const char *fmt, ...) {
     char line[1024];
     va_list ap;
     va_start(ap, fmt);
@@ -121,8 +115,7 @@ static int inspect_line(const char *label, const char *fmt, ...)
     return rc ? rc : out_bytes("\n", 1);
 }
 
-static int inspect_token(const cmc_vocab *v, int32_t id, const char *what)
-{
+static int inspect_token(const cmc_vocab *v, int32_t id, const char *what) {
     size_t n;
     if (id < 0)
         return CLI_OK;
@@ -130,8 +123,7 @@ static int inspect_token(const cmc_vocab *v, int32_t id, const char *what)
     return inspect_line(what, "%" PRId32 " %.*s", id, (int)(n < 60 ? n : 60), s);
 }
 
-static int inspect_vocab(const cmc_vocab *v)
-{
+static int inspect_vocab(const cmc_vocab *v) {
     int rc = out_printf("vocabulary     %s, %" PRId32 " tokens%s\n", cmc_vocab_kind_name(v), cmc_vocab_size(v),
                         cmc_vocab_adds_bos(v) ? ", BOS put first" : "");
     if (rc == CLI_OK)
@@ -143,8 +135,7 @@ static int inspect_vocab(const cmc_vocab *v)
     return rc;
 }
 
-static int inspect_types(const cmc_file_info *fi)
-{
+static int inspect_types(const cmc_file_info *fi) {
     size_t n;
     char params[32], bytes[32];
     const cmc_type_count *types = cmc_file_info_types(fi, &n);
@@ -156,8 +147,7 @@ static int inspect_types(const cmc_file_info *fi)
     return rc;
 }
 
-static int inspect_delta(const cmc_delta_info *d)
-{
+static int inspect_delta(const cmc_delta_info *d) {
     int rc = inspect_line("delta", "format %" PRIu32 ", templates: host %s, delta %s", d->format_version,
                           d->host_template, d->delta_template);
     if (rc == CLI_OK)
@@ -176,8 +166,7 @@ static int inspect_delta(const cmc_delta_info *d)
     return rc;
 }
 
-static int inspect_table(const char *path, const cmc_file_info *fi)
-{
+static int inspect_table(const char *path, const cmc_file_info *fi) {
     char params[32], bytes[32];
     const char *name = cmc_file_info_name(fi);
     const cmc_vocab *v = cmc_file_info_vocab(fi);
@@ -204,8 +193,7 @@ static int inspect_table(const char *path, const cmc_file_info *fi)
     return rc || !d ? rc : inspect_delta(d);
 }
 
-static int inspect_main(void *opts, const arg_list *operands)
-{
+static int inspect_main(void *opts, const arg_list *operands) {
     const inspect_args *a = opts;
     cmc_file_info *fi = NULL;
     cmc_error err = {0};

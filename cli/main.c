@@ -23,8 +23,7 @@ const arg_opt common_opts[] = {
     {.name = NULL},
 };
 
-cmc_runtime_opts cli_runtime_opts(const common_args *c, bool exact, const char *batches)
-{
+cmc_runtime_opts cli_runtime_opts(const common_args *c, bool exact, const char *batches) {
     static const char *const names[] = {
         [CMC_BATCHES_AUTO] = "auto", [CMC_BATCHES_FLOAT] = "float", [CMC_BATCHES_INT15] = "int15", [CMC_BATCHES_INT8] = "int8"};
     cmc_runtime_opts o = {.threads = c->threads, .exact = exact};
@@ -34,8 +33,7 @@ cmc_runtime_opts cli_runtime_opts(const common_args *c, bool exact, const char *
     return o;
 }
 
-static const arg_verb *main_find(const char *name)
-{
+static const arg_verb *main_find(const char *name) {
     for (size_t i = 0; i < MAIN_N_VERBS; i++) {
         if (strcmp(main_verbs[i]->name, name) == 0)
             return main_verbs[i];
@@ -43,8 +41,7 @@ static const arg_verb *main_find(const char *name)
     return NULL;
 }
 
-static int main_unknown(const char *name)
-{
+static int main_unknown(const char *name) {
     const char *names[MAIN_N_VERBS + 1];
     for (size_t i = 0; i < MAIN_N_VERBS; i++)
         names[i] = main_verbs[i]->name;
@@ -55,8 +52,7 @@ static int main_unknown(const char *name)
     return cli_usage("%s: no such verb; see cmc help", name);
 }
 
-static void main_help(FILE *to)
-{
+static void main_help(FILE *to) {
     fputs("cmc - steers a frozen language model (the host) with a tiny trained one (the delta).\n\n"
           "Usage: cmc VERB [options]\n\nVerbs:\n", to);
     for (size_t i = 0; i < MAIN_N_VERBS; i++)
@@ -66,8 +62,7 @@ static void main_help(FILE *to)
           "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n", to);
 }
 
-static void main_man(void)
-{
+static void main_man(void) {
     printf(".TH CMC 1 \"\" \"cmc %s\" \"User Commands\"\n.SH NAME\ncmc \\- steer a frozen language model with a tiny "
            "trained one\n.SH SYNOPSIS\n.B cmc\n.I VERB\n[options]\n.SH DESCRIPTION\n", CMC_VERSION);
     fputs("Cross\\-model Control (arXiv 2410.17599): a small model, the delta, runs beside a frozen host. At each step "
@@ -83,8 +78,7 @@ static void main_man(void)
           ".TP\n.B COLUMNS\nThe width that\n.B cmc ab\nlays its columns out for.\n", stdout);
 }
 
-static int main_help_verb(int argc, char **argv)
-{
+static int main_help_verb(int argc, char **argv) {
     if (argc < 1) {
         main_help(stdout);
         return out_flush();
@@ -100,8 +94,7 @@ static int main_help_verb(int argc, char **argv)
     return out_flush();
 }
 
-static int main_verb(const arg_verb *verb, int argc, char **argv)
-{
+static int main_verb(const arg_verb *verb, int argc, char **argv) {
     arg_list operands = {0};
     void *opts = calloc(1, verb->size);
     int rc = CLI_USAGE;
@@ -123,15 +116,13 @@ static int main_verb(const arg_verb *verb, int argc, char **argv)
 }
 
 /* OpenBLAS reads its core type when it is loaded, which the library does later, by dlopen. */
-static void main_advise_blas(void)
-{
+static void main_advise_blas(void) {
     const char *core = cmc_blas_core_advice();
     if (core)
         setenv("OPENBLAS_CORETYPE", core, 0);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     main_advise_blas();
     signal(SIGPIPE, SIG_IGN);         /* a reader that went away is a write error, reported as such */
     setlocale(LC_CTYPE, "C.UTF-8");   /* text is UTF-8 whatever the terminal's locale: for wcwidth and mbrtowc */

@@ -53,8 +53,7 @@ typedef struct map_job {
 static const cmc_map_how map_how_order[] = {CMC_HOW_ROLE, CMC_HOW_BYTE, CMC_HOW_EXACT, CMC_HOW_PREFIX, CMC_HOW_NONE,
                                             CMC_HOW_OVERRIDE};
 
-static void map_by_how(const cmc_map_counts *c, int64_t by_how[STATS_HOWS])
-{
+static void map_by_how(const cmc_map_counts *c, int64_t by_how[STATS_HOWS]) {
     by_how[CMC_HOW_NONE] = c->none;
     by_how[CMC_HOW_ROLE] = c->role;
     by_how[CMC_HOW_BYTE] = c->byte;
@@ -63,14 +62,12 @@ static void map_by_how(const cmc_map_counts *c, int64_t by_how[STATS_HOWS])
     by_how[CMC_HOW_OVERRIDE] = c->override_;
 }
 
-static void map_set_hows(jbuild *o, const int64_t by_how[STATS_HOWS])
-{
+static void map_set_hows(jbuild *o, const int64_t by_how[STATS_HOWS]) {
     for (size_t i = 0; i < STATS_HOWS; i++)
         jset_int(o, map_how_name(map_how_order[i]), by_how[map_how_order[i]]);
 }
 
-static jbuild map_counts_json(const map_job *j)
-{
+static jbuild map_counts_json(const map_job *j) {
     const map_view *v = &j->view;
     jbuild o = jobject();
     int64_t by_how[STATS_HOWS];
@@ -91,8 +88,7 @@ static jbuild map_counts_json(const map_job *j)
     return o;
 }
 
-static int map_show(const map_job *j)
-{
+static int map_show(const map_job *j) {
     const map_view *v = &j->view;
     const char *same = v->counts.identity ? "        every token maps to its own id\n" : "";
     int64_t by_how[STATS_HOWS], in_text[STATS_HOWS];
@@ -121,8 +117,7 @@ static int map_show(const map_job *j)
 /* ------------------------------------------------------------------------------------------------------- results */
 
 /* --report: the page, or the counts (less the time, which would make two files of one map differ) and all entries. */
-static int map_write_report(const map_job *j)
-{
+static int map_write_report(const map_job *j) {
     if (map_report_is_html(j->args->report))
         return map_report_html(&j->view, j->has_text ? &j->text : NULL, j->args->text, j->args->report);
     jbuild o = map_counts_json(j), entries = jarray();
@@ -132,16 +127,14 @@ static int map_write_report(const map_job *j)
     return jwrite(o, j->args->report);
 }
 
-static int map_write_files(const map_job *j)
-{
+static int map_write_files(const map_job *j) {
     cmc_error err = {0};
     if (j->args->ids && cmc_map_export(j->view.map, j->args->ids, &err) != CMC_OK)
         return cli_error(NULL, &err);
     return j->args->report ? map_write_report(j) : CLI_OK;
 }
 
-static int map_print(const map_job *j)
-{
+static int map_print(const map_job *j) {
     int rc;
     if (j->args->common.json) {
         jbuild o = map_counts_json(j);
@@ -156,8 +149,7 @@ static int map_print(const map_job *j)
 
 /* ----------------------------------------------------------------------------------------------------- the verb */
 
-static int map_read_text(map_job *j)
-{
+static int map_read_text(map_job *j) {
     char *text;
     size_t len;
     cmc_error err = {0};
@@ -173,8 +165,7 @@ static int map_read_text(map_job *j)
     return rc;
 }
 
-static int map_open(map_job *j)
-{
+static int map_open(map_job *j) {
     const map_args *a = j->args;
     map_view *v = &j->view;
     cmc_error err = {0};
@@ -196,8 +187,7 @@ static int map_open(map_job *j)
     return CLI_OK;
 }
 
-static int map_main(void *opts, const arg_list *operands)
-{
+static int map_main(void *opts, const arg_list *operands) {
     const map_args *a = opts;
     if (operands->n != 2)
         return cli_usage("map takes two files, HOST and DELTA, not %zu", operands->n);
@@ -218,8 +208,7 @@ static int map_main(void *opts, const arg_list *operands)
     return rc;
 }
 
-static void map_defaults(void *opts)
-{
+static void map_defaults(void *opts) {
     map_args *a = opts;
     a->rule = map_default_rule;
 }

@@ -5,8 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-const char *map_how_name(cmc_map_how how)
-{
+const char *map_how_name(cmc_map_how how) {
     switch (how) {
     case CMC_HOW_ROLE: return "role";
     case CMC_HOW_BYTE: return "byte";
@@ -22,32 +21,27 @@ const char *map_how_name(cmc_map_how how)
 
 typedef struct entry_text { const uint8_t *s; size_t n; } entry_text;
 
-static entry_text entry_bytes(const cmc_vocab *v, int32_t id)
-{
+static entry_text entry_bytes(const cmc_vocab *v, int32_t id) {
     entry_text t;
     t.s = cmc_vocab_bytes(v, id, &t.n);
     return t;
 }
 
-static entry_text entry_spelling(const cmc_vocab *v, int32_t id)
-{
+static entry_text entry_spelling(const cmc_vocab *v, int32_t id) {
     entry_text t;
     t.s = (const uint8_t *)cmc_vocab_spelling(v, id, &t.n);
     return t;
 }
 
-static bool entry_equal(entry_text a, entry_text b)
-{
+static bool entry_equal(entry_text a, entry_text b) {
     return a.n == b.n && memcmp(a.s, b.s, a.n) == 0;
 }
 
-static bool entry_begins(entry_text whole, entry_text part)
-{
+static bool entry_begins(entry_text whole, entry_text part) {
     return part.n < whole.n && memcmp(whole.s, part.s, part.n) == 0;
 }
 
-bool map_same_text(const map_view *v, int32_t id, int32_t to)
-{
+bool map_same_text(const map_view *v, int32_t id, int32_t to) {
     if (to < 0)
         return false;
     if (cmc_vocab_is_end(v->host, id) || cmc_vocab_is_end(v->delta, to))
@@ -56,8 +50,7 @@ bool map_same_text(const map_view *v, int32_t id, int32_t to)
     return entry_equal(h, d) && (h.n > 0 || entry_equal(entry_spelling(v->host, id), entry_spelling(v->delta, to)));
 }
 
-static const char *entry_why_none(const map_view *v, int32_t id)
-{
+static const char *entry_why_none(const map_view *v, int32_t id) {
     bool by_hand = v->override || !v->rule;
     if (cmc_vocab_is_end(v->host, id))
         return by_hand ? "ends a turn; nothing is mapped to it" : "ends a turn; no delta token does";
@@ -75,8 +68,7 @@ static const char *entry_why_none(const map_view *v, int32_t id)
 }
 
 /* Prefixes are of bytes; by the rule reference they are of spellings, which may stand for other bytes. */
-static void entry_prefix_words(const map_view *v, int32_t id, int32_t to, map_words *w)
-{
+static void entry_prefix_words(const map_view *v, int32_t id, int32_t to, map_words *w) {
     entry_text h = entry_bytes(v->host, id), d = entry_bytes(v->delta, to);
     if (!entry_begins(h, d) && !entry_begins(d, h)) {
         h = entry_spelling(v->host, id);
@@ -93,8 +85,7 @@ static void entry_prefix_words(const map_view *v, int32_t id, int32_t to, map_wo
     w->n_rest = n;
 }
 
-map_words map_entry_words(const map_view *v, int32_t id)
-{
+map_words map_entry_words(const map_view *v, int32_t id) {
     map_words w = {.text = ""};
     cmc_map_how how;
     int32_t to = cmc_map_get(v->map, id, &how, NULL);
@@ -114,14 +105,12 @@ map_words map_entry_words(const map_view *v, int32_t id)
 
 /* --------------------------------------------------------------------------------------------------------- JSON */
 
-static json_t *entry_piece(const cmc_vocab *v, int32_t id)
-{
+static json_t *entry_piece(const cmc_vocab *v, int32_t id) {
     entry_text t = entry_spelling(v, id);
     return jpiece(t.s, t.n);
 }
 
-jbuild map_entry_json(const map_view *v, int32_t id)
-{
+jbuild map_entry_json(const map_view *v, int32_t id) {
     jbuild o = jobject();
     cmc_map_how how;
     int32_t distance, to = cmc_map_get(v->map, id, &how, &distance);
@@ -134,8 +123,7 @@ jbuild map_entry_json(const map_view *v, int32_t id)
     return o;
 }
 
-jbuild map_explain_json(const map_view *v, const cmc_ids *ids)
-{
+jbuild map_explain_json(const map_view *v, const cmc_ids *ids) {
     jbuild a = jarray();
     for (size_t i = 0; i < ids->n; i++) {
         jbuild o = map_entry_json(v, ids->v[i]);
@@ -150,8 +138,7 @@ jbuild map_explain_json(const map_view *v, const cmc_ids *ids)
 /* ------------------------------------------------------------------------------------------------------ a table */
 
 /* A token's id and its text, or its spelling where it stands for no bytes, padded to `width` columns. */
-static int entry_cell(const cmc_vocab *v, int32_t id, int width)
-{
+static int entry_cell(const cmc_vocab *v, int32_t id, int width) {
     entry_text t = entry_bytes(v, id);
     int columns = 0;
     int rc = out_printf("%7" PRId32 " ", id);
@@ -165,8 +152,7 @@ static int entry_cell(const cmc_vocab *v, int32_t id, int width)
     return rc ? rc : text_put("", 0, width > columns ? width - columns : 0, false);
 }
 
-static int entry_line(const map_view *v, int32_t id)
-{
+static int entry_line(const map_view *v, int32_t id) {
     cmc_map_how how;
     int columns;
     int32_t to = cmc_map_get(v->map, id, &how, NULL);
@@ -185,8 +171,7 @@ static int entry_line(const map_view *v, int32_t id)
     return rc ? rc : out_bytes("\n", 1);
 }
 
-int map_explain(const map_view *v, const cmc_ids *ids)
-{
+int map_explain(const map_view *v, const cmc_ids *ids) {
     int rc = out_printf("\n%7s %-18s  %7s %-18s  %-8s  %s\n", "host", "token", "delta", "token", "how", "how far");
     for (size_t i = 0; i < ids->n && rc == CLI_OK; i++)
         rc = entry_line(v, ids->v[i]);

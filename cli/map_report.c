@@ -29,20 +29,17 @@ static const struct { cmc_map_how how; int tone; const char *meaning; } report_h
     {CMC_HOW_NONE, 6, "no delta token: the host decides alone"},
 };
 
-bool map_report_is_html(const char *file)
-{
+bool map_report_is_html(const char *file) {
     const char *dot = strrchr(file, '.');
     return dot && (strcasecmp(dot, ".html") == 0 || strcasecmp(dot, ".htm") == 0);
 }
 
-static const char *report_file_name(const char *path)
-{
+static const char *report_file_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash && slash[1] ? slash + 1 : path;
 }
 
-static double report_percent(int64_t part, int64_t total)
-{
+static double report_percent(int64_t part, int64_t total) {
     return total > 0 ? 100 * (double)part / (double)total : 0;
 }
 
@@ -50,8 +47,7 @@ static double report_percent(int64_t part, int64_t total)
 
 typedef struct verdict { const char *tone, *headline, *advice; } verdict;
 
-static verdict report_judge(const report *r)
-{
+static verdict report_judge(const report *r) {
     const map_reach *a = &r->s.all;
     double same = r->s.text ? report_percent(a->same.uses, a->all.uses) : report_percent(a->same.tokens, a->all.tokens);
     if (r->s.text) {
@@ -73,8 +69,7 @@ static verdict report_judge(const report *r)
 }
 
 /* Whether the delta can end a turn: some host end token maps to one of the delta's. */
-static bool report_can_end(const report *r)
-{
+static bool report_can_end(const report *r) {
     for (int32_t id = 0; id < r->v->counts.n_host; id++) {
         int32_t to = cmc_map_get(r->v->map, id, NULL, NULL);
         if (to >= 0 && cmc_vocab_is_end(r->v->host, id) && cmc_vocab_is_end(r->v->delta, to))
@@ -83,8 +78,7 @@ static bool report_can_end(const report *r)
     return false;
 }
 
-static void report_verdict(report *r)
-{
+static void report_verdict(report *r) {
     html *h = &r->h;
     const map_reach *a = &r->s.all;
     bool text = r->s.text;
@@ -117,8 +111,7 @@ static void report_verdict(report *r)
                     LIMIT_VOCAB_GOOD, LIMIT_VOCAB_FAIR);
 }
 
-static void report_sources(report *r)
-{
+static void report_sources(report *r) {
     html *h = &r->h;
     html_raw(h, "<p>Host: ");
     html_text(h, r->v->host_path);
@@ -142,8 +135,7 @@ static void report_sources(report *r)
 
 /* ----------------------------------------------------------------------------------------------------- coverage */
 
-static void report_how_bar(report *r, const char *what, bool text)
-{
+static void report_how_bar(report *r, const char *what, bool text) {
     html_part part[STATS_HOWS];
     for (size_t i = 0; i < STATS_HOWS; i++) {
         const map_count *c = &r->s.how[report_hows[i].how];
@@ -154,8 +146,7 @@ static void report_how_bar(report *r, const char *what, bool text)
     html_bar(&r->h, what, part, STATS_HOWS);
 }
 
-static void report_hows_table(report *r)
-{
+static void report_hows_table(report *r) {
     html *h = &r->h;
     const map_reach *a = &r->s.all;
     html_table_begin(h, "Host tokens by how they were mapped", r->s.text
@@ -176,8 +167,7 @@ static void report_hows_table(report *r)
     html_table_end(h);
 }
 
-static void report_kind_row(report *r, cmc_token_kind kind)
-{
+static void report_kind_row(report *r, cmc_token_kind kind) {
     html *h = &r->h;
     map_count all = {0, 0};
     for (size_t i = 0; i < STATS_HOWS; i++) {
@@ -197,8 +187,7 @@ static void report_kind_row(report *r, cmc_token_kind kind)
     html_raw(h, "</tr>\n");
 }
 
-static void report_coverage(report *r)
-{
+static void report_coverage(report *r) {
     html *h = &r->h;
     html_raw(h, "<h2>Coverage</h2>\n");
     if (r->s.text)
@@ -215,8 +204,7 @@ static void report_coverage(report *r)
 
 /* ---------------------------------------------------------------------------------------------------- distances */
 
-static void report_distance_plot(report *r, const char *what, bool text)
-{
+static void report_distance_plot(report *r, const char *what, bool text) {
     html_part part[STATS_STEPS];
     double total = 0;
     for (size_t i = 0; i < STATS_STEPS; i++) {
@@ -230,8 +218,7 @@ static void report_distance_plot(report *r, const char *what, bool text)
     html_columns(&r->h, what, part, STATS_STEPS, total);
 }
 
-static void report_distances(report *r)
-{
+static void report_distances(report *r) {
     html *h = &r->h;
     bool bytes = !r->v->rule || strcmp(r->v->rule, "reference") != 0;
     html_raw(h, "<h2>How far the prefixes reach</h2>\n");
@@ -259,8 +246,7 @@ static void report_distances(report *r)
 /* --------------------------------------------------------------------------------------------------- worst matches */
 
 /* A control token stands for no bytes: its spelling is shown. */
-static void report_token(html *h, const cmc_vocab *v, int32_t id)
-{
+static void report_token(html *h, const cmc_vocab *v, int32_t id) {
     size_t n;
     const uint8_t *s = cmc_vocab_bytes(v, id, &n);
     if (!n)
@@ -268,8 +254,7 @@ static void report_token(html *h, const cmc_vocab *v, int32_t id)
     html_token(h, s, n);
 }
 
-static void report_entry_row(report *r, int32_t id)
-{
+static void report_entry_row(report *r, int32_t id) {
     html *h = &r->h;
     int32_t distance, to = cmc_map_get(r->v->map, id, NULL, &distance);
     map_words w = map_entry_words(r->v, id);
@@ -296,8 +281,7 @@ static void report_entry_row(report *r, int32_t id)
     html_raw(h, "</tr>\n");
 }
 
-static void report_entries(report *r, const char *caption, const map_list *list)
-{
+static void report_entries(report *r, const char *caption, const map_list *list) {
     html *h = &r->h;
     if (!list->n)
         return;
@@ -308,8 +292,7 @@ static void report_entries(report *r, const char *caption, const map_list *list)
     html_table_end(h);
 }
 
-static void report_worst(report *r)
-{
+static void report_worst(report *r) {
     html_raw(&r->h, "<h2>Worst matches</h2>\n");
     if (r->s.text && !r->s.costly.n && !r->s.missed.n)
         html_raw(&r->h, "<p>Every token of the text reaches the delta whole.</p>\n");
@@ -322,8 +305,7 @@ static void report_worst(report *r)
 
 /* ------------------------------------------------------------------------------------------------------- fan-in */
 
-static int32_t report_example(const report *r, int32_t to, int32_t after)
-{
+static int32_t report_example(const report *r, int32_t to, int32_t after) {
     for (int32_t id = after + 1; id < r->v->counts.n_host; id++) {
         if (cmc_map_get(r->v->map, id, NULL, NULL) == to)
             return id;
@@ -331,8 +313,7 @@ static int32_t report_example(const report *r, int32_t to, int32_t after)
     return -1;
 }
 
-static void report_loaded(report *r)
-{
+static void report_loaded(report *r) {
     html *h = &r->h;
     html_table_begin(h, "Delta tokens that most host tokens share", "#Id|Delta token|#Host tokens|Some of them");
     for (size_t i = 0; i < r->s.loaded.n; i++) {
@@ -352,8 +333,7 @@ static void report_loaded(report *r)
     html_table_end(h);
 }
 
-static void report_fan_in(report *r)
-{
+static void report_fan_in(report *r) {
     html *h = &r->h;
     html_part part[STATS_STEPS];
     html_raw(h, "<h2>How many host tokens share a delta token</h2>\n"
@@ -377,8 +357,7 @@ static void report_fan_in(report *r)
 
 typedef struct script_row { size_t script; const map_reach *reach; } script_row;
 
-static int report_compare_scripts(const void *a, const void *b)
-{
+static int report_compare_scripts(const void *a, const void *b) {
     const script_row *x = a, *y = b;
     if (x->reach->all.tokens != y->reach->all.tokens)
         return x->reach->all.tokens < y->reach->all.tokens ? 1 : -1;
@@ -386,8 +365,7 @@ static int report_compare_scripts(const void *a, const void *b)
 }
 
 /* Unicode's names have underscores for spaces. */
-static void report_script(html *h, size_t script)
-{
+static void report_script(html *h, size_t script) {
     char name[64];
     snprintf(name, sizeof name, "%s", map_script_name(script));
     for (char *c = name; *c; c++)
@@ -396,8 +374,7 @@ static void report_script(html *h, size_t script)
 }
 
 /* The scripts of which more than half goes this way, in a sentence: the dozen with the most tokens by name. */
-static void report_script_names(report *r, const char *sentence, const script_row *row, size_t n, bool prefix)
-{
+static void report_script_names(report *r, const char *sentence, const script_row *row, size_t n, bool prefix) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
         const map_reach *reach = row[i].reach;
@@ -413,8 +390,7 @@ static void report_script_names(report *r, const char *sentence, const script_ro
     html_raw(&r->h, found ? ".</p>\n" : "");
 }
 
-static void report_script_row(report *r, const script_row *row)
-{
+static void report_script_row(report *r, const script_row *row) {
     html *h = &r->h;
     const map_reach *a = row->reach;
     const html_part part[] = {{"the same text", (double)a->same.tokens, TONE_SAME},
@@ -437,8 +413,7 @@ static void report_script_row(report *r, const script_row *row)
     html_raw(h, "</tr>\n");
 }
 
-static void report_scripts(report *r)
-{
+static void report_scripts(report *r) {
     html *h = &r->h;
     size_t n = 0;
     script_row *row = calloc(map_scripts_count(), sizeof *row);
@@ -472,8 +447,7 @@ static void report_scripts(report *r)
 
 /* -------------------------------------------------------------------------------------------------------- page */
 
-int map_report_html(const map_view *v, const cmc_ids *ids, const char *text_path, const char *file)
-{
+int map_report_html(const map_view *v, const cmc_ids *ids, const char *text_path, const char *file) {
     report r = {.v = v, .text_path = text_path && strcmp(text_path, "-") == 0 ? "standard input" : text_path};
     int rc = map_stats_make(v, ids, &r.s);
     if (rc)

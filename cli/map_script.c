@@ -30,23 +30,19 @@ struct map_scripts {
     pcre2_match_data *match;
 };
 
-size_t map_scripts_count(void)
-{
+size_t map_scripts_count(void) {
     return SCRIPT_COUNT;
 }
 
-const char *map_script_name(size_t script)
-{
+const char *map_script_name(size_t script) {
     return script_names[script];
 }
 
-bool map_script_is_script(size_t script)
-{
+bool map_script_is_script(size_t script) {
     return script >= SCRIPT_FIRST;
 }
 
-static pcre2_code *script_compile(const char *pattern)
-{
+static pcre2_code *script_compile(const char *pattern) {
     int code;
     PCRE2_SIZE at;
     return pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
@@ -54,8 +50,7 @@ static pcre2_code *script_compile(const char *pattern)
 
 /* `property` names the script's property: PCRE2 took \p{Latin} for Script before 10.40 and takes it for
  * Script_Extensions since, where sc: asks for Script. */
-static pcre2_code *script_letter(const char *property)
-{
+static pcre2_code *script_letter(const char *property) {
     char pattern[64 + SCRIPT_COUNT * 48] = "(?=[\\p{L}\\p{M}])(?:";
     size_t n = strlen(pattern);
     for (size_t i = SCRIPT_FIRST; i < SCRIPT_COUNT; i++)
@@ -66,8 +61,7 @@ static pcre2_code *script_letter(const char *property)
     return script_compile(pattern);
 }
 
-map_scripts *map_scripts_new(void)
-{
+map_scripts *map_scripts_new(void) {
     map_scripts *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
@@ -83,8 +77,7 @@ map_scripts *map_scripts_new(void)
     return NULL;
 }
 
-void map_scripts_free(map_scripts *s)
-{
+void map_scripts_free(map_scripts *s) {
     if (!s)
         return;
     pcre2_code_free(s->letter);
@@ -94,16 +87,14 @@ void map_scripts_free(map_scripts *s)
     free(s);
 }
 
-static bool script_matches(const map_scripts *s, const pcre2_code *code, const uint8_t *bytes, size_t n, size_t *from)
-{
+static bool script_matches(const map_scripts *s, const pcre2_code *code, const uint8_t *bytes, size_t n, size_t *from) {
     if (pcre2_match(code, bytes, n, *from, PCRE2_NO_UTF_CHECK, s->match, NULL) < 0)
         return false;
     *from = pcre2_get_ovector_pointer(s->match)[1];
     return true;
 }
 
-size_t map_script_of(const map_scripts *s, const uint8_t *bytes, size_t n)
-{
+size_t map_script_of(const map_scripts *s, const uint8_t *bytes, size_t n) {
     size_t found = 0, at = 0;
     if (n == 0)
         return SCRIPT_NO_TEXT;

@@ -10,24 +10,20 @@ static const struct { const char *name; int32_t most; } stats_distances[STATS_ST
 static const struct { const char *name; int32_t most; } stats_fans[STATS_STEPS] = {
     {"0", 0}, {"1", 1}, {"2", 2}, {"3-4", 4}, {"5-9", 9}, {"10-49", 49}, {"50-199", 199}, {"over 199", INT32_MAX}};
 
-const char *map_distance_name(size_t step)
-{
+const char *map_distance_name(size_t step) {
     return stats_distances[step].name;
 }
 
-const char *map_fan_name(size_t step)
-{
+const char *map_fan_name(size_t step) {
     return stats_fans[step].name;
 }
 
-const char *map_kind_name(cmc_token_kind kind)
-{
+const char *map_kind_name(cmc_token_kind kind) {
     static const char *const names[STATS_KINDS] = {"normal", "control", "byte", "user-defined", "unused"};
     return names[kind];
 }
 
-void map_text_counts(const cmc_map *m, const cmc_ids *ids, int64_t by_how[STATS_HOWS])
-{
+void map_text_counts(const cmc_map *m, const cmc_ids *ids, int64_t by_how[STATS_HOWS]) {
     memset(by_how, 0, STATS_HOWS * sizeof *by_how);
     for (size_t i = 0; i < ids->n; i++) {
         cmc_map_how how;
@@ -41,8 +37,7 @@ void map_text_counts(const cmc_map *m, const cmc_ids *ids, int64_t by_how[STATS_
 /* Keeps `id` among the greatest by `value`, in order; of equal ones the earlier stays before. */
 typedef struct stats_top { map_list *list; double value[STATS_WORST]; } stats_top;
 
-static void stats_offer(stats_top *t, int32_t id, double value)
-{
+static void stats_offer(stats_top *t, int32_t id, double value) {
     map_list *l = t->list;
     size_t at = l->n;
     if (!(value > 0) || (l->n == STATS_WORST && !(value > t->value[l->n - 1])))
@@ -60,38 +55,33 @@ static void stats_offer(stats_top *t, int32_t id, double value)
 
 /* ----------------------------------------------------------------------------------------------------- counting */
 
-static void stats_add(map_count *c, int64_t uses)
-{
+static void stats_add(map_count *c, int64_t uses) {
     c->tokens++;
     c->uses += uses;
 }
 
-static void stats_reach(map_reach *r, cmc_map_how how, bool same, int64_t uses)
-{
+static void stats_reach(map_reach *r, cmc_map_how how, bool same, int64_t uses) {
     stats_add(&r->all, uses);
     stats_add(how == CMC_HOW_NONE ? &r->none : same ? &r->same : &r->near, uses);
     if (how == CMC_HOW_PREFIX)
         stats_add(&r->prefix, uses);
 }
 
-static size_t stats_distance_step(int32_t distance)
-{
+static size_t stats_distance_step(int32_t distance) {
     size_t k = 0;
     while (distance > stats_distances[k].most)
         k++;
     return k;
 }
 
-static size_t stats_fan_step(int32_t n)
-{
+static size_t stats_fan_step(int32_t n) {
     size_t k = 0;
     while (n > stats_fans[k].most)
         k++;
     return k;
 }
 
-static void stats_host(const map_view *v, const map_scripts *scripts, map_stats *s)
-{
+static void stats_host(const map_view *v, const map_scripts *scripts, map_stats *s) {
     stats_top far = {.list = &s->far}, costly = {.list = &s->costly}, missed = {.list = &s->missed};
     for (int32_t id = 0; id < v->counts.n_host; id++) {
         cmc_map_how how;
@@ -116,8 +106,7 @@ static void stats_host(const map_view *v, const map_scripts *scripts, map_stats 
     }
 }
 
-static void stats_delta(const map_view *v, map_stats *s)
-{
+static void stats_delta(const map_view *v, map_stats *s) {
     stats_top loaded = {.list = &s->loaded};
     for (int32_t id = 0; id < v->counts.n_delta; id++) {
         s->fan[stats_fan_step(s->fan_in[id])]++;
@@ -126,8 +115,7 @@ static void stats_delta(const map_view *v, map_stats *s)
     }
 }
 
-int map_stats_make(const map_view *v, const cmc_ids *ids, map_stats *out)
-{
+int map_stats_make(const map_view *v, const cmc_ids *ids, map_stats *out) {
     *out = (map_stats){.text = ids != NULL};
     map_scripts *scripts = map_scripts_new();
     out->script = calloc(map_scripts_count(), sizeof *out->script);
@@ -146,8 +134,7 @@ int map_stats_make(const map_view *v, const cmc_ids *ids, map_stats *out)
     return CLI_OK;
 }
 
-void map_stats_free(map_stats *s)
-{
+void map_stats_free(map_stats *s) {
     free(s->uses);
     free(s->fan_in);
     free(s->script);

@@ -24,14 +24,12 @@ static const arg_opt merge_opts[] = {
     {.name = NULL},
 };
 
-static bool merge_same_file(const char *a, const char *b)
-{
+static bool merge_same_file(const char *a, const char *b) {
     struct stat x, y;
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static int merge_write(const merge_args *a, cmc_model *m)
-{
+static int merge_write(const merge_args *a, cmc_model *m) {
     cmc_error err = {0};
     struct stat st;
     int rc = steer_add_loras(m, &a->loras);
@@ -51,8 +49,7 @@ static int merge_write(const merge_args *a, cmc_model *m)
     return jout(o);
 }
 
-static int merge_main(void *opts, const arg_list *operands)
-{
+static int merge_main(void *opts, const arg_list *operands) {
     const merge_args *a = opts;
     cmc_runtime *rt = NULL;
     cmc_model *m = NULL;
@@ -78,8 +75,7 @@ static int merge_main(void *opts, const arg_list *operands)
     return rc;
 }
 
-static void merge_defaults(void *opts)
-{
+static void merge_defaults(void *opts) {
     merge_args *a = opts;
     a->save_type = "q8_0";
 }

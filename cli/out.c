@@ -13,8 +13,7 @@
 
 /* --------------------------------------------------------------------------------------------------- messages */
 
-static void out_message(const char *before, const char *fmt, va_list ap)
-{
+static void out_message(const char *before, const char *fmt, va_list ap) {
     char line[1024];
     vsnprintf(line, sizeof line, fmt, ap);
     for (char *p = line; *p; p++) {
@@ -24,8 +23,7 @@ static void out_message(const char *before, const char *fmt, va_list ap)
     fprintf(stderr, "cmc: %s%s\n", before, line);
 }
 
-int cli_usage(const char *fmt, ...)
-{
+int cli_usage(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     out_message("", fmt, ap);
@@ -33,8 +31,7 @@ int cli_usage(const char *fmt, ...)
     return CLI_USAGE;
 }
 
-int cli_failed(const char *fmt, ...)
-{
+int cli_failed(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     out_message("", fmt, ap);
@@ -42,21 +39,18 @@ int cli_failed(const char *fmt, ...)
     return CLI_FAILED;
 }
 
-void cli_note(const char *fmt, ...)
-{
+void cli_note(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     out_message("note: ", fmt, ap);
     va_end(ap);
 }
 
-int cli_no_memory(void)
-{
+int cli_no_memory(void) {
     return cli_failed("memory ran out");
 }
 
-int cli_error(const char *where, const cmc_error *err)
-{
+int cli_error(const char *where, const cmc_error *err) {
     if (where)
         cli_failed("%s: %s", where, err->message);
     else
@@ -67,8 +61,7 @@ int cli_error(const char *where, const cmc_error *err)
 /* --------------------------------------------------------------------------------------------- standard output */
 
 /* Reports a write error once: stdio's error flag stays set, so the report is tied to its first appearance. */
-static int out_check(bool ok, bool had_error)
-{
+static int out_check(bool ok, bool had_error) {
     if (ok && !had_error)
         return CLI_OK;
     if (!had_error)
@@ -76,15 +69,13 @@ static int out_check(bool ok, bool had_error)
     return CLI_FAILED;
 }
 
-int out_bytes(const char *s, size_t n)
-{
+int out_bytes(const char *s, size_t n) {
     bool had = ferror(stdout) != 0;
     errno = 0;
     return out_check(n == 0 || fwrite(s, 1, n, stdout) == n, had);
 }
 
-int out_printf(const char *fmt, ...)
-{
+int out_printf(const char *fmt, ...) {
     bool had = ferror(stdout) != 0;
     va_list ap;
     va_start(ap, fmt);
@@ -94,8 +85,7 @@ int out_printf(const char *fmt, ...)
     return out_check(n >= 0, had);
 }
 
-int out_flush(void)
-{
+int out_flush(void) {
     bool had = ferror(stdout) != 0;
     errno = 0;
     return out_check(fflush(stdout) == 0, had);
@@ -108,8 +98,7 @@ static double out_interrupted_at;               /* only the handler uses it */
 
 /* The first signal is a wish. A second one ends the program, but not where it comes at once: timeout(1) and other
  * wrappers send one to the process and one to its group. */
-static void out_on_interrupt(int sig)
-{
+static void out_on_interrupt(int sig) {
     double now = cli_now();
     if (!out_interrupted) {
         out_interrupted_at = now;
@@ -120,8 +109,7 @@ static void out_on_interrupt(int sig)
     }
 }
 
-void cli_catch_interrupt(void)
-{
+void cli_catch_interrupt(void) {
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = out_on_interrupt;
@@ -137,22 +125,19 @@ void cli_catch_interrupt(void)
     }
 }
 
-bool cli_interrupted(void)
-{
+bool cli_interrupted(void) {
     return out_interrupted != 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------ system */
 
-double cli_now(void)
-{
+double cli_now(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
-int cli_columns(int fd, int otherwise)
-{
+int cli_columns(int fd, int otherwise) {
     const char *s = getenv("COLUMNS");
     struct winsize ws;
     double n;
@@ -163,8 +148,7 @@ int cli_columns(int fd, int otherwise)
     return otherwise;
 }
 
-static int out_read_stream(FILE *f, const char *shown, char **out, size_t *len)
-{
+static int out_read_stream(FILE *f, const char *shown, char **out, size_t *len) {
     size_t cap = 1 << 16, n = 0;
     char *buf = malloc(cap + 1);
     while (buf) {
@@ -191,8 +175,7 @@ static int out_read_stream(FILE *f, const char *shown, char **out, size_t *len)
     return CLI_OK;
 }
 
-int cli_read_file(const char *path, char **out, size_t *len)
-{
+int cli_read_file(const char *path, char **out, size_t *len) {
     *out = NULL;
     *len = 0;
     if (strcmp(path, "-") == 0)
@@ -205,8 +188,7 @@ int cli_read_file(const char *path, char **out, size_t *len)
     return rc;
 }
 
-static bool out_write_all(int fd, const char *data, size_t len)
-{
+static bool out_write_all(int fd, const char *data, size_t len) {
     while (len > 0) {
         ssize_t n = write(fd, data, len);
         if (n < 0 && errno != EINTR)
@@ -217,8 +199,7 @@ static bool out_write_all(int fd, const char *data, size_t len)
     return fsync(fd) == 0;
 }
 
-int cli_write_file(const char *path, const char *data, size_t len)
-{
+int cli_write_file(const char *path, const char *data, size_t len) {
     char *beside = NULL;
     if (asprintf(&beside, "%s.tmp.%ld", path, (long)getpid()) < 0)
         return cli_no_memory();

@@ -6,13 +6,11 @@
 
 static const double progress_after = 2.0, progress_every = 0.2;   /* seconds */
 
-void progress_start(progress *p)
-{
+void progress_start(progress *p) {
     *p = (progress){.on = isatty(STDERR_FILENO) == 1, .start = cli_now()};
 }
 
-void progress_show(progress *p, const char *fmt, ...)
-{
+void progress_show(progress *p, const char *fmt, ...) {
     char line[256];
     double now;
     if (!p->on || (now = cli_now()) - p->start < progress_after || now - p->last < progress_every)
@@ -28,8 +26,7 @@ void progress_show(progress *p, const char *fmt, ...)
     p->shown = true;
 }
 
-void progress_clear(progress *p)
-{
+void progress_clear(progress *p) {
     if (p->shown) {
         fputs("\r\033[K", stderr);
         fflush(stderr);
@@ -37,8 +34,7 @@ void progress_clear(progress *p)
     }
 }
 
-void progress_time(double seconds, char out[16])
-{
+void progress_time(double seconds, char out[16]) {
     if (!(seconds >= 0 && seconds < 360000)) {
         snprintf(out, 16, "?");
         return;

@@ -4,14 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool prompts_is_records(const char *path)
-{
+bool prompts_is_records(const char *path) {
     const char *dot = strrchr(path, '.');
     return dot && (strcmp(dot, ".jsonl") == 0 || strcmp(dot, ".json") == 0);
 }
 
-static int prompts_from_text_file(const char *file, prompts *p)
-{
+static int prompts_from_text_file(const char *file, prompts *p) {
     size_t len;
     int rc = cli_read_file(file, &p->text, &len);
     if (rc)
@@ -25,8 +23,7 @@ static int prompts_from_text_file(const char *file, prompts *p)
     return CLI_OK;
 }
 
-static int prompts_from_records(const char *file, prompts *p)
-{
+static int prompts_from_records(const char *file, prompts *p) {
     cmc_error err = {0};
     if (cmc_records_read(file, false, &p->records, &err) != CMC_OK)
         return cli_error(NULL, &err);
@@ -37,8 +34,7 @@ static int prompts_from_records(const char *file, prompts *p)
     return CLI_OK;
 }
 
-int prompts_open(const char *file, const char *system, const arg_list *operands, prompts *out)
-{
+int prompts_open(const char *file, const char *system, const arg_list *operands, prompts *out) {
     int rc = CLI_OK;
     memset(out, 0, sizeof *out);
     out->system = system;
@@ -66,15 +62,13 @@ int prompts_open(const char *file, const char *system, const arg_list *operands,
     return rc;
 }
 
-void prompts_close(prompts *p)
-{
+void prompts_close(prompts *p) {
     cmc_records_free(&p->records);
     free(p->text);
     memset(p, 0, sizeof *p);
 }
 
-int prompts_view(const prompts *p, size_t i, cmc_record *view)
-{
+int prompts_view(const prompts *p, size_t i, cmc_record *view) {
     const cmc_message *from = &p->single;
     size_t n = 1;
     memset(view, 0, sizeof *view);
@@ -106,8 +100,7 @@ int prompts_view(const prompts *p, size_t i, cmc_record *view)
     return CLI_OK;
 }
 
-const char *prompts_heading(const prompts *p, size_t i, size_t *len)
-{
+const char *prompts_heading(const prompts *p, size_t i, size_t *len) {
     if (!p->path) {
         *len = p->single.len;
         return p->single.text;

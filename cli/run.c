@@ -25,8 +25,7 @@ typedef struct run_state {
 } run_state;
 
 /* Writes what is new of the one text. */
-static int run_stream(run_state *r, const char *text, size_t len)
-{
+static int run_stream(run_state *r, const char *text, size_t len) {
     if (len <= r->shown)
         return CLI_OK;
     int rc = out_bytes(text + r->shown, len - r->shown);
@@ -35,8 +34,7 @@ static int run_stream(run_state *r, const char *text, size_t len)
     return rc ? rc : out_flush();
 }
 
-static int run_on_step(void *user, cmc_stream *const side[2])
-{
+static int run_on_step(void *user, cmc_stream *const side[2]) {
     run_state *r = user;
     size_t len;
     if (r->p->n > 1 || r->args->common.json) {
@@ -47,8 +45,7 @@ static int run_on_step(void *user, cmc_stream *const side[2])
     return run_stream(r, text, len);
 }
 
-static int run_json(const run_state *r, size_t index, const gen_side *g)
-{
+static int run_json(const run_state *r, size_t index, const gen_side *g) {
     jbuild o = jobject();
     if (r->p->path)
         jset_int(&o, "n", (int64_t)index + 1);
@@ -58,8 +55,7 @@ static int run_json(const run_state *r, size_t index, const gen_side *g)
     return jout(o);
 }
 
-static void run_figures(const run_state *r, const gen_side *g)
-{
+static void run_figures(const run_state *r, const gen_side *g) {
     static const char *const why[] = {"interrupted", "ended by an end token", "stopped at the length limit",
                                       "ended by a stop string"};
     fprintf(stderr, "%zu prompt tokens, %.1f tok/s; %zu tokens, %.1f tok/s; %s\n", g->prompt_tokens,
@@ -71,8 +67,7 @@ static void run_figures(const run_state *r, const gen_side *g)
     }
 }
 
-static int run_heading(const run_state *r, size_t index)
-{
+static int run_heading(const run_state *r, size_t index) {
     size_t len;
     const char *s = prompts_heading(r->p, index, &len);
     int rc = out_printf("%s== %zu: ", index ? "\n" : "", index + 1);
@@ -81,8 +76,7 @@ static int run_heading(const run_state *r, size_t index)
     return rc ? rc : out_bytes("\n", 1);
 }
 
-static int run_on_result(void *user, size_t index, const gen_side side[2])
-{
+static int run_on_result(void *user, size_t index, const gen_side side[2]) {
     run_state *r = user;
     const gen_side *g = &side[GEN_STEERED];
     int rc;
@@ -111,8 +105,7 @@ static int run_on_result(void *user, size_t index, const gen_side side[2])
     return rc;
 }
 
-static int run_prompts(const run_args *a, const prompts *p)
-{
+static int run_prompts(const run_args *a, const prompts *p) {
     steer s;
     int rc = steer_open(&a->steer, &a->common, &s);
     if (rc)
@@ -130,8 +123,7 @@ static int run_prompts(const run_args *a, const prompts *p)
     return rc;
 }
 
-static int run_main(void *opts, const arg_list *operands)
-{
+static int run_main(void *opts, const arg_list *operands) {
     const run_args *a = opts;
     prompts p;
     if (!a->steer.host)
@@ -144,8 +136,7 @@ static int run_main(void *opts, const arg_list *operands)
     return rc;
 }
 
-static void run_defaults(void *opts)
-{
+static void run_defaults(void *opts) {
     run_args *a = opts;
     steer_defaults(&a->steer);
     gen_defaults(&a->gen);

@@ -37,8 +37,7 @@ typedef struct score_state {
 } score_state;
 
 /* "0,0.5,1" into alphas[1..]; alphas[0] is the steering's own. */
-static int score_alphas(score_state *st)
-{
+static int score_alphas(score_state *st) {
     const char *s = st->args->alphas;
     size_t n = 2;
     for (const char *c = s ? s : ""; *c; c++)
@@ -63,8 +62,7 @@ static int score_alphas(score_state *st)
 /* ---------------------------------------------------------------------------------------------------- a record */
 
 /* log p of ids[i+1] at i; null where it is not scored. */
-static json_t *score_row(const cmc_score *sc, const float *logprob)
-{
+static json_t *score_row(const cmc_score *sc, const float *logprob) {
     jbuild a = jarray();
     size_t k = 0;
     for (size_t i = 1; i < sc->ids.n; i++) {
@@ -78,16 +76,14 @@ static json_t *score_row(const cmc_score *sc, const float *logprob)
     return NULL;
 }
 
-static double score_sum(const float *logprob, size_t n)
-{
+static double score_sum(const float *logprob, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
         sum -= (double)logprob[i];
     return sum;
 }
 
-static int score_json(const score_state *st, const cmc_score *sc, double nll, double host_nll)
-{
+static int score_json(const score_state *st, const cmc_score *sc, double nll, double host_nll) {
     jbuild o = jobject();
     jset_int(&o, "n", (int64_t)st->records);
     jset_int(&o, "tokens", (int64_t)sc->n);
@@ -104,14 +100,13 @@ static int score_json(const score_state *st, const cmc_score *sc, double nll, do
     return jout(o);
 }
 
-static double score_per(double nll, size_t n)
-{
+static double score_per(double nll, size_t n) {
     return n ? nll / (double)n : NAN;
 }
 
 /* A row of the table: steered (or only) figures, then the host's. `what` 0: the total. */
-static int score_table_row(const score_state *st, size_t what, size_t tokens, size_t bytes, double nll, double host_nll)
-{
+static int score_table_row(const score_state *st, size_t what, size_t tokens, size_t bytes, double nll,
+                           double host_nll) {
     char name[24];
     if (what)
         snprintf(name, sizeof name, "%zu", what);
@@ -124,16 +119,14 @@ static int score_table_row(const score_state *st, size_t what, size_t tokens, si
     return rc ? rc : out_bytes("\n", 1);
 }
 
-static int score_table_head(const score_state *st)
-{
+static int score_table_head(const score_state *st) {
     int rc = out_printf("%8s %8s %9s %10s %10s", "record", "tokens", "bytes", "nll/token", "nll/byte");
     if (rc == CLI_OK && st->s.n)
         rc = out_printf(" %10s %10s", "host/token", "host/byte");
     return rc ? rc : out_bytes("\n", 1);
 }
 
-static int score_record(score_state *st, const cmc_record *r)
-{
+static int score_record(score_state *st, const cmc_record *r) {
     cmc_score sc = {0};
     cmc_error err = {0};
     bool sweep = st->n_sets > 1;
@@ -159,8 +152,7 @@ static int score_record(score_state *st, const cmc_record *r)
 
 /* --------------------------------------------------------------------------------------------------- the totals */
 
-static int score_total_json(const score_state *st)
-{
+static int score_total_json(const score_state *st) {
     jbuild o = jobject(), total = jobject(), alphas = jarray();
     jset_int(&total, "records", (int64_t)st->records);
     jset_int(&total, "tokens", (int64_t)st->tokens);
@@ -186,8 +178,7 @@ static int score_total_json(const score_state *st)
     return jout(o);
 }
 
-static int score_total(const score_state *st)
-{
+static int score_total(const score_state *st) {
     int rc = score_table_row(st, 0, st->tokens, st->bytes, st->nll[0], st->host_nll);
     for (size_t k = 1; k < st->n_sets && rc == CLI_OK; k++) {
         rc = out_printf("%salpha %-8.4g nll/token %8.4f  nll/byte %8.4f\n", k == 1 ? "\n" : "", st->alphas[k],
@@ -196,8 +187,7 @@ static int score_total(const score_state *st)
     return rc;
 }
 
-static int score_all(score_state *st, const cmc_records *records)
-{
+static int score_all(score_state *st, const cmc_records *records) {
     int rc = st->args->common.json ? CLI_OK : score_table_head(st);
     progress_start(&st->bar);
     for (size_t i = 0; i < records->n && rc == CLI_OK; i++) {
@@ -211,8 +201,7 @@ static int score_all(score_state *st, const cmc_records *records)
     return st->args->common.json ? score_total_json(st) : score_total(st);
 }
 
-static int score_open_and_run(const score_args *a, const cmc_records *records)
-{
+static int score_open_and_run(const score_args *a, const cmc_records *records) {
     score_state st = {.args = a};
     int rc = steer_open(&a->steer, &a->common, &st.s);
     if (rc)
@@ -228,8 +217,7 @@ static int score_open_and_run(const score_args *a, const cmc_records *records)
     return rc;
 }
 
-static int score_main(void *opts, const arg_list *operands)
-{
+static int score_main(void *opts, const arg_list *operands) {
     const score_args *a = opts;
     cmc_records records = {0};
     cmc_error err = {0};
@@ -254,8 +242,7 @@ static int score_main(void *opts, const arg_list *operands)
     return rc;
 }
 
-static void score_defaults(void *opts)
-{
+static void score_defaults(void *opts) {
     steer_defaults(&((score_args *)opts)->steer);
 }
 

@@ -37,15 +37,13 @@ const arg_opt steer_opts[] = {
     {.name = NULL},
 };
 
-void steer_defaults(steer_args *a)
-{
+void steer_defaults(steer_args *a) {
     a->host_template = "auto";
     a->delta_template = "auto";
     a->unmapped = "keep";
 }
 
-bool steer_split(const char *arg, char **path, double *alpha)
-{
+bool steer_split(const char *arg, char **path, double *alpha) {
     const char *eq = strrchr(arg, '=');
     size_t len = strlen(arg);
     *alpha = NAN;
@@ -59,8 +57,7 @@ bool steer_split(const char *arg, char **path, double *alpha)
     return true;
 }
 
-static int steer_template(const char *option, const char *name, cmc_template *out)
-{
+static int steer_template(const char *option, const char *name, cmc_template *out) {
     cmc_error err = {0};
     if (cmc_template_parse(name, out, &err) == CMC_OK)
         return CLI_OK;
@@ -70,8 +67,7 @@ static int steer_template(const char *option, const char *name, cmc_template *ou
 /* ------------------------------------------------------------------------------------------------------- maps */
 
 /* "N=FILE" apart; a FILE alone is for the only delta. */
-static int steer_which(const char *option, const char *arg, size_t n_deltas, size_t *k, const char **file)
-{
+static int steer_which(const char *option, const char *arg, size_t n_deltas, size_t *k, const char **file) {
     size_t digits = strspn(arg, "0123456789");
     *file = arg;
     *k = 0;
@@ -92,8 +88,7 @@ static int steer_which(const char *option, const char *arg, size_t n_deltas, siz
 }
 
 /* files[n_deltas] from the option's values: each delta's, or NULL. */
-static int steer_files(const char *option, const arg_list *values, size_t n_deltas, const char **files)
-{
+static int steer_files(const char *option, const arg_list *values, size_t n_deltas, const char **files) {
     for (size_t i = 0; i < values->n; i++) {
         size_t k;
         const char *file;
@@ -108,8 +103,7 @@ static int steer_files(const char *option, const arg_list *values, size_t n_delt
 }
 
 int steer_map_open(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, const char *list,
-                   const char *edits, cmc_map **out)
-{
+                   const char *edits, cmc_map **out) {
     cmc_error err = {0};
     cmc_status st = list ? cmc_map_import(list, cmc_vocab_size(host), cmc_vocab_size(delta), out, &err)
                          : cmc_map_build(host, delta, rule, out, &err);
@@ -124,8 +118,7 @@ int steer_map_open(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule r
 
 /* ----------------------------------------------------------------------------------------------------- opening */
 
-static int steer_add(steer *s, const char *arg, const char *list, const char *edits, cmc_template t)
-{
+static int steer_add(steer *s, const char *arg, const char *list, const char *edits, cmc_template t) {
     cmc_error err = {0};
     double alpha;
     char *path;
@@ -155,8 +148,7 @@ typedef struct steer_plan {
     const char **maps, **edits;   /* [n deltas] files, NULL for none; one block */
 } steer_plan;
 
-static int steer_make_plan(const steer_args *a, steer_plan *p)
-{
+static int steer_make_plan(const steer_args *a, steer_plan *p) {
     size_t n = a->deltas.n;
     p->opts.special = a->special;
     p->opts.unmapped_raw = strcmp(a->unmapped, "raw") == 0;
@@ -172,8 +164,7 @@ static int steer_make_plan(const steer_args *a, steer_plan *p)
     return rc ? rc : steer_files("--override", &a->overrides, n, p->edits);
 }
 
-int steer_add_loras(cmc_model *m, const arg_list *loras)
-{
+int steer_add_loras(cmc_model *m, const arg_list *loras) {
     for (size_t i = 0; i < loras->n; i++) {
         cmc_error err = {0};
         double scale;
@@ -190,8 +181,7 @@ int steer_add_loras(cmc_model *m, const arg_list *loras)
     return CLI_OK;
 }
 
-static int steer_open_parts(const steer_args *a, const common_args *common, const steer_plan *p, steer *s)
-{
+static int steer_open_parts(const steer_args *a, const common_args *common, const steer_plan *p, steer *s) {
     cmc_error err = {0};
     cmc_runtime_opts rt_opts = cli_runtime_opts(common, a->exact, a->batches);
     int rc = CLI_OK;
@@ -213,8 +203,7 @@ static int steer_open_parts(const steer_args *a, const common_args *common, cons
     return rc;
 }
 
-int steer_open(const steer_args *a, const common_args *common, steer *out)
-{
+int steer_open(const steer_args *a, const common_args *common, steer *out) {
     memset(out, 0, sizeof *out);
     if (!a->host)
         return cli_usage("-m: a host is needed: -m HOST");
@@ -228,8 +217,7 @@ int steer_open(const steer_args *a, const common_args *common, steer *out)
     return rc;
 }
 
-void steer_close(steer *s)
-{
+void steer_close(steer *s) {
     cmc_steering_free(s->st);
     for (size_t k = 0; k < s->n; k++) {
         cmc_model_free(s->deltas[k]);
@@ -244,8 +232,7 @@ void steer_close(steer *s)
     memset(s, 0, sizeof *s);
 }
 
-double steer_coverage(const steer *s, size_t k)
-{
+double steer_coverage(const steer *s, size_t k) {
     cmc_map_counts c;
     const cmc_map *map = cmc_steering_map(s->st, k);
     if (!map)
@@ -254,8 +241,7 @@ double steer_coverage(const steer *s, size_t k)
     return c.n_host > 0 ? (double)(c.n_host - c.none) / c.n_host : 0;
 }
 
-jbuild steer_json(const steer *s)
-{
+jbuild steer_json(const steer *s) {
     jbuild a = jarray();
     for (size_t k = 0; k < s->n; k++) {
         jbuild d = jobject();

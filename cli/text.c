@@ -8,8 +8,7 @@
 
 static const char text_bad[] = "\xEF\xBF\xBD";   /* U+FFFD */
 
-size_t text_next(const char *s, size_t n, int *width)
-{
+size_t text_next(const char *s, size_t n, int *width) {
     mbstate_t state = {0};
     wchar_t c;
     size_t len = mbrtowc(&c, s, n, &state);
@@ -25,8 +24,7 @@ size_t text_next(const char *s, size_t n, int *width)
     return len;
 }
 
-bool text_valid(const char *s, size_t n)
-{
+bool text_valid(const char *s, size_t n) {
     for (size_t i = 0; i < n;) {
         mbstate_t state = {0};
         wchar_t c;
@@ -38,8 +36,7 @@ bool text_valid(const char *s, size_t n)
     return true;
 }
 
-char *text_clean(const char *s, size_t n, size_t *len)
-{
+char *text_clean(const char *s, size_t n, size_t *len) {
     char *out = n < SIZE_MAX / 4 ? malloc(3 * n + 1) : NULL;
     size_t w = 0;
     if (!out)
@@ -57,8 +54,7 @@ char *text_clean(const char *s, size_t n, size_t *len)
     return out;
 }
 
-int text_width(const char *s, size_t n)
-{
+int text_width(const char *s, size_t n) {
     int columns = 0;
     for (size_t i = 0; i < n;) {
         int width;
@@ -68,8 +64,7 @@ int text_width(const char *s, size_t n)
     return columns;
 }
 
-size_t text_wrap(const char *s, size_t n, int width, size_t *from)
-{
+size_t text_wrap(const char *s, size_t n, int width, size_t *from) {
     size_t i = *from, last_space = 0;
     int columns = 0;
     bool space = false;
@@ -93,8 +88,7 @@ size_t text_wrap(const char *s, size_t n, int width, size_t *from)
     return i;
 }
 
-int text_put(const char *s, size_t n, int width, bool cut)
-{
+int text_put(const char *s, size_t n, int width, bool cut) {
     int columns = 0, rc = CLI_OK;
     for (size_t i = 0; i < n && rc == CLI_OK;) {
         int w;
@@ -114,8 +108,7 @@ int text_put(const char *s, size_t n, int width, bool cut)
     return rc;
 }
 
-int text_quote(const char *s, size_t n, int *columns)
-{
+int text_quote(const char *s, size_t n, int *columns) {
     int rc = out_bytes("\"", 1);
     *columns = 2;
     for (size_t i = 0; i < n && rc == CLI_OK;) {

@@ -27,14 +27,12 @@ static const arg_opt tokenize_opts[] = {
 };
 
 /* What a token is shown as: its bytes or, where it has none, its spelling. */
-static const uint8_t *tokenize_piece(const cmc_vocab *v, int32_t id, size_t *n)
-{
+static const uint8_t *tokenize_piece(const cmc_vocab *v, int32_t id, size_t *n) {
     const uint8_t *bytes = cmc_vocab_bytes(v, id, n);
     return *n ? bytes : (const uint8_t *)cmc_vocab_spelling(v, id, n);
 }
 
-static int tokenize_json(const cmc_vocab *v, const cmc_ids *ids)
-{
+static int tokenize_json(const cmc_vocab *v, const cmc_ids *ids) {
     jbuild o = jobject(), pieces = jarray();
     for (size_t i = 0; i < ids->n; i++) {
         size_t n;
@@ -46,8 +44,7 @@ static int tokenize_json(const cmc_vocab *v, const cmc_ids *ids)
     return jout(o);
 }
 
-static int tokenize_table(const cmc_vocab *v, const cmc_ids *ids)
-{
+static int tokenize_table(const cmc_vocab *v, const cmc_ids *ids) {
     int rc = CLI_OK;
     for (size_t i = 0; i < ids->n && rc == CLI_OK; i++) {
         size_t n;
@@ -62,16 +59,14 @@ static int tokenize_table(const cmc_vocab *v, const cmc_ids *ids)
     return rc;
 }
 
-static int tokenize_ids(const cmc_ids *ids)
-{
+static int tokenize_ids(const cmc_ids *ids) {
     int rc = CLI_OK;
     for (size_t i = 0; i < ids->n && rc == CLI_OK; i++)
         rc = out_printf("%s%" PRId32, i ? " " : "", ids->v[i]);
     return rc ? rc : out_bytes("\n", 1);
 }
 
-static int tokenize_text(const tokenize_args *a, const char *text, size_t len)
-{
+static int tokenize_text(const tokenize_args *a, const char *text, size_t len) {
     cmc_vocab *v = NULL;
     cmc_ids ids = {0};
     cmc_error err = {0};
@@ -86,8 +81,7 @@ static int tokenize_text(const tokenize_args *a, const char *text, size_t len)
     return rc;
 }
 
-static int tokenize_main(void *opts, const arg_list *operands)
-{
+static int tokenize_main(void *opts, const arg_list *operands) {
     const tokenize_args *a = opts;
     if (!a->model)
         return cli_usage("-m: a vocabulary is needed: cmc tokenize -m FILE");

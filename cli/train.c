@@ -159,8 +159,7 @@ enum { TRAIN_GROUPS = sizeof train_groups / sizeof *train_groups };
 
 /* ---------------------------------------------------------------------------------------------------- progress */
 
-bool train_callback(void *user, const cmc_train_progress *p)
-{
+bool train_callback(void *user, const cmc_train_progress *p) {
     train_state *st = user;
     char left[16], held[64] = "";
     double held_out = isfinite(p->held_out) ? p->held_out : st->last.held_out;
@@ -190,8 +189,7 @@ bool train_callback(void *user, const cmc_train_progress *p)
     return !st->stopped;
 }
 
-static int train_json(const train_args *a, const cmc_train_result *r)
-{
+static int train_json(const train_args *a, const cmc_train_result *r) {
     jbuild o = jobject();
     jset_string(&o, "out", a->t.out_path);
     jset_int(&o, "steps", r->steps);
@@ -214,8 +212,7 @@ static int train_json(const train_args *a, const cmc_train_result *r)
     return jout(o);
 }
 
-static int train_summary(const train_args *a, const cmc_train_result *r)
-{
+static int train_summary(const train_args *a, const cmc_train_result *r) {
     int rc = out_printf("%s: %" PRIu64 " parameters, %" PRId64 " steps, %" PRIu64 " tokens in %.1f s\n", a->t.out_path,
                         r->params, r->steps, r->tokens, r->seconds);
     if (rc == CLI_OK)
@@ -235,8 +232,7 @@ static int train_summary(const train_args *a, const cmc_train_result *r)
 }
 
 /* After Ctrl-C: where the training stands and how it goes on. */
-int train_interrupted(const train_args *a, const train_state *st)
-{
+int train_interrupted(const train_args *a, const train_state *st) {
     const char *ckpt = a->t.checkpoint_path;
     if (strcmp(st->last.phase, "host states") == 0) {    /* no step was made: there is no checkpoint of this run */
         cli_failed("stopped before the first step; what is evaluated of the host is kept; the same command goes on");
@@ -250,8 +246,7 @@ int train_interrupted(const train_args *a, const train_state *st)
 /* --------------------------------------------------------------------------------------------------- the verb */
 
 /* "800M", "2G", "1.5GiB": bytes, in units of 1024. */
-static int train_memory(train_args *a)
-{
+static int train_memory(train_args *a) {
     static const char units[] = "KMGT";
     char *end;
     if (!a->memory)
@@ -269,16 +264,14 @@ static int train_memory(train_args *a)
     return CLI_OK;
 }
 
-static bool train_same_file(const char *a, const char *b)
-{
+static bool train_same_file(const char *a, const char *b) {
     struct stat x, y;
     if (strcmp(a, b) == 0)
         return true;
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static int train_check(train_args *a, const arg_list *operands)
-{
+static int train_check(train_args *a, const arg_list *operands) {
     cmc_error err = {0};
     if (operands->n)
         return cli_usage("\"%s\": train takes its records from files: --data FILE", operands->v[0]);
@@ -308,8 +301,7 @@ static int train_check(train_args *a, const arg_list *operands)
 }
 
 /* --host-weight: as many as hosts, each a number above 0. */
-static int train_weights(train_args *a)
-{
+static int train_weights(train_args *a) {
     if (!a->weights.n)
         return CLI_OK;
     if (a->weights.n != a->hosts.n)
@@ -328,8 +320,7 @@ static int train_weights(train_args *a)
 }
 
 /* The page is written before anything else is: it must not be one of the run's files. */
-int train_page_check(const train_args *a)
-{
+int train_page_check(const train_args *a) {
     const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts};
     const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
                                  a->t.refusals_path};   /* NULL: not given */
@@ -343,21 +334,18 @@ int train_page_check(const train_args *a)
     return same ? cli_usage("--html: \"%s\" is another of this run's files", a->html) : CLI_OK;
 }
 
-void train_page_begin(train_state *st, const train_args *a)
-{
+void train_page_begin(train_state *st, const train_args *a) {
     train_html_begin(&st->page, a->html, &(train_html_run){&a->t, train_groups, TRAIN_GROUPS, a, st->beside});
 }
 
-int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r, const cmc_error *err)
-{
+int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r, const cmc_error *err) {
     train_end end = status == CMC_OK && r->finished ? TRAIN_FINISHED : st->stopped ? TRAIN_STOPPED : TRAIN_FAILED;
     int rc = st->page_failed ? CLI_FAILED : train_html_end(&st->page, end, r, end == TRAIN_FAILED ? err->message : NULL);
     train_html_free(&st->page);
     return rc;
 }
 
-static int train_main(void *opts, const arg_list *operands)
-{
+static int train_main(void *opts, const arg_list *operands) {
     train_args *a = opts;
     cmc_runtime *rt = NULL;
     cmc_error err = {0};
@@ -400,8 +388,7 @@ static int train_main(void *opts, const arg_list *operands)
     return a->common.json ? train_json(a, &result) : train_summary(a, &result);
 }
 
-static void train_defaults(void *opts)
-{
+static void train_defaults(void *opts) {
     train_args *a = opts;
     a->t = cmc_train_defaults();
     a->t.lr = 0;

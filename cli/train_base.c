@@ -7,8 +7,7 @@
 #include <string.h>
 
 /* The first option that is for deltas alone and was given, NULL where none was. */
-static const char *base_foreign(const train_args *a)
-{
+static const char *base_foreign(const train_args *a) {
     const cmc_train_opts d = cmc_train_defaults(), *t = &a->t;
     const struct {
         const char *name;
@@ -45,8 +44,7 @@ static const char *base_foreign(const train_args *a)
 }
 
 /* "RANK" or "RANK:ALPHA". */
-static int base_lora(const char *s, cmc_tune_opts *o)
-{
+static int base_lora(const char *s, cmc_tune_opts *o) {
     char *end;
     long rank = strtol(s, &end, 10);
     bool ok = end != s && rank >= 1 && rank <= 4096 && (*end == '\0' || *end == ':');
@@ -58,8 +56,7 @@ static int base_lora(const char *s, cmc_tune_opts *o)
     return CLI_OK;
 }
 
-static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o)
-{
+static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
     cmc_error err = {0};
     if (!a->base)
         return cli_usage("%s: is for tuning a model by itself: --base MODEL", a->lora ? "--lora" : "--lora-targets");
@@ -85,8 +82,7 @@ static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o)
     return a->lora ? base_lora(a->lora, o) : CLI_OK;
 }
 
-static int base_json(const cmc_tune_opts *o, const cmc_train_result *r)
-{
+static int base_json(const cmc_tune_opts *o, const cmc_train_result *r) {
     jbuild j = jobject();
     jset_string(&j, "out", o->how.out_path);
     jset_string(&j, "kind", o->lora_rank ? "lora" : "model");
@@ -107,8 +103,7 @@ static int base_json(const cmc_tune_opts *o, const cmc_train_result *r)
     return jout(j);
 }
 
-static int base_summary(const cmc_tune_opts *o, const cmc_train_result *r)
-{
+static int base_summary(const cmc_tune_opts *o, const cmc_train_result *r) {
     int rc = out_printf("%s: %s, %" PRIu64 " parameters trained, %" PRId64 " steps, %" PRIu64 " tokens in %.1f s\n",
                         o->how.out_path, o->lora_rank ? "an adapter" : "a model", r->params, r->steps, r->tokens,
                         r->seconds);
@@ -120,8 +115,7 @@ static int base_summary(const cmc_tune_opts *o, const cmc_train_result *r)
     return rc;
 }
 
-int train_base_main(train_args *a, const arg_list *operands)
-{
+int train_base_main(train_args *a, const arg_list *operands) {
     cmc_runtime *rt = NULL;
     cmc_error err = {0};
     cmc_tune_opts o = {0};

@@ -9,8 +9,7 @@
 /* The smoothed loss is a mean over a CURVE_SPANth of the steps, so that it does not lag in short runs. */
 enum { CURVE_SPAN = 20, CURVE_LEAST = 4, CURVE_MOST = 200 };
 
-static void column_add(train_curve *c, curve_column *to, double v)
-{
+static void column_add(train_curve *c, curve_column *to, double v) {
     if (to->n == to->cap) {
         size_t cap = to->cap ? 2 * to->cap : 256;
         double *more = cap <= SIZE_MAX / sizeof *more ? realloc(to->v, cap * sizeof *more) : NULL;
@@ -24,16 +23,14 @@ static void column_add(train_curve *c, curve_column *to, double v)
     to->v[to->n++] = v;
 }
 
-void curve_free(train_curve *c)
-{
+void curve_free(train_curve *c) {
     curve_column *all[] = {&c->step, &c->loss, &c->lr, &c->grad_norm, &c->speed, &c->memory, &c->eval_step, &c->held_out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]->v);
     memset(c, 0, sizeof *c);
 }
 
-double *curve_smooth(const train_curve *c)
-{
+double *curve_smooth(const train_curve *c) {
     double *out = malloc((c->loss.n ? c->loss.n : 1) * sizeof *out), mean = NAN, seen = 0;
     double span = (double)c->loss.n / CURVE_SPAN;
     span = span < CURVE_LEAST ? CURVE_LEAST : span > CURVE_MOST ? CURVE_MOST : span;
@@ -48,8 +45,7 @@ double *curve_smooth(const train_curve *c)
     return out;
 }
 
-static void curve_score(train_curve *c, double step, double held_out, double host)
-{
+static void curve_score(train_curve *c, double step, double held_out, double host) {
     if (isfinite(host))
         c->held_out_host = host;
     if (!isfinite(held_out))
@@ -58,8 +54,7 @@ static void curve_score(train_curve *c, double step, double held_out, double hos
     column_add(c, &c->held_out, held_out);
 }
 
-void curve_add(train_curve *c, const cmc_train_progress *p)
-{
+void curve_add(train_curve *c, const cmc_train_progress *p) {
     column_add(c, &c->step, (double)p->step);
     column_add(c, &c->loss, p->loss);
     column_add(c, &c->lr, p->lr);
@@ -71,14 +66,12 @@ void curve_add(train_curve *c, const cmc_train_progress *p)
 
 /* ------------------------------------------------------------------------------------------------------ the log */
 
-static double log_number(const json_t *j, const char *name)
-{
+static double log_number(const json_t *j, const char *name) {
     const json_t *v = json_object_get(j, name);
     return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
-static void log_line(train_curve *c, const json_t *j, int64_t step)
-{
+static void log_line(train_curve *c, const json_t *j, int64_t step) {
     const char *event = json_string_value(json_object_get(j, "event"));
     double at = log_number(j, "step");
     if (!event || !(at <= (double)step))
@@ -95,14 +88,12 @@ static void log_line(train_curve *c, const json_t *j, int64_t step)
     }
 }
 
-static bool log_is_start(const json_t *j)
-{
+static bool log_is_start(const json_t *j) {
     const char *event = json_string_value(json_object_get(j, "event"));
     return event && strcmp(event, "start") == 0;
 }
 
-void curve_read_log(train_curve *c, const char *path, int64_t step)
-{
+void curve_read_log(train_curve *c, const char *path, int64_t step) {
     FILE *f = path ? fopen(path, "re") : NULL;
     char *line = NULL;
     size_t cap = 0;

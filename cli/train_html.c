@@ -12,31 +12,27 @@
 
 enum { HTML_EVERY = 60, HTML_REFRESH = 30, TONE_LOSS = 3, TONE_HELD = 1, TONE_HOST = 4, TONE_RATE = 5, TONE_SPEED = 2 };
 
-static const char *page_file_name(const char *path)
-{
+static const char *page_file_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash && slash[1] ? slash + 1 : path;
 }
 
 /* --------------------------------------------------------------------------------------------------- the state */
 
-static void page_time(html *h, double seconds)
-{
+static void page_time(html *h, double seconds) {
     char s[16];
     progress_time(seconds, s);
     html_raw(h, s);
 }
 
-static double page_best(const train_html *t)
-{
+static double page_best(const train_html *t) {
     double best = NAN;
     for (size_t i = 0; i < t->curve.held_out.n; i++)
         best = t->curve.held_out.v[i] < best || isnan(best) ? t->curve.held_out.v[i] : best;
     return best;
 }
 
-static void page_running(html *h, const train_html *t)
-{
+static void page_running(html *h, const train_html *t) {
     const cmc_train_progress *p = &t->last;
     bool train = strcmp(p->phase, "train") == 0;
     html_raw(h, "<p class=\"verdict fair\"><strong>");
@@ -54,8 +50,7 @@ static void page_running(html *h, const train_html *t)
     html_raw(h, "</p>\n<p class=\"soft\">The run goes on; this page is written anew as it does, and loads itself again.</p>\n");
 }
 
-static void page_state(html *h, const train_html *t, train_end end, const char *message)
-{
+static void page_state(html *h, const train_html *t, train_end end, const char *message) {
     double best = page_best(t), host = t->curve.held_out_host;
     if (end == TRAIN_RUNS) {
         page_running(h, t);
@@ -80,15 +75,14 @@ static void page_state(html *h, const train_html *t, train_end end, const char *
 
 /* ------------------------------------------------------------------------------------------------------ curves */
 
-static void page_chart(html *h, const char *title, const curve_column *x, const curve_column *y, int tone, bool from_zero)
-{
+static void page_chart(html *h, const char *title, const curve_column *x, const curve_column *y, int tone,
+                       bool from_zero) {
     const chart_line line = {.x = x->v, .y = y->v, .n = y->n, .tone = tone};
     const chart c = {.title = title, .x_name = "step", .lines = &line, .n_lines = 1, .from_zero = from_zero};
     html_chart(h, &c);
 }
 
-static void page_curves(html *h, const train_html *t)
-{
+static void page_curves(html *h, const train_html *t) {
     const train_curve *c = &t->curve;
     const double *step = c->step.v;
     char alone[32];
@@ -121,28 +115,24 @@ static void page_curves(html *h, const train_html *t)
 
 /* ------------------------------------------------------------------------------------------------------ tables */
 
-static void page_row(html *h, const char *name)
-{
+static void page_row(html *h, const char *name) {
     html_raw(h, "<tr><th scope=\"row\">");
     html_text(h, name);
     html_raw(h, "</th>");
 }
 
-static void page_count(html *h, const char *name, uint64_t n)
-{
+static void page_count(html *h, const char *name, uint64_t n) {
     page_row(h, name);
     html_cell(h, (int64_t)n);
     html_raw(h, "</tr>\n");
 }
 
-static void page_mib(html *h, const char *name, uint64_t bytes)
-{
+static void page_mib(html *h, const char *name, uint64_t bytes) {
     page_row(h, name);
     html_printf(h, "<td class=\"n\">%" PRIu64 " MiB</td></tr>\n", bytes >> 20);
 }
 
-static void page_numbers(html *h, const train_html *t, double seconds)
-{
+static void page_numbers(html *h, const train_html *t, double seconds) {
     const cmc_train_result *r = &t->counts;
     html_raw(h, "<h2>Data, time and memory</h2>\n");
     html_table_begin(h, "The run in numbers", "What|#How much");
@@ -167,16 +157,14 @@ static void page_numbers(html *h, const train_html *t, double seconds)
 }
 
 /* The strength of host k: the hosts' come first in the delta's table, in their order. */
-static void page_strength(html *h, const cmc_delta_info *d, size_t k)
-{
+static void page_strength(html *h, const cmc_delta_info *d, size_t k) {
     if (d && k < d->n_alphas)
         html_printf(h, "<td class=\"n\">%.4g</td><td class=\"n\">%.4f</td></tr>\n", d->alphas[k].alpha, d->alphas[k].gain);
     else
         html_raw(h, "<td class=\"n\">\xE2\x80\x93</td><td class=\"n\">\xE2\x80\x93</td></tr>\n");
 }
 
-static void page_hosts(html *h, const train_html *t, bool finished)
-{
+static void page_hosts(html *h, const train_html *t, bool finished) {
     const cmc_train_opts *o = t->run.opts;
     cmc_file_info *file = NULL;
     cmc_error err = {0};
@@ -207,8 +195,7 @@ static void page_hosts(html *h, const train_html *t, bool finished)
 
 /* ---------------------------------------------------------------------------------------------------- settings */
 
-static void page_list(html *h, const arg_list *l)
-{
+static void page_list(html *h, const arg_list *l) {
     for (size_t i = 0; i < l->n; i++) {
         html_raw(h, i ? "<br>" : "");
         html_text(h, l->v[i]);
@@ -216,8 +203,7 @@ static void page_list(html *h, const arg_list *l)
 }
 
 /* Values are whole where they are whole: 0.001, not 1.0000000000000000e-03. */
-static void page_option(html *h, const arg_opt *o, const char *at)
-{
+static void page_option(html *h, const arg_opt *o, const char *at) {
     const char *s;
     switch (o->kind) {
     case ARG_FLAG: html_raw(h, *(const bool *)(const void *)at ? "yes" : "no"); break;
@@ -233,15 +219,13 @@ static void page_option(html *h, const arg_opt *o, const char *at)
     }
 }
 
-static bool page_is_given(const arg_opt *o, const char *at)
-{
+static bool page_is_given(const arg_opt *o, const char *at) {
     if (o->kind == ARG_LIST)
         return ((const arg_list *)(const void *)at)->n > 0;
     return o->kind == ARG_STR ? *(const char *const *)(const void *)at != NULL : true;
 }
 
-static void page_settings(html *h, const train_html *t)
-{
+static void page_settings(html *h, const train_html *t) {
     html_raw(h, "<h2>Settings</h2>\n");
     html_table_begin(h, "Every option of the run", "Option|Value");
     for (size_t g = 0; g < t->run.n_groups; g++) {
@@ -260,8 +244,7 @@ static void page_settings(html *h, const train_html *t)
 
 /* ------------------------------------------------------------------------------------------------------ writing */
 
-static int page_write(train_html *t, train_end end, const char *message)
-{
+static int page_write(train_html *t, train_end end, const char *message) {
     html h = {0};
     char title[256];
     snprintf(title, sizeof title, "Training %s", page_file_name(t->run.opts->out_path));
@@ -278,13 +261,11 @@ static int page_write(train_html *t, train_end end, const char *message)
     return html_write(&h, t->path);
 }
 
-void train_html_begin(train_html *t, const char *path, const train_html_run *run)
-{
+void train_html_begin(train_html *t, const char *path, const train_html_run *run) {
     *t = (train_html){.path = path, .run = *run, .curve.held_out_host = NAN, .began = cli_now(), .last.phase = "plan"};
 }
 
-int train_html_report(train_html *t, const cmc_train_progress *p)
-{
+int train_html_report(train_html *t, const cmc_train_progress *p) {
     if (!t->path)
         return CLI_OK;
     t->last = *p;
@@ -300,8 +281,7 @@ int train_html_report(train_html *t, const cmc_train_progress *p)
     return plan || p->is_eval || cli_now() - t->written >= HTML_EVERY ? page_write(t, TRAIN_RUNS, NULL) : CLI_OK;
 }
 
-int train_html_end(train_html *t, train_end end, const cmc_train_result *result, const char *message)
-{
+int train_html_end(train_html *t, train_end end, const cmc_train_result *result, const char *message) {
     if (!t->path || !t->written)   /* nothing began: the page of an earlier run stays */
         return CLI_OK;
     if (result)
@@ -309,8 +289,7 @@ int train_html_end(train_html *t, train_end end, const cmc_train_result *result,
     return page_write(t, end, message);
 }
 
-void train_html_free(train_html *t)
-{
+void train_html_free(train_html *t) {
     curve_free(&t->curve);
     *t = (train_html){0};
 }

@@ -37,8 +37,7 @@ static const arg_opt vocab_opts[] = {
     {.name = NULL},
 };
 
-static int vocab_check(vocab_args *a, const arg_list *operands)
-{
+static int vocab_check(vocab_args *a, const arg_list *operands) {
     cmc_error err = {0};
     if (operands->n)
         return cli_usage("\"%s\": train-vocab takes its text from files: --data FILE", operands->v[0]);
@@ -57,8 +56,7 @@ static int vocab_check(vocab_args *a, const arg_list *operands)
     return CLI_OK;
 }
 
-static int vocab_json(const vocab_args *a, const cmc_vocab_train_result *r)
-{
+static int vocab_json(const vocab_args *a, const cmc_vocab_train_result *r) {
     jbuild o = jobject();
     jset_string(&o, "out", a->v.out_path);
     jset_int(&o, "tokens", r->tokens);
@@ -68,8 +66,7 @@ static int vocab_json(const vocab_args *a, const cmc_vocab_train_result *r)
     return jout(o);
 }
 
-static int vocab_main(void *opts, const arg_list *operands)
-{
+static int vocab_main(void *opts, const arg_list *operands) {
     vocab_args *a = opts;
     cmc_vocab_train_result r;
     cmc_error err = {0};
@@ -84,8 +81,7 @@ static int vocab_main(void *opts, const arg_list *operands)
                       r.bytes, r.seconds);
 }
 
-static void vocab_defaults(void *opts)
-{
+static void vocab_defaults(void *opts) {
     vocab_args *a = opts;
     a->v = cmc_vocab_train_defaults();
     a->template = cmc_template_name(a->v.t);
