@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Deltas trained in several ways, on hosts they were trained beside and on hosts they were not: who gains what.
 
-    bench/transfer_table.py MANIFEST.json DATA.jsonl [--records N] [--cache DIR] [--json FILE]
+    bench/transfer_table.py MANIFEST.json DATA.jsonl --json FILE [--cache DIR]
 
-MANIFEST: {"hosts": {"SmolLM2": "path.gguf", ...}, "deltas": [{"beside": ["SmolLM2"], "variant": "paper", "files": ["seed0.gguf", ...]}, ...]}.
-Every delta is scored on every host at a grid of strengths (bench/alpha_grid.c, beside this script's build). Two gains in nats a byte,
-on the records with even numbers: at the strength that the delta's file gives a host it does not know, and at the best of the grid
-on the first 20 records with odd numbers. `kept` is the share of the best gain of a delta that was trained beside that host alone.
-Means over the files (seeds), with their standard deviation. --json writes the list `transfer` of docs/training.json.
+MANIFEST: {"hosts": {NAME: MODEL.gguf, ...},
+           "deltas": [{"beside": [NAME, ...], "variant": "paper", "files": [one a seed, ...]}, ...],
+           "starts": [{"start": "random", "vocab": 49152, "parameters": N, "bytes": N, "beside": [...], "files": [...]}, ...],
+           "lora": [{"host": NAME, "lr": X, "file": ADAPTER.gguf, "held_out": X}, ...]}
+A delta's file may be PLUS:LESS, a pair. Held-out pairs with odd numbers choose (the best strength, from the first 20 of them), those with
+even numbers are reported: gains in nats a byte over the host alone, at the strength that the delta's file gives a host it was not
+trained beside (a training host's own where it was), and at the strength from 20 prompts. bench/alpha_grid.c scores; what it said is kept
+in --cache. Adapters are scored by `cmc score`. FILE gets `transfer`, `starts` and `lora`; bench/training_page.py makes the page.
 """
 import argparse
 import hashlib
@@ -20,78 +23,126 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 GRID = os.environ.get("ALPHA_GRID", os.path.join(ROOT, "build/release/bench/alpha_grid"))
 CMC = os.environ.get("CMC", os.path.join(ROOT, "cmc"))
 ALPHAS = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0]
+CHOOSE, REPORT = "1:2:20", "2:2:150"
 
 
-def default_alpha(delta):
-    out = subprocess.run([CMC, "inspect", delta, "--json"], capture_output=True, check=True).stdout
-    return json.loads(out)["delta"]["alpha"]
+def stored(delta, host):
+    """The strength that the delta's file gives for this host."""
+    def inspect(path):
+        return json.loads(subprocess.run([CMC, "inspect", path, "--json"], capture_output=True, check=True).stdout)
+    delta, name = inspect(delta.split(":")[0])["delta"], inspect(host)["name"]
+    return next((e["alpha"] for e in (delta or {}).get("alphas", []) if e["host"] == name), delta["alpha"] if delta else 1.0)
 
 
-def grid(host, delta, data, records, alphas, cache):
-    key = hashlib.sha256(" ".join([host, delta, str(os.path.getmtime(delta)), data, str(records)] + [f"{a:g}" for a in alphas]).encode())
-    path = os.path.join(cache, key.hexdigest()[:24] + ".jsonl")
+def keyed(cache, parts):
+    return os.path.join(cache, hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24] + ".json")
+
+
+def stamp(path):
+    return [(p, os.path.getmtime(p)) for p in path.split(":")]
+
+
+def grid(host, data, which, arms, cache):
+    """arms: [(file, strengths)]. For each arm (host's NLL, NLL at each strength, bytes), what is not kept scored in one go."""
+    paths = [keyed(cache, [host, data, which, stamp(f), a]) for f, a in arms]
+    todo = [k for k, p in enumerate(paths) if not os.path.exists(p)]
+    for at in range(0, len(todo), 24):
+        some = todo[at:at + 24]
+        args = [f"{arms[k][0]}={','.join(f'{x:g}' for x in arms[k][1])}" for k in some]
+        out = subprocess.run([GRID, host, data, which] + args, capture_output=True, check=True).stdout.decode()
+        rows = [json.loads(line) for line in out.splitlines()]
+        for i, k in enumerate(some):
+            sums = {"host": sum(r["host"] for r in rows), "bytes": sum(r["bytes"] for r in rows), "tokens": sum(r["tokens"] for r in rows),
+                    "nll": [sum(r["nll"][i][a] for r in rows) for a in range(len(arms[k][1]))]}
+            with open(paths[k] + ".part", "w", encoding="utf-8") as f:
+                json.dump(sums, f)
+            os.replace(paths[k] + ".part", paths[k])
+    result = []
+    for p in paths:
+        with open(p, encoding="utf-8") as f:
+            result.append(json.load(f))
+    return result
+
+
+def gains(r):
+    return [(r["host"] - x) / r["bytes"] for x in r["nll"]]
+
+
+def cells(host, files, a):
+    """For each file: gain at the default strength, at 1, at that from 20 prompts, and the two strengths."""
+    chosen = []
+    for r in grid(host, a.data, CHOOSE, [(f, ALPHAS) for f in files], a.cache):
+        g = gains(r)
+        chosen.append(ALPHAS[g.index(max(g))])
+    default = [stored(f, host) for f in files]
+    rows = grid(host, a.data, REPORT, [(f, [d, 1.0, c]) for f, d, c in zip(files, default, chosen)], a.cache)
+    return [dict(zip(("default", "one", "tuned"), gains(r)), alpha=d, alpha_tuned=c) for r, d, c in zip(rows, default, chosen)]
+
+
+def lora_gain(host, adapter, a):
+    path = keyed(a.cache, ["lora", host, a.data, stamp(adapter)])
     if not os.path.exists(path):
-        out = subprocess.run([GRID, host, delta, data, str(records)] + [f"{a:g}" for a in alphas], capture_output=True, check=True)
-        with open(path + ".part", "wb") as f:
-            f.write(out.stdout)
-        os.replace(path + ".part", path)
+        def total(*options):
+            out = subprocess.run([CMC, "score", "-m", host, "-f", a.data, "--template", "plain", "--json", *options],
+                                 capture_output=True, check=True).stdout.decode()
+            rows = [r for r in map(json.loads, out.splitlines()) if "n" in r and r["n"] % 2 == 0]
+            return sum(r["nll"] for r in rows), sum(r["bytes"] for r in rows)
+        (before, n), (after, _) = total(), total("--lora", adapter)
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump((before - after) / n, f)
     with open(path, encoding="utf-8") as f:
-        return [json.loads(line) for line in f][:-1]
+        return json.load(f)
 
 
-def gain(rows, k):
-    return sum(r["host"] - r["nll"][k] for r in rows) / sum(r["bytes"] for r in rows)
+def spread(values):
+    return round(statistics.mean(values), 5), round(statistics.stdev(values), 5) if len(values) > 1 else None
 
 
-def cell(host, files, a):
-    """(default, tuned) gains of each file, and the tuned strengths."""
-    default, tuned, strengths = [], [], []
-    for delta in files:
-        alphas = ALPHAS + [default_alpha(delta)]
-        rows = grid(host, delta, a.data, a.records, alphas, a.cache)
-        even = [r for r in rows if r["n"] % 2 == 0]
-        seen = [r for r in rows if r["n"] % 2][:20]
-        best = max(range(len(ALPHAS)), key=lambda k: gain(seen, k))
-        default.append(gain(even, len(ALPHAS)))
-        tuned.append(gain(even, best))
-        strengths.append(ALPHAS[best])
-    return default, tuned, strengths
+def transfer(m, by):
+    out = []
+    direct = {}
+    for (i, h), c in by.items():
+        d = m["deltas"][i]
+        if d["beside"] == [h] and not d.get("vary"):
+            direct[h] = max(direct.get(h, -9.0), statistics.mean(x["tuned"] for x in c))
+    for (i, h), c in by.items():
+        d = m["deltas"][i]
+        for kind in ("default", "one", "tuned"):
+            mean, sd = spread([x[kind] for x in c])
+            alphas = [x["alpha_tuned"] if kind == "tuned" else 1.0 if kind == "one" else x["alpha"] for x in c]
+            out.append({"beside": d["beside"], "host": h, "variant": d["variant"], "alpha": kind, "gain": mean,
+                        "gain_direct": round(direct[h], 5) if h in direct else None, "seeds": len(c), "sd": sd, "alphas": alphas})
+    return out
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("manifest")
     p.add_argument("data")
-    p.add_argument("--records", type=int, default=300)
     p.add_argument("--cache", default=os.path.join(ROOT, "build/transfer"))
-    p.add_argument("--json")
+    p.add_argument("--json", required=True)
     a = p.parse_args()
     os.makedirs(a.cache, exist_ok=True)
     with open(a.manifest, encoding="utf-8") as f:
         m = json.load(f)
-    cells = {(i, h): cell(path, d["files"], a) for i, d in enumerate(m["deltas"]) for h, path in m["hosts"].items()}
-    direct = {h: max((statistics.mean(cells[i, h][1]) for i, d in enumerate(m["deltas"]) if d["beside"] == [h]), default=None)
-              for h in m["hosts"]}
-    out = []
-    print("| trained beside | variant | host | gain, default strength | gain, strength from 20 prompts | kept | seeds |")
-    print("|---|---|---|---|---|---|---|")
-    for i, d in enumerate(m["deltas"]):
-        for h in m["hosts"]:
-            default, tuned, strengths = cells[i, h]
-            texts = []
-            for name, values in (("default", default), ("tuned", tuned)):
-                sd = statistics.stdev(values) if len(values) > 1 else 0.0
-                mean = statistics.mean(values)
-                out.append({"beside": d["beside"], "host": h, "variant": d["variant"], "alpha": name, "gain": round(mean, 5),
-                            "gain_direct": None if direct[h] is None else round(direct[h], 5), "seeds": len(values), "sd": round(sd, 5)})
-                texts.append(f"{mean:.4f}" + (f" ± {sd:.4f}" if len(values) > 1 else ""))
-            kept = "" if not direct[h] else f"{100 * out[-2]['gain'] / direct[h]:.0f} % / {100 * out[-1]['gain'] / direct[h]:.0f} %"
-            print(f"| {' and '.join(d['beside'])} | {d['variant']} | {h}{'' if h in d['beside'] else ' (unseen)'} | {texts[0]} | "
-                  f"{texts[1]} (at {', '.join(f'{s:g}' for s in strengths)}) | {kept} | {len(tuned)} |")
-    if a.json:
-        with open(a.json, "w", encoding="utf-8") as f:
-            json.dump({"transfer": out}, f, indent=1)
-            f.write("\n")
+    by, starts = {}, []
+    for h, path in m["hosts"].items():
+        files = [f for d in m["deltas"] for f in d["files"]]
+        result = cells(path, files, a)
+        for i, d in enumerate(m["deltas"]):
+            by[i, h] = [result.pop(0) for _ in d["files"]]
+    for s in m.get("starts", []):
+        entry = {k: v for k, v in s.items() if k != "files"} | {"seeds": len(s["files"]), "gains": {}}
+        for h, path in m["hosts"].items():
+            c = cells(path, s["files"], a)
+            entry["gains"][h] = {kind: dict(zip(("mean", "sd"), spread([x[kind] for x in c]))) for kind in ("default", "tuned")}
+        starts.append(entry)
+    lora = [x | {"gain": round(lora_gain(m["hosts"][x["host"]], x["file"], a), 5)} for x in m.get("lora", [])]
+    for x in lora:
+        del x["file"]
+    with open(a.json, "w", encoding="utf-8") as f:
+        json.dump({"transfer": transfer(m, by), "starts": starts, "lora": lora}, f, indent=1)
+        f.write("\n")
 
 
 if __name__ == "__main__":

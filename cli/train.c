@@ -207,6 +207,8 @@ static int train_json(const train_args *a, const cmc_train_result *r) {
     jset_real(&o, "seconds", r->seconds);
     jset_int(&o, "memory_planned", (int64_t)r->memory_planned);
     jset_int(&o, "memory_peak", (int64_t)r->memory_peak);
+    jset_real(&o, "blas_gflop", r->blas_flop * 1e-9);
+    jset_real(&o, "blas_seconds", r->blas_seconds);
     jset(&o, "resumed", json_boolean(r->resumed));
     jset(&o, "finished", json_boolean(r->finished));
     return jout(o);

@@ -486,6 +486,7 @@ typedef struct cmc_train_result {
     size_t targets, targets_prefix, targets_left_out;   /* over all hosts: as they are; by prefix_rows; without a row */
     double held_out_host, held_out_steered, alpha, seconds;
     uint64_t memory_planned, memory_peak;   /* resident bytes of the process at most: as planned, and as it came */
+    double blas_flop, blas_seconds;     /* done in BLAS since the runtime was opened; seconds summed over threads */
     bool resumed, finished;
 } cmc_train_result;
 

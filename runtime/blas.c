@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 #include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +17,14 @@ typedef void (*blas_sgemm_fn)(int order, int trans_a, int trans_b, int m, int n,
                               const float *b, int ldb, float beta, float *c, int ldc);
 enum { BLAS_ROW_MAJOR = 101, BLAS_NO_TRANS = 111, BLAS_TRANS = 112 };
 
+/* Of all threads. */
+typedef struct blas_count {
+    atomic_ullong flop, nanoseconds;
+} blas_count;
+
 struct blas {
     void *lib;
+    blas_count *count;
     blas_sgemm_fn sgemm;
     char core[32];
 };
@@ -37,9 +44,13 @@ blas *blas_open(void) {
     blas *b = cmc_calloc(1, sizeof *b);
     void (*set_threads)(int);
     char *(*corename)(void);
-    if (!b || !load_symbol(lib, "cblas_sgemm", &b->sgemm) ||
+    if (b)
+        b->count = cmc_calloc(1, sizeof *b->count);
+    if (!b || !b->count || !load_symbol(lib, "cblas_sgemm", &b->sgemm) ||
         !load_symbol(lib, "openblas_set_num_threads", &set_threads) ||
         !load_symbol(lib, "openblas_get_corename", &corename)) {
+        if (b)
+            free(b->count);
         free(b);
         dlclose(lib);
         return NULL;
@@ -55,11 +66,18 @@ void blas_close(blas *b) {
     if (!b)
         return;
     dlclose(b->lib);
+    free(b->count);
     free(b);
 }
 
 const char *blas_core(const blas *b) {
     return b ? b->core : "none";
+}
+
+blas_work blas_work_of(const blas *b) {
+    if (!b)
+        return (blas_work){0};
+    return (blas_work){(double)atomic_load(&b->count->flop), (double)atomic_load(&b->count->nanoseconds) * 1e-9};
 }
 
 /* ------------------------------------------------------------------------------------------------ plain loops */
@@ -136,8 +154,11 @@ void blas_gemm(const blas *b, bool a_is_km, bool b_is_kn, size_t m, size_t n, si
         plain_gemm(a_is_km, b_is_kn, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
         return;
     }
+    double begin = cmc_now();
     b->sgemm(BLAS_ROW_MAJOR, a_is_km ? BLAS_TRANS : BLAS_NO_TRANS, b_is_kn ? BLAS_NO_TRANS : BLAS_TRANS, (int)m, (int)n,
              (int)k, alpha, A, (int)lda, B, (int)ldb, beta, C, (int)ldc);
+    atomic_fetch_add_explicit(&b->count->flop, 2ull * m * n * k, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->count->nanoseconds, (unsigned long long)((cmc_now() - begin) * 1e9), memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------------------------------------ core advice */

@@ -8,6 +8,9 @@ typedef struct blas blas;   /* NULL where the library is missing: callers fall b
 blas *blas_open(void);
 void blas_close(blas *b);
 const char *blas_core(const blas *b);
+/* What blas_gemm has done in the library so far: floating-point operations, and seconds summed over its threads. */
+typedef struct blas_work { double flop, seconds; } blas_work;
+blas_work blas_work_of(const blas *b);
 /* C[m][n] = alpha * A[m][k] * B[n][k]^T + beta * C, row-major with row strides in floats (ta/tb: the operand is stored
  * transposed, i.e. A as [k][m] or B as [k][n]). Safe to call from several threads at once. b NULL: plain loops. */
 void blas_gemm(const blas *b, bool a_is_km, bool b_is_kn, size_t m, size_t n, size_t k, float alpha, const float *A,

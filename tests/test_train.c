@@ -80,7 +80,7 @@ static void test_file(void **state) {
         assert_string_equal(d->objective, "sft");
         assert_int_equal(d->n_alphas, 1);
         assert_true(fabs(d->alphas[0].alpha - res.alpha) < 1e-6);
-        assert_true(fabs(d->alpha - 0.5 * res.alpha) < 1e-6);
+        assert_true(fabs(d->alpha - res.alpha) < 1e-6);
         assert_int_equal(d->seed, 17);
         assert_true(d->gain > 0.0);
         assert_int_equal(cmc_model_params(m), res.params);

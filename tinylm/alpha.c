@@ -1,10 +1,9 @@
 /* The search for each host's strength on held-out text.
  *
  * For one host the NLL is convex in alpha (a log-sum-exp of something linear in alpha, less something linear), so a
- * coarse grid and a finer one around its best find the optimum. For hosts that the delta was not trained beside, the
- * best strength differs widely, and a delta that is too strong does harm while one that is too weak only helps less: so
- * the strength for a host that nobody measured is the mean of the further hosts' where some were measured, else the mean of
- * the training hosts' where they were several, else half of the one training host's. */
+ * coarse grid and a finer one around its best find the optimum. The strength for a host that nobody measured is the mean of
+ * the further hosts' where some were measured, else the mean of the training hosts': in docs/training.md that keeps more of
+ * what a delta can gain on a host it never saw than any smaller share of it does. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +14,6 @@
 #include "tinylm/train.h"
 
 enum { ALPHA_RECORDS = 200 };
-#define ALPHA_CAUTION 0.5
 
 static const double alpha_coarse[] = {0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0};
 static const double alpha_other[] = {0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0};
@@ -109,7 +107,7 @@ static cmc_status alpha_other_host(train *t, const char *delta_path, size_t host
         size_t b = alpha_best(sum, N + 1);
         alpha_entry(e, m, b < N ? alpha_other[b] : 0.0, (sum[N] - sum[b]) / (double)tokens);
     } else if (st == CMC_OK) {
-        alpha_entry(e, m, ALPHA_CAUTION * t->alphas[0].alpha, 0.0);
+        alpha_entry(e, m, t->alphas[0].alpha, 0.0);
     }
     cmc_steering_free(steering);
     cmc_model_free(delta);
@@ -153,7 +151,6 @@ cmc_status alpha_search(train *t, cmc_error *err) {
         loss_free(&t->hosts[k].loss);
     cmc_mem_give_back();
     t->n_alphas = t->n_hosts;
-    bool whole = t->n_hosts > 1 || t->objective.kind != OBJECTIVE_SFT; /* what is to be forgotten is so at full strength */
-    t->alpha_default = whole ? sum / (double)t->n_hosts : ALPHA_CAUTION * sum;
+    t->alpha_default = sum / (double)t->n_hosts;
     return t->o.n_alpha_hosts > 0 ? alpha_other_hosts(t, err) : CMC_OK;
 }

@@ -201,6 +201,8 @@ static void train_result(const train *t, double seconds, bool finished, cmc_trai
         .seconds = seconds,
         .memory_planned = t->plan.planned,
         .memory_peak = cmc_mem_peak(),
+        .blas_flop = blas_work_of(t->rt->blas).flop,
+        .blas_seconds = blas_work_of(t->rt->blas).seconds,
         .resumed = t->resumed,
         .finished = finished,
     };
