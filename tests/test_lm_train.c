@@ -332,7 +332,7 @@ static void test_batch(void **state) {
     cmc_tune_opts o = tune_opts(&r, 4);
     tune_run(&r, &o, NULL, NULL, CMC_OK);
     for (int exact = 0; exact < 2; exact++) {
-        cmc_runtime_opts ro = {.threads = 2, .exact = exact == 1};
+        cmc_runtime_opts ro = {.threads = 2, .exact = exact == 1, .batches = CMC_BATCHES_FLOAT};
         cmc_runtime *rt;
         assert_int_equal(cmc_runtime_open(&ro, &rt, &err), CMC_OK);
         rt->gemm_min_cols = SIZE_MAX;
