@@ -141,13 +141,17 @@ cmc_status hostcache_bytes(cmc_model *host, const data_set *d, size_t *fill, siz
     return st;
 }
 
+const char *hostcache_arithmetic(const cmc_runtime *rt) {
+    return rt->exact ? "exact" : !rt->integer_gemm ? "float" : rt->fine_batches ? "int15" : "int8";
+}
+
 static void hostcache_header(const hostcache_fill *f, char out[HOSTCACHE_HEADER]) {
     memset(out, 0, HOSTCACHE_HEADER);
     snprintf(out, HOSTCACHE_HEADER,
              HOSTCACHE_MAGIC
-             "host=%s\ndata=%s\nrows=%s\ntemplate=%s\nexamples=%zu\ntargets=%zu\ngroups=%zu\nn_embd=%zu\nexact=%d\n",
+             "host=%s\ndata=%s\nrows=%s\ntemplate=%s\nexamples=%zu\ntargets=%zu\ngroups=%zu\nn_embd=%zu\narithmetic=%s\n",
              cmc_model_hash(f->host), f->d->hash, f->d->rows_hash, f->d->host_template, f->d->n, f->d->n_targets, f->n_groups, f->n_embd,
-             cmc_model_runtime(f->host)->exact ? 1 : 0);
+             hostcache_arithmetic(cmc_model_runtime(f->host)));
 }
 
 static cmc_status hostcache_write(const hostcache_fill *f, const void *data, size_t n, size_t off, cmc_error *err) {
@@ -311,6 +315,26 @@ cmc_status hostcache_open(const char *path, cmc_model *host, const data_set *d, 
     if (st != CMC_OK)
         hostcache_close(out);
     return st;
+}
+
+bool hostcache_whole(const char *path, cmc_model *host, const data_set *d) {
+    hostcache_fill f = {.path = path, .host = host, .d = d, .n_embd = (size_t)cmc_model_n_embd(host)};
+    char want[HOSTCACHE_HEADER], have[HOSTCACHE_HEADER];
+    f.fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool whole = f.fd >= 0 && hostcache_plan(&f, NULL) == CMC_OK;
+    if (whole) {
+        size_t n = f.n_groups * sizeof *f.hashes;
+        hostcache_header(&f, want);
+        whole = pread(f.fd, have, sizeof have, 0) == (ssize_t)sizeof have && memcmp(have, want, sizeof have) == 0 &&
+                pread(f.fd, f.hashes, n, HOSTCACHE_HEADER) == (ssize_t)n;
+    }
+    for (size_t g = 0; whole && g < f.n_groups; g++)
+        whole = f.hashes[g] != 0;
+    free(f.groups);
+    free(f.hashes);
+    if (f.fd >= 0)
+        close(f.fd);
+    return whole;
 }
 
 void hostcache_close(hostcache *c) {

@@ -33,5 +33,9 @@ cmc_status hostcache_open(const char *path, cmc_model *host, const data_set *d, 
                           hostcache *out, cmc_error *err);
 /* What filling takes at its most beside the model and the file, and the file's size. */
 cmc_status hostcache_bytes(cmc_model *host, const data_set *d, size_t *fill, size_t *file, cmc_error *err);
+/* The file is there, is this cache, and every group of it is written; what is in them is not looked at. */
+bool hostcache_whole(const char *path, cmc_model *host, const data_set *d);
+/* How the runtime evaluates a batch: states of one way are not those of another. */
+const char *hostcache_arithmetic(const cmc_runtime *rt);
 void hostcache_close(hostcache *c);
 #endif

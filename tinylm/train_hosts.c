@@ -154,9 +154,9 @@ cmc_status train_hosts_caches(train *t, cmc_error *err) {
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
         char key[256], hash[40];
-        int n = snprintf(key, sizeof key, "%s %s %s %s %zu %d", cmc_model_hash(h->model), h->data.hash,
+        int n = snprintf(key, sizeof key, "%s %s %s %s %zu %s", cmc_model_hash(h->model), h->data.hash,
                          h->data.host_template, h->data.rows_hash, h->data.n,
-                         t->rt->exact ? 1 : !t->rt->integer_gemm ? 0 : t->rt->fine_batches ? 3 : 2);
+                         hostcache_arithmetic(t->rt));
         cmc_hash_hex(key, (size_t)n, hash);
         hash[16] = '\0';
         n = t->own_cache ? asprintf(&h->cache, "%s.%s.states", t->checkpoint, hash)

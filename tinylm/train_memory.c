@@ -185,14 +185,19 @@ static uint64_t memory_threads(const train *t) {
     return (uint64_t)cmc_runtime_threads(t->rt) * MEMORY_THREAD;
 }
 
-/* While the hosts are evaluated: the delta's weights and their gradient are there. */
-static cmc_status fixed_states(const train *t, bool bounded, memory_fixed *f, cmc_error *err) {
+/* While the hosts are evaluated: the delta's weights and their gradient are there. `as_cached`: but for hosts whose states
+ * an earlier run has left. */
+static cmc_status fixed_states(const train *t, bool bounded, bool as_cached, memory_fixed *f, cmc_error *err) {
     uint64_t before = 0;
     for (size_t k = 0; k < t->n_hosts; k++) {
         const train_host *h = &t->hosts[k];
         size_t fill, file;
         uint64_t layers, rows = 0;
         CMC_TRY(hostcache_bytes(h->model, &h->data, &fill, &file, err));
+        if (as_cached && hostcache_whole(h->cache, h->model, &h->data)) { /* only its output matrix will be looked at */
+            f->kept += bounded ? 0 : file;
+            continue;
+        }
         CMC_TRY(model_pages(h, &layers, &rows, err));
         uint64_t all = before + layers + rows + fill;
         f->states = all > f->states ? all : f->states;
@@ -337,7 +342,7 @@ cmc_status train_memory_plan(train *t, cmc_error *err) {
     memory_fixed fixed = {0};
     size_t n = piece_limits(t, piece);
     piece_sizes(t, piece, n);
-    CMC_TRY(fixed_states(t, t->o.memory != 0, &fixed, err));
+    CMC_TRY(fixed_states(t, t->o.memory != 0, false, &fixed, err));
     CMC_TRY(fixed_save(t, &fixed, err));
     for (size_t k = 0; k < t->n_hosts; k++) /* reading their headers touched a part, which is not to count twice */
         model_forget(t->hosts[k].model);
@@ -350,7 +355,9 @@ cmc_status train_memory_plan(train *t, cmc_error *err) {
                                .block = LOSS_BLOCK_BYTES};
         CMC_TRY(plan_free(t, &t->plan, &fixed, err));
     }
-    uint64_t peak = cmc_mem_peak(), planned = cmc_mem_resident() + memory_need(t, &t->plan, &fixed);
+    memory_fixed now = {.save = fixed.save}; /* the choice is the same with states at hand; what it will take is not */
+    CMC_TRY(fixed_states(t, t->o.memory != 0, true, &now, err));
+    uint64_t peak = cmc_mem_peak(), planned = cmc_mem_resident() + memory_need(t, &t->plan, &now);
     t->plan.planned = planned > peak ? planned : peak;
     return CMC_OK;
 }

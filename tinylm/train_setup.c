@@ -290,9 +290,9 @@ cmc_status train_setup(train *t, cmc_error *err) {
     CMC_TRY(setup_shape(t, err));
     CMC_TRY(train_hosts_data(t, err));
     CMC_TRY(setup_plan(t, err));
+    CMC_TRY(train_hosts_caches(t, err));
     CMC_TRY(train_memory_plan(t, err));
-    CMC_TRY(setup_settings(t, err));
-    return train_hosts_caches(t, err);
+    return setup_settings(t, err);
 }
 
 /* ------------------------------------------------------------------------------------------------ start */
