@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The memory that `cmc train` says it will take beside what it takes: without a bound, with the least bound that it accepts,
-and with one half way between.
+with one half way between, and without a bound where an earlier run has left the host's states.
 
     bench/train_memory.py HOST.gguf --data FILE.jsonl [-n RECORDS] [-- further options of cmc train]
 
-Each run computes the host's states anew, so that their part is measured too. The highest size is the kernel's own count of the
+Each run but the last computes the host's states anew, so that their part is measured too. Options may name further hosts
+(`-- -m OTHER`) and hosts for the strength alone (`-- --alpha-host OTHER`). The highest size is the kernel's own count of the
 process (VmHWM). Fails where a plan is more than 10 % off, or a run outgrows its bound.
 """
 import argparse
@@ -19,10 +20,11 @@ CMC = os.environ.get("CMC", os.path.join(os.path.dirname(os.path.abspath(__file_
 MIB = 1 << 20
 
 
-def train(a, folder, data, memory):
+def train(a, folder, data, memory, keep=False):
     command = [CMC, "train", "-m", a.host, "--data", data, "-o", os.path.join(folder, "delta.gguf"), "--max-steps",
                str(a.steps), "--held-out", "0.05", "-t", str(a.t), "--fresh", "--json"] + a.more
-    return subprocess.run(command + (["--memory", memory] if memory else []), capture_output=True, text=True)
+    command += (["--memory", memory] if memory else []) + (["--cache", folder] if keep else [])
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def main():
@@ -46,9 +48,11 @@ def main():
             sys.exit(refusal)
         least = int(found.group(1))
         free = None
-        for name in ("no bound", "least", "between"):
-            bound = {"no bound": None, "least": least, "between": (least + (free or 0)) // 2}[name]
-            run = train(a, folder, data, f"{bound}M" if bound else None)
+        for name in ("no bound", "least", "between", "states"):
+            bound = {"least": least, "between": (least + (free or 0)) // 2}.get(name)
+            if name == "states":
+                train(a, folder, data, None, keep=True)
+            run = train(a, folder, data, f"{bound}M" if bound else None, keep=name == "states")
             if run.returncode:
                 sys.exit(run.stderr)
             r = json.loads(run.stdout)

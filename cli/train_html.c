@@ -282,7 +282,7 @@ int train_html_report(train_html *t, const cmc_train_progress *p) {
 }
 
 int train_html_end(train_html *t, train_end end, const cmc_train_result *result, const char *message) {
-    if (!t->path || !t->written)   /* nothing began: the page of an earlier run stays */
+    if (!t->path || t->written == 0.0)   /* nothing began: the page of an earlier run stays */
         return CLI_OK;
     if (result)
         t->counts = *result;
