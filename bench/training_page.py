@@ -34,7 +34,7 @@ def transfer(data):
             cells = [pm(t[k]["gain"], t[k]["sd"]) + ("" if k == "one" else " (" + ", ".join(f"{a:.3g}" for a in t[k]["alphas"]) + ")")
                      for k in ("default", "one", "tuned")]
             seen = "" if host in beside else " (this host unseen)"
-            out.append(f"| {' and '.join(beside)}{seen} | {variant} | {' | '.join(cells)} | {kept} | {t['one']['seeds']} |")
+            out.append(f"| {' and '.join(beside) or 'no host'}{seen} | {variant} | {' | '.join(cells)} | {kept} | {t['one']['seeds']} |")
         out.append("")
     return out
 

@@ -5,7 +5,7 @@
 
 MANIFEST: {"hosts": {NAME: MODEL.gguf, ...},
            "deltas": [{"beside": [NAME, ...], "variant": "paper", "files": [one a seed, ...]}, ...],
-           "starts": [{"start": "random", "vocab": 49152, "parameters": N, "bytes": N, "beside": [...], "files": [...]}, ...],
+           "starts": [{"start": "random", "vocab": 49152, "parameters": N, "bytes": N, "beside": [...], "files": [...], "hosts": [...]}, ...],
            "lora": [{"host": NAME, "lr": X, "file": ADAPTER.gguf, "held_out": X}, ...]}
 A delta's file may be PLUS:LESS, a pair. Held-out pairs with odd numbers choose (the best strength, from the first 20 of them), those with
 even numbers are reported: gains in nats a byte over the host alone, at the strength that the delta's file gives a host it was not
@@ -132,9 +132,9 @@ def main():
         for i, d in enumerate(m["deltas"]):
             by[i, h] = [result.pop(0) for _ in d["files"]]
     for s in m.get("starts", []):
-        entry = {k: v for k, v in s.items() if k != "files"} | {"seeds": len(s["files"]), "gains": {}}
-        for h, path in m["hosts"].items():
-            c = cells(path, s["files"], a)
+        entry = {k: v for k, v in s.items() if k not in ("files", "hosts")} | {"seeds": len(s["files"]), "gains": {}}
+        for h in s.get("hosts", m["hosts"]):
+            c = cells(m["hosts"][h], s["files"], a)
             entry["gains"][h] = {kind: dict(zip(("mean", "sd"), spread([x[kind] for x in c]))) for kind in ("default", "tuned")}
         starts.append(entry)
     lora = [x | {"gain": round(lora_gain(m["hosts"][x["host"]], x["file"], a), 5)} for x in m.get("lora", [])]
