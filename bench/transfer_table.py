@@ -27,11 +27,12 @@ CHOOSE, REPORT = "1:2:20", "2:2:150"
 
 
 def stored(delta, host):
-    """The strength that the delta's file gives for this host."""
+    """The strength that the delta's file gives for this host; for one not named there the mean of those it was trained beside,
+    which is what the trainer stores."""
     def inspect(path):
         return json.loads(subprocess.run([CMC, "inspect", path, "--json"], capture_output=True, check=True).stdout)
-    delta, name = inspect(delta.split(":")[0])["delta"], inspect(host)["name"]
-    return next((e["alpha"] for e in (delta or {}).get("alphas", []) if e["host"] == name), delta["alpha"] if delta else 1.0)
+    table, name = (inspect(delta.split(":")[0])["delta"] or {}).get("alphas", []), inspect(host)["name"]
+    return next((e["alpha"] for e in table if e["host"] == name), statistics.mean(e["alpha"] for e in table) if table else 1.0)
 
 
 def keyed(cache, parts):

@@ -5,6 +5,7 @@
     pairs.py answers RAW_QUESTIONS           -> JSONL of chat prompts for the questions that are whole
     pairs.py pairs RAW_ANSWERS TRAIN TEST N  -> cleaned, de-duplicated {"instruction","output"}, each answer its first
                                                 sentence; the last N are TEST
+    pairs.py texts PAIRS                     -> JSONL of {"text": question and answer}, for a plain language model
 """
 import json
 import re
@@ -104,5 +105,8 @@ if __name__ == "__main__":
         answers(args[0])
     elif verb == "pairs":
         pairs(args[0], args[1], args[2], int(args[3]))
+    elif verb == "texts":
+        for r in lines(args[0]):
+            print(json.dumps({"text": r["instruction"] + "\n" + r["output"]}))
     else:
         sys.exit(__doc__)
