@@ -41,10 +41,10 @@ def transfer(data):
 
 def starts(data):
     hosts = list(data["starts"][0]["gains"]) if data["starts"] else []
-    out = ["| start | shape | vocabulary | file, MB | " + " | ".join(f"{h}: stored / 20 prompts" for h in hosts) + " | seeds |",
+    out = ["| start | shape | vocabulary | file, MB | " + " | ".join(f"{h}: at 1 / 20 prompts" for h in hosts) + " | seeds |",
            "|---" * (5 + len(hosts)) + "|"]
     for s in data["starts"]:
-        cells = [f"{pm(**g['default'])} / {pm(**g['tuned'])}" for g in s["gains"].values()]
+        cells = [f"{pm(**g['one'])} / {pm(**g['tuned'])}" for g in s["gains"].values()]
         out.append(f"| {s['start']} | {s.get('shape', '')} | {s['vocab']:,} | {s['bytes'] / 1e6:.1f} | {' | '.join(cells)} | {s['seeds']} |")
     return out
 
@@ -72,10 +72,10 @@ def lora(data):
 
 def step(data):
     s = data["step"]
-    out = ["| host's batches | first epoch | states kept | peak memory | OpenBLAS: share of the time, GFLOPS a thread, of its best alone |",
-           "|---|---|---|---|---|"]
+    out = ["| host's batches | first epoch | states kept | PyTorch's kept too | peak memory | OpenBLAS: share of the time, GFLOPS a thread, of its best alone |",
+           "|---|---|---|---|---|---|"]
     for name, x in s["rows"].items():
-        out.append(f"| {name} | {x['ratio_first']:.2f} x | {x['ratio_cached']:.2f} x | {x['rss_ratio']:.2f} x | {100 * x['blas_share']:.0f} %, "
+        out.append(f"| {name} | {x['ratio_first']:.2f} x | {x['ratio_cached']:.2f} x | {x['ratio_cached_both']:.2f} x | {x['rss_ratio']:.2f} x | {100 * x['blas_share']:.0f} %, "
                    f"{x['blas_gflops']:.1f}, {100 * x['blas_of_best']:.0f} % of {s['blas_alone_gflops']:.1f} ({s['blas_core']}) |")
     return out
 

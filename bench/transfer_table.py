@@ -136,7 +136,7 @@ def main():
         entry = {k: v for k, v in s.items() if k not in ("files", "hosts")} | {"seeds": len(s["files"]), "gains": {}}
         for h in s.get("hosts", m["hosts"]):
             c = cells(m["hosts"][h], s["files"], a)
-            entry["gains"][h] = {kind: dict(zip(("mean", "sd"), spread([x[kind] for x in c]))) for kind in ("default", "tuned")}
+            entry["gains"][h] = {kind: dict(zip(("mean", "sd"), spread([x[kind] for x in c]))) for kind in ("one", "tuned")}
         starts.append(entry)
     lora = [x | {"gain": round(lora_gain(m["hosts"][x["host"]], x["file"], a), 5)} for x in m.get("lora", [])]
     for x in lora:
