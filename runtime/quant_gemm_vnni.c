@@ -8,6 +8,8 @@
 #if defined(__x86_64__)
 #include "runtime/quant_avx2.h"
 
+#include <math.h>
+
 #define VNNI_TARGET __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
 #define VNNI_INLINE static inline __attribute__((always_inline)) VNNI_TARGET
 
@@ -268,9 +270,10 @@ VNNI_TARGET static void act_row_fine(const float *x, void *act, size_t n) {
         float max;
         memcpy(&max, &bits, sizeof max);
         bool tiny = max < QUANT_ACT_TINY;
+        const __mmask16 lanes = tiny || !(max < INFINITY) ? 0 : 0xffff;   /* NaN and infinity live on in d alone */
         int sum[2];
         for (int h = 0; h < 2; h++) {
-            __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v[h], _mm512_set1_ps(tiny ? 0 : (float)QUANT_FINE_MAX / max)));
+            __m512i q = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(v[h], _mm512_set1_ps((float)QUANT_FINE_MAX / max)));
             __m512i up = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(1 << (QUANT_FINE_BITS - 1))), QUANT_FINE_BITS);
             __m512i rest = _mm512_sub_epi32(q, _mm512_slli_epi32(up, QUANT_FINE_BITS));
             _mm_storeu_si128((__m128i *)(void *)(high + i + 16 * (size_t)h), _mm512_cvtsepi32_epi8(up));
