@@ -57,6 +57,7 @@ struct matmul_job {
     const quant_kernels *kernels;
     const quant_gemm_kernels *integer;   /* for many columns, or NULL */
     bool fine;                /* activations of 15 bits */
+    void (*act_row)(const float *x, void *act, size_t n);   /* quantises them; NULL where the path takes floats */
     const blas *blas;
     const matmul_out *outs;
     size_t n_w;
@@ -138,11 +139,12 @@ static size_t clamp_rows(size_t rows, size_t max) {
     return rows < 1 ? 1 : rows > max ? max : rows;
 }
 
-static bool all_use_act(const matmul_job *job) {
+/* Of the weights those that take quantised activations. */
+static size_t using_act(const matmul_job *job) {
+    size_t n = 0;
     for (size_t i = 0; i < job->n_w; i++)
-        if (!quant_dot_uses_act(job->outs[i].w->type))
-            return false;
-    return true;
+        n += quant_dot_uses_act(job->outs[i].w->type);
+    return n;
 }
 
 /* The size of a unit depends on the shape alone: where a tile of BLAS's begins and ends may change its rounding. */
@@ -154,25 +156,20 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
     if (rt->exact) {
         job->unit = unit_exact;
         job->unit_rows = EXACT_TILE_ROWS;
-    } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && all_use_act(job)) {
+    } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && using_act(job) == job->n_w) {
         job->unit = unit_integer_gemm;
         job->integer = rt->integer_gemm;
         job->fine = rt->fine_batches;
+        job->act_row = job->fine ? job->integer->act_row_fine : job->kernels->act_row;
         job->unit_rows = QUANT_GEMM_ROWS;
     } else if (rt->blas && job->cols >= rt->gemm_min_cols) {
         job->unit = unit_gemm;
         job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
     } else {
         job->unit = unit_dot;
+        job->act_row = using_act(job) > 0 ? job->kernels->act_row : NULL;
         job->unit_rows = clamp_rows(DOT_UNIT_BYTES / max_row_bytes / 4 * 4, DOT_UNIT_ROWS_MAX);
     }
-}
-
-static bool any_uses_act(const matmul_job *job) {
-    for (size_t i = 0; i < job->n_w; i++)
-        if (quant_dot_uses_act(job->outs[i].w->type))
-            return true;
-    return false;
 }
 
 static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t threads, cmc_error *err) {
@@ -182,7 +179,7 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
     else if (job->unit != unit_dot)
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
     floats = threads * job->tile_floats;
-    if (job->unit == unit_integer_gemm || (job->unit == unit_dot && any_uses_act(job))) {
+    if (job->act_row) {
         job->act_stride = quant_act_bytes(job->n_in) + (job->fine ? job->n_in : 0);
         act = job->cols * job->act_stride;
     }
@@ -213,8 +210,7 @@ static void matmul_acts(void *arg, int t, int nt) {
     size_t lo, hi;
     cmc_pool_share(job->cols, 1, t, nt, &lo, &hi);
     for (size_t c = lo; c < hi; c++)
-        (job->fine ? job->integer->act_row_fine : job->kernels->act_row)(job->x + c * job->ldx, job->act + c * job->act_stride,
-                                                                         job->n_in);
+        job->act_row(job->x + c * job->ldx, job->act + c * job->act_stride, job->n_in);
 }
 
 cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx, size_t t, const matmul_out *outs, size_t n_w,

@@ -129,53 +129,36 @@ VNNI_INLINE void add_floats(const int nc, bool has_min, const gemm_tile *t, size
     }
 }
 
-/* Sums so far were of the high parts, which count 128. */
-VNNI_INLINE void shift_ints(const int nc, gemm_sums *s) {
+/* The integer sums of 4 * quads elements from `first` on, less the offset: of fine activations the high parts come first, which
+ * count 128. */
+VNNI_INLINE void sum_ints(const int nc, bool fine, int offset, const uint8_t *bytes, const int8_t *const *high,
+                          const int8_t *const *low, size_t first, int quads, const int32_t *const *count, size_t g,
+                          gemm_sums *s) {
+    QUANT_UNROLL
+    for (int c = 0; c < nc; c++)
+        s->i[c][0] = s->i[c][1] = _mm512_setzero_si512();
+    if (fine)
+        add_quads(nc, bytes, high, first, quads, s);
     QUANT_UNROLL
     for (int c = 0; c < nc; c++)
         for (int h = 0; h < 2; h++)
-            s->i[c][h] = _mm512_slli_epi32(s->i[c][h], QUANT_FINE_BITS);
-}
-
-VNNI_INLINE void start_ints(const int nc, int offset, const int32_t *const *count, size_t g, gemm_sums *s) {
-    QUANT_UNROLL
-    for (int c = 0; c < nc; c++)
-        s->i[c][0] = s->i[c][1] = offset ? _mm512_set1_epi32(-offset * count[c][g]) : _mm512_setzero_si512();
-}
-
-/* The integer sums of 4 * quads elements from `first` on: offset and values at once, or high parts, low parts, and offset. */
-VNNI_INLINE void sum_ints(const int nc, bool fine, int offset, const uint8_t *bytes, const int8_t *const *q, size_t n,
-                          size_t first, int quads, const int32_t *const *count, size_t g, gemm_sums *s) {
-    if (!fine) {
-        start_ints(nc, offset, count, g, s);
-        add_quads(nc, bytes, q, first, quads, s);
-        return;
-    }
-    const int8_t *low[MAX_COLS];
-    QUANT_UNROLL
-    for (int c = 0; c < nc; c++)
-        low[c] = q[c] - n;
-    start_ints(nc, 0, count, g, s);
-    add_quads(nc, bytes, q, first, quads, s);
-    shift_ints(nc, s);
+            s->i[c][h] = _mm512_sub_epi32(_mm512_slli_epi32(s->i[c][h], QUANT_FINE_BITS),
+                                          _mm512_set1_epi32(offset ? offset * count[c][g] : 0));
     add_quads(nc, bytes, low, first, quads, s);
-    QUANT_UNROLL
-    for (int c = 0; c < nc && offset; c++)
-        for (int h = 0; h < 2; h++)
-            s->i[c][h] = _mm512_sub_epi32(s->i[c][h], _mm512_set1_epi32(offset * count[c][g]));
 }
 
 VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot_args *a, const gemm_tile *t, size_t c0) {
     const int offset = tile_offset(type);
     const bool halves = avx2_is_super(type) && avx2_has_halves(type), has_min = avx2_has_min(type);
-    const int8_t *q[MAX_COLS];
+    const int8_t *high[MAX_COLS], *low[MAX_COLS];
     const float *d[MAX_COLS], *sum[2][MAX_COLS];
     const int32_t *count[2][MAX_COLS];
     gemm_sums s;
     QUANT_UNROLL
     for (int c = 0; c < nc; c++) {
         quant_act y = quant_act_view(a->acts + (c0 + (size_t)c) * a->act_stride + (fine ? a->n : 0), a->n);
-        q[c] = y.q;
+        high[c] = y.q;
+        low[c] = fine ? y.q - a->n : y.q;
         d[c] = y.d;
         sum[0][c] = halves ? y.s0 : y.s;
         sum[1][c] = y.s1;
@@ -187,18 +170,18 @@ VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot
     for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
         for (int h = 0; h < parts; h++) {
             size_t p = g * (size_t)parts + (size_t)h, first = g * QUANT_GROUP + (size_t)(h * 16);
-            sum_ints(nc, fine, offset, t->bytes + first * TILE_ROWS, q, a->n, first, quads, count[h], g, &s);
+            sum_ints(nc, fine, offset, t->bytes + first * TILE_ROWS, high, low, first, quads, count[h], g, &s);
             add_floats(nc, has_min, t, p, d, g, sum[h], &s);
         }
     }
-    const __mmask16 low = (__mmask16)(a->n_rows >= 16 ? 0xffff : (1u << a->n_rows) - 1);
-    const __mmask16 high = (__mmask16)(a->n_rows >= 32 ? 0xffff : a->n_rows <= 16 ? 0 : (1u << (a->n_rows - 16)) - 1);
+    const __mmask16 mask = (__mmask16)(a->n_rows >= 16 ? 0xffff : (1u << a->n_rows) - 1);
+    const __mmask16 mask2 = (__mmask16)(a->n_rows >= 32 ? 0xffff : a->n_rows <= 16 ? 0 : (1u << (a->n_rows - 16)) - 1);
     QUANT_UNROLL
     for (int c = 0; c < nc; c++) {
         float *out = a->out + (c0 + (size_t)c) * a->out_stride;
-        _mm512_mask_storeu_ps(out, low, s.f[c][0]);
-        if (high)
-            _mm512_mask_storeu_ps(out + 16, high, s.f[c][1]);
+        _mm512_mask_storeu_ps(out, mask, s.f[c][0]);
+        if (mask2)
+            _mm512_mask_storeu_ps(out + 16, mask2, s.f[c][1]);
     }
 }
 
