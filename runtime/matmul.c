@@ -14,8 +14,8 @@ enum {
                                        not more */
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
-    DOT_UNIT_BYTES = 8 * 1024,      /* of weights that a thread takes at a time */
-    DOT_UNIT_ROWS_MAX = 64,
+    DOT_UNIT_BYTES = 32 * 1024,     /* of weights that a thread takes at a time */
+    DOT_UNIT_ROWS_MAX = 256,
     INTEGER_GEMM_MIN_COLS = 12,     /* from so many columns on, unpacking a tile pays */
     ACT_ALONE = 1 << 15,            /* activations below which waking the other threads to quantise them does not pay */
     DOT_COLS = 32                   /* columns that stay in the first-level cache beside a unit's rows */
@@ -49,8 +49,10 @@ void matmul_work_free(matmul_work *w) {
     *w = (matmul_work){0};
 }
 
-/* One call, as its threads see it. They take units of rows from `next`; what a row gives depends on nothing else. */
+/* One call, as its threads see it. What a row gives depends on nothing else than its row. */
 typedef struct matmul_job matmul_job;
+/* What is left of a thread's units: the owner takes from the low end, others, when they are done, from the high. */
+typedef struct matmul_range { _Alignas(64) _Atomic uint64_t v; } matmul_range;   /* low end, and << 32 the high */
 typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile);
 
 struct matmul_job {
@@ -69,26 +71,51 @@ struct matmul_job {
     size_t tile_floats;
     size_t unit_rows;
     matmul_unit_fn unit;
-    atomic_size_t next;
+    matmul_range *ranges;     /* [threads] */
 };
 
 static size_t units_of(const matmul_job *job, const matmul_out *o) {
     return (o->w->n_out + job->unit_rows - 1) / job->unit_rows;
 }
 
+/* The next unit of thread t's range, or of another's where that is done; SIZE_MAX when all are. */
+static size_t matmul_take(const matmul_job *job, int t, int nt) {
+    for (int k = 0; k < nt; k++) {
+        const int of = (t + k) % nt;
+        uint64_t r = atomic_load_explicit(&job->ranges[of].v, memory_order_relaxed), left;
+        do {
+            const uint32_t lo = (uint32_t)r, hi = (uint32_t)(r >> 32);
+            if (lo >= hi)
+                break;
+            left = k == 0 ? r + 1 : r - ((uint64_t)1 << 32);
+            if (atomic_compare_exchange_weak_explicit(&job->ranges[of].v, &r, left, memory_order_relaxed, memory_order_relaxed))
+                return k == 0 ? lo : hi - 1;
+        } while (true);
+    }
+    return SIZE_MAX;
+}
+
 static void matmul_thread(void *arg, int t, int nt) {
-    (void)nt;
     matmul_job *job = arg;
     float *tile = job->tiles ? job->tiles + (size_t)t * job->tile_floats : NULL;
-    size_t i = 0, before = 0;   /* units of the outs before i */
-    for (;;) {
-        size_t u = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-        while (i < job->n_w && u - before >= units_of(job, &job->outs[i]))
-            before += units_of(job, &job->outs[i++]);
-        if (i == job->n_w)
-            return;
-        size_t row = (u - before) * job->unit_rows, left = job->outs[i].w->n_out - row;
+    for (size_t u; (u = matmul_take(job, t, nt)) != SIZE_MAX;) {
+        size_t i = 0;
+        while (u >= units_of(job, &job->outs[i]))
+            u -= units_of(job, &job->outs[i++]);
+        size_t row = u * job->unit_rows, left = job->outs[i].w->n_out - row;
         job->unit(job, &job->outs[i], row, left < job->unit_rows ? left : job->unit_rows, tile);
+    }
+}
+
+/* Neighbouring rows go to one thread: what it asks of memory ahead of time is then what it needs next. */
+static void matmul_divide(matmul_job *job, int nt) {
+    size_t units = 0;
+    for (size_t i = 0; i < job->n_w; i++)
+        units += units_of(job, &job->outs[i]);
+    for (int t = 0; t < nt; t++) {
+        size_t lo, hi;
+        cmc_pool_share(units, 1, t, nt, &lo, &hi);
+        atomic_init(&job->ranges[t].v, (uint64_t)hi << 32 | lo);
     }
 }
 
@@ -183,7 +210,7 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
         job->act_stride = quant_act_bytes(job->n_in) + (job->fine ? job->n_in : 0);
         act = job->cols * job->act_stride;
     }
-    size_t need = floats * sizeof(float) + act;
+    const size_t ranges = threads * sizeof *job->ranges, need = ranges + floats * sizeof(float) + act;
     if (need > work->size) {
         matmul_work_free(work);
         work->buf = cmc_alloc_aligned(need, 1);
@@ -191,8 +218,9 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
             return cmc_fail_nomem(err, "scratch of a matrix product", need);
         work->size = need;
     }
-    job->tiles = floats ? work->buf : NULL;
-    job->act = act ? (uint8_t *)work->buf + floats * sizeof(float) : NULL;
+    job->ranges = work->buf;
+    job->tiles = floats ? (float *)(void *)((uint8_t *)work->buf + ranges) : NULL;
+    job->act = act ? (uint8_t *)work->buf + ranges + floats * sizeof(float) : NULL;
     return CMC_OK;
 }
 
@@ -228,6 +256,7 @@ cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx
         cmc_pool_run(rt->pool, matmul_acts, &job);
     else if (job.act)
         matmul_acts(&job, 0, 1);
+    matmul_divide(&job, cmc_pool_threads(rt->pool));
     cmc_pool_run(rt->pool, matmul_thread, &job);
     return lora_add(rt, work, x, ldx, t, outs, n_w, err);
 }

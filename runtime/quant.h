@@ -19,15 +19,9 @@ size_t quant_act_bytes(size_t n);                       /* for a row of n (multi
 void quant_act_row(const float *x, void *act, size_t n);
 /* The types whose dot product takes quantised activations; the others (F32, F16, BF16) take floats. */
 bool quant_dot_uses_act(uint32_t type);
-/* out[j * out_stride] = dot(row, act_j) for j < n_cols, act_j = act + j * act_stride bytes (or float rows where
- * !quant_dot_uses_act). One pass over the row serves all columns. */
-void quant_dot(uint32_t type, const void *row, const void *act, size_t act_stride, size_t n, size_t n_cols,
-               float *out, size_t out_stride);
-void quant_dot_plain(uint32_t type, const void *row, const void *act, size_t act_stride, size_t n, size_t n_cols,
-                     float *out, size_t out_stride);
 /* float32 dot in one fixed order (16 lanes, summed pairwise): the exact path. The same bits on every machine. */
 float quant_dot_exact(const float *a, const float *b, size_t n);
 
-/* Name of the kernels chosen for this machine: "portable", "avx2", ... */
+/* Name of the kernels chosen for this machine: "portable", "avx2", "avx512-vnni" */
 const char *quant_isa(void);
 #endif

@@ -1,8 +1,9 @@
-/* AVX2 kernels: the table, decoding of rows, quantisation of activations and the exact dots. Bits equal the plain code's. */
+/* AVX2 kernels: decoding of rows, quantisation of activations and the exact dots, whose bits equal the plain code's; and the
+ * tables, of AVX2 and of AVX-512 VNNI, which has dots of its own and these for the rest. */
 #include "runtime/quant_impl.h"
 
 #if defined(__x86_64__)
-#include "runtime/quant_avx2.h"
+#include "runtime/quant_vnni.h"
 
 /* w = a * u + m in the plain code's order: one product, one sum, each rounded. */
 AVX2_INLINE void decode_group(__m256i q, __m256 a0, __m256 a1, __m256 m0, __m256 m1, bool min, float *out) {
@@ -181,8 +182,23 @@ const quant_kernels *quant_kernels_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &table : NULL;
 }
 
+const quant_kernels *quant_kernels_vnni(void) {
+    static const quant_kernels table = {
+        .isa = "avx512-vnni",
+        .decode_row = decode_row,
+        .act_row = act_row,
+        .dot = quant_dot_rows_vnni,
+        .dot_exact = dot_exact,
+    };
+    return vnni_supported() ? &table : NULL;
+}
+
 #else
 const quant_kernels *quant_kernels_avx2(void) {
+    return NULL;
+}
+
+const quant_kernels *quant_kernels_vnni(void) {
     return NULL;
 }
 #endif

@@ -117,7 +117,9 @@ const quant_kernels quant_kernels_plain = {
 };
 
 const quant_kernels *quant_kernels_best(void) {
-    const quant_kernels *k = quant_kernels_avx2();
+    const quant_kernels *k = quant_kernels_vnni();
+    if (!k)
+        k = quant_kernels_avx2();
     return k ? k : &quant_kernels_plain;
 }
 
@@ -127,24 +129,6 @@ void quant_decode_row(uint32_t type, const void *row, float *out, size_t n) {
 
 void quant_act_row(const float *x, void *act, size_t n) {
     quant_kernels_best()->act_row(x, act, n);
-}
-
-static quant_dot_args one_row(const void *row, const void *act, size_t act_stride, size_t n, size_t n_cols, float *out,
-                              size_t out_stride) {
-    return (quant_dot_args){.rows = row, .row_stride = 0, .n_rows = 1, .acts = act, .act_stride = act_stride,
-                            .n_cols = n_cols, .n = n, .out = out, .out_stride = out_stride};
-}
-
-void quant_dot(uint32_t type, const void *row, const void *act, size_t act_stride, size_t n, size_t n_cols, float *out,
-               size_t out_stride) {
-    quant_dot_args a = one_row(row, act, act_stride, n, n_cols, out, out_stride);
-    quant_kernels_best()->dot(type, &a);
-}
-
-void quant_dot_plain(uint32_t type, const void *row, const void *act, size_t act_stride, size_t n, size_t n_cols,
-                     float *out, size_t out_stride) {
-    quant_dot_args a = one_row(row, act, act_stride, n, n_cols, out, out_stride);
-    quant_dot_rows_plain(type, &a);
 }
 
 float quant_dot_exact(const float *a, const float *b, size_t n) {

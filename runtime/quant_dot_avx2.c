@@ -210,7 +210,8 @@ AVX2_INLINE void dot_tile(uint32_t type, const int nr, const int nc, const quant
         dot_blocks(type, nr, nc, a, r, c);
 }
 
-/* 4 columns at a time, then 2 (with 2 rows), then 1 (with 2 rows). */
+/* 4 columns at a time, then 2, then 1: with 2 rows, but for floats, which have sums enough to overlap and come from memory
+ * faster as one stream. */
 AVX2_INLINE void dot_all(uint32_t type, const quant_dot_args *a) {
     size_t c = 0;
     for (; c + 4 <= a->n_cols; c += 4)
@@ -222,9 +223,10 @@ AVX2_INLINE void dot_all(uint32_t type, const quant_dot_args *a) {
     }
     if (c < a->n_cols) {
         size_t r = 0;
-        for (; r + 2 <= a->n_rows; r += 2)
+        const bool alone = type == CMC_F32 || type == CMC_F16 || type == CMC_BF16;
+        for (; !alone && r + 2 <= a->n_rows; r += 2)
             dot_tile(type, 2, 1, a, r, c);
-        if (r < a->n_rows)
+        for (; r < a->n_rows; r++)
             dot_tile(type, 1, 1, a, r, c);
     }
 }

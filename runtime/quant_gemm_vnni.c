@@ -6,12 +6,9 @@
 #include "runtime/quant_impl.h"
 
 #if defined(__x86_64__)
-#include "runtime/quant_avx2.h"
+#include "runtime/quant_vnni.h"
 
 #include <math.h>
-
-#define VNNI_TARGET __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
-#define VNNI_INLINE static inline __attribute__((always_inline)) VNNI_TARGET
 
 enum {
     TILE_ROWS = QUANT_GEMM_ROWS,
@@ -28,11 +25,6 @@ typedef struct gemm_tile {
 VNNI_INLINE gemm_tile tile_view(void *buf, size_t n) {
     float *f = (float *)(void *)((uint8_t *)buf + n * TILE_ROWS);
     return (gemm_tile){buf, f, f + n / 16 * TILE_ROWS};
-}
-
-/* What the bytes of the tile have too much: signed values are kept 128 higher, to be unsigned. */
-VNNI_INLINE int tile_offset(uint32_t type) {
-    return avx2_is_signed(type) ? 128 : avx2_offset(type);
 }
 
 /* ------------------------------------------------------------------------------------------------ unpacking */
@@ -148,7 +140,7 @@ VNNI_INLINE void sum_ints(const int nc, bool fine, int offset, const uint8_t *by
 }
 
 VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot_args *a, const gemm_tile *t, size_t c0) {
-    const int offset = tile_offset(type);
+    const int offset = vnni_offset(type);
     const bool halves = avx2_is_super(type) && avx2_has_halves(type), has_min = avx2_has_min(type);
     const int8_t *high[MAX_COLS], *low[MAX_COLS];
     const float *d[MAX_COLS], *sum[2][MAX_COLS];
@@ -269,9 +261,7 @@ VNNI_TARGET static void act_row_fine(const float *x, void *act, size_t n) {
 
 const quant_gemm_kernels *quant_gemm_vnni(void) {
     static const quant_gemm_kernels table = {.gemm = gemm_of_any, .act_row_fine = act_row_fine};
-    bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-    return has && quant_kernels_avx2() ? &table : NULL;
+    return vnni_supported() ? &table : NULL;
 }
 
 #else

@@ -245,23 +245,45 @@ static double reference(const dot_case *c, size_t col, double *bound, double *si
     return sum;
 }
 
-static void check_dot(const dot_case *c) {
+/* The tables of kernels that this machine can run; how many. */
+static size_t kernels_here(const quant_kernels *out[3]) {
+    const quant_kernels *all[] = {&quant_kernels_plain, quant_kernels_avx2(), quant_kernels_vnni()};
+    size_t n = 0;
+    for (size_t i = 0; i < 3; i++)
+        if (all[i])
+            out[n++] = all[i];
+    return n;
+}
+
+static void dot_by(const quant_kernels *k, const dot_case *c, size_t first, size_t cols, float *out, size_t stride) {
+    quant_dot_args a = {.rows = c->row, .n_rows = 1, .acts = c->act + first * c->act_stride, .act_stride = c->act_stride,
+                        .n_cols = cols, .n = c->n, .out = out, .out_stride = stride};
+    k->dot(c->type, &a);
+}
+
+static void check_dot_by(const quant_kernels *kernels, const dot_case *c) {
     float fast[MAX_COLS * 3], plain[MAX_COLS * 3], alone;
     for (size_t k = 0; k < MAX_COLS * 3; k++)
         fast[k] = plain[k] = 12345;
-    quant_dot(c->type, c->row, c->act, c->act_stride, c->n, c->cols, fast, 3);
-    quant_dot_plain(c->type, c->row, c->act, c->act_stride, c->n, c->cols, plain, 3);
+    dot_by(kernels, c, 0, c->cols, fast, 3);
+    dot_by(&quant_kernels_plain, c, 0, c->cols, plain, 3);
     for (size_t k = 0; k < c->cols; k++) {
         double bound, size, want = reference(c, k, &bound, &size);
         if (!(fabs((double)fast[3 * k] - want) <= bound))
-            fail_msg("%s n %zu, column %zu of %zu: %g, not %g within %g", cmc_type_name(c->type), c->n, k, c->cols,
-                     (double)fast[3 * k], want, bound);
+            fail_msg("%s: %s n %zu, column %zu of %zu: %g, not %g within %g", kernels->isa, cmc_type_name(c->type), c->n, k,
+                     c->cols, (double)fast[3 * k], want, bound);
         assert_true(fabs((double)plain[3 * k] - want) <= bound);
         assert_true(fabs((double)plain[3 * k] - (double)fast[3 * k]) <= 2e-5 * size + 1e-6);
-        quant_dot(c->type, c->row, c->act + k * c->act_stride, c->act_stride, c->n, 1, &alone, 1);
+        dot_by(kernels, c, k, 1, &alone, 1);
         assert_true(same_float(alone, fast[3 * k]));   /* the same bits alone and in company */
         assert_true(fast[3 * k + 1] == 12345.0f && fast[3 * k + 2] == 12345.0f);
     }
+}
+
+static void check_dot(const dot_case *c) {
+    const quant_kernels *kernels[3];
+    for (size_t k = kernels_here(kernels); k-- > 0;)
+        check_dot_by(kernels[k], c);
 }
 
 static void test_dot(void **state) {
@@ -280,9 +302,10 @@ static void test_dot(void **state) {
 static void test_dot_rows(void **state) {
     (void)state;
     uint64_t seed = 13;
-    const quant_kernels *kernels[] = {quant_kernels_best(), &quant_kernels_plain};
-    for (size_t k = 0; k < 2 * N_TYPES; k++) {
-        uint32_t type = all_types[k / 2];
+    const quant_kernels *kernels[3];
+    const size_t n_kernels = kernels_here(kernels);
+    for (size_t k = 0; k < n_kernels * N_TYPES; k++) {
+        uint32_t type = all_types[k / n_kernels];
         size_t n = row_len(type, 2);
         dot_case c = dot_case_new(type, n * 5, 3, &seed);   /* five rows of n in one */
         quant_dot_args a = {.rows = c.row, .row_stride = cmc_type_row_bytes(type, n), .n_rows = 5, .acts = c.act,
@@ -294,7 +317,7 @@ static void test_dot_rows(void **state) {
             a.out = all;
             a.out_stride = 7;
             a.n_rows = 5;
-            kernels[k % 2]->dot(type, &a);
+            kernels[k % n_kernels]->dot(type, &a);
             for (size_t r = 0; r < 5; r++)
                 for (size_t col = 0; col < a.n_cols; col++) {
                     quant_dot_args single = a;
@@ -302,7 +325,7 @@ static void test_dot_rows(void **state) {
                     single.acts += col * a.act_stride;
                     single.n_rows = single.n_cols = 1;
                     single.out = &one;
-                    kernels[k % 2]->dot(type, &single);
+                    kernels[k % n_kernels]->dot(type, &single);
                     assert_true(same_float(one, all[col * 7 + r]));
                 }
         }
