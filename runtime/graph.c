@@ -1,41 +1,15 @@
 /* The forward pass of a batch through all layers. */
-#include "runtime/graph.h"
+#include "runtime/graph_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "runtime/attention.h"
 #include "runtime/rope.h"
 
 #define GRAPH_ALONE 4          /* up to this many tokens the small steps are done by the caller's thread alone */
 #define GRAPH_ATTN_ALONE 40000 /* attention multiplies below which waking the other threads does not pay */
-
-/* Activations, each [cap][width]; and what is known of each token of the batch. */
-struct model_scratch {
-    size_t cap;
-    float *x, *h, *q, *k, *v, *o, *gate, *up;
-    float *cos, *sin, *cos_local, *sin_local;   /* [cap][n_rot/2] */
-    float *logits;
-    size_t logits_floats;
-    attn_work attn;
-    attn_seq seqs[GRAPH_BATCH];
-    kv_cache *row_kv[GRAPH_BATCH];
-    size_t row_pos[GRAPH_BATCH];
-    int32_t row_id[GRAPH_BATCH];
-};
-
-/* One step of the pass, as its workers see it: rows [0, n) of the scratch. */
-typedef struct graph_job {
-    cmc_model *m;
-    struct model_scratch *s;
-    const vec_ops *vec;
-    size_t n, il;
-    const model_layer *l;
-    const float *bias, *post_norm, *next_norm;   /* of graph_residual */
-    attn_job attn;
-} graph_job;
 
 cmc_status graph_scratch_new(cmc_model *m, struct model_scratch **out, cmc_error *err) {
     (void)m;
@@ -58,6 +32,8 @@ void graph_scratch_free(struct model_scratch *s) {
         return;
     graph_scratch_drop(s);
     attn_work_free(&s->attn);
+    matmul_team_free(&s->team);
+    free(s->own);
     free(s->logits);
     free(s);
 }
@@ -106,58 +82,71 @@ static void graph_run(graph_job *g, cmc_pool_fn fn) {
         cmc_pool_run(g->m->rt->pool, fn, g);
 }
 
-/* Embeddings, the angles of each token's position, and the first layer's norm. */
+void graph_angles_row(const graph_job *g, size_t i) {
+    struct model_scratch *s = g->s;
+    const size_t half = (size_t)g->m->p.n_rot / 2;
+    rope_angles(g->m->rope_inv, half, s->row_pos[i], s->cos + i * half, s->sin + i * half);
+    if (g->m->rope_inv_local != g->m->rope_inv)
+        rope_angles(g->m->rope_inv_local, half, s->row_pos[i], s->cos_local + i * half, s->sin_local + i * half);
+}
+
+void graph_embed_row(const graph_job *g, size_t i, float *x, float *h) {
+    const model_params *p = &g->m->p;
+    const size_t e = (size_t)p->n_embd;
+    weight_row(&g->m->embd, (size_t)g->s->row_id[i], x);
+    if (p->embd_scale != 1.0f)
+        g->vec->scale(x, p->embd_scale, e);
+    g->vec->rms_norm(h, x, g->next_norm, e, p->rms_eps);
+}
+
 static void graph_embed(void *arg, int t, int nt) {
     graph_job *g = arg;
-    struct model_scratch *s = g->s;
-    const model_params *p = &g->m->p;
-    const size_t e = (size_t)p->n_embd, half = (size_t)p->n_rot / 2;
+    const size_t e = (size_t)g->m->p.n_embd;
     size_t lo, hi;
     cmc_pool_share(g->n, 1, t, nt, &lo, &hi);
     for (size_t i = lo; i < hi; i++) {
-        weight_row(&g->m->embd, (size_t)s->row_id[i], s->x + i * e);
-        if (p->embd_scale != 1.0f)
-            g->vec->scale(s->x + i * e, p->embd_scale, e);
-        rope_angles(g->m->rope_inv, half, s->row_pos[i], s->cos + i * half, s->sin + i * half);
-        if (g->m->rope_inv_local != g->m->rope_inv)
-            rope_angles(g->m->rope_inv_local, half, s->row_pos[i], s->cos_local + i * half, s->sin_local + i * half);
-        g->vec->rms_norm(s->h + i * e, s->x + i * e, g->next_norm, e, p->rms_eps);
+        graph_angles_row(g, i);
+        graph_embed_row(g, i, g->s->x + i * e, g->s->h + i * e);
     }
 }
 
-/* Biases, head norms and RoPE of queries and keys; keys and values into the cache. */
-static void graph_qkv(void *arg, int t, int nt) {
-    graph_job *g = arg;
+/* Bias, norm and RoPE of one head. */
+static void graph_head(const graph_job *g, size_t i, float *x, const float *bias, const float *norm, size_t width) {
+    const model_params *p = &g->m->p;
+    const struct model_scratch *s = g->s;
+    const size_t half = (size_t)p->n_rot / 2;
+    const bool local = g->l->swa && g->m->rope_inv_local != g->m->rope_inv;
+    if (bias)
+        g->vec->add(x, bias, width);
+    if (norm)
+        g->vec->rms_norm(x, x, norm, width, p->rms_eps);
+    rope_rotate(x, half, p->rope_neox, (local ? s->cos_local : s->cos) + i * half, (local ? s->sin_local : s->sin) + i * half);
+}
+
+void graph_qkv_head(graph_job *g, size_t i, size_t head) {
     struct model_scratch *s = g->s;
     const model_params *p = &g->m->p;
     const model_layer *l = g->l;
     const size_t nh = (size_t)p->n_head, nkv = (size_t)p->n_head_kv, hk = (size_t)p->head_k, hv = (size_t)p->head_v;
-    const size_t half = (size_t)p->n_rot / 2;
-    const bool local = l->swa && g->m->rope_inv_local != g->m->rope_inv;
-    size_t lo, hi;
-    cmc_pool_share(g->n, 1, t, nt, &lo, &hi);
-    for (size_t i = lo; i < hi; i++) {
-        float *q = s->q + i * nh * hk, *k = s->k + i * nkv * hk, *v = s->v + i * nkv * hv;
-        const float *c = (local ? s->cos_local : s->cos) + i * half, *sn = (local ? s->sin_local : s->sin) + i * half;
-        if (l->bq)
-            g->vec->add(q, l->bq, nh * hk);
-        if (l->bk)
-            g->vec->add(k, l->bk, nkv * hk);
-        if (l->bv)
-            g->vec->add(v, l->bv, nkv * hv);
-        for (size_t h = 0; h < nh; h++) {
-            if (l->q_norm)
-                g->vec->rms_norm(q + h * hk, q + h * hk, l->q_norm, hk, p->rms_eps);
-            rope_rotate(q + h * hk, half, p->rope_neox, c, sn);
-        }
-        g->vec->scale(q, p->attn_scale, nh * hk);
-        for (size_t h = 0; h < nkv; h++) {
-            if (l->k_norm)
-                g->vec->rms_norm(k + h * hk, k + h * hk, l->k_norm, hk, p->rms_eps);
-            rope_rotate(k + h * hk, half, p->rope_neox, c, sn);
-            kv_store(s->row_kv[i], g->il, h, s->row_pos[i], k + h * hk, v + h * hv);
-        }
+    float *k = s->k + (i * nkv + head) * hk, *v = s->v + (i * nkv + head) * hv;
+    for (size_t h = head * (nh / nkv); h < (head + 1) * (nh / nkv); h++) {
+        float *q = s->q + (i * nh + h) * hk;
+        graph_head(g, i, q, l->bq ? l->bq + h * hk : NULL, l->q_norm, hk);
+        g->vec->scale(q, p->attn_scale, hk);
     }
+    graph_head(g, i, k, l->bk ? l->bk + head * hk : NULL, l->k_norm, hk);
+    if (l->bv)
+        g->vec->add(v, l->bv + head * hv, hv);
+    kv_store(s->row_kv[i], g->il, head, s->row_pos[i], k, v);
+}
+
+static void graph_qkv(void *arg, int t, int nt) {
+    graph_job *g = arg;
+    const size_t heads = (size_t)g->m->p.n_head_kv;
+    size_t lo, hi;
+    cmc_pool_share(g->n * heads, heads, t, nt, &lo, &hi);
+    for (size_t i = lo; i < hi; i++)
+        graph_qkv_head(g, i / heads, i % heads);
 }
 
 static void graph_attention(void *arg, int t, int nt) {
@@ -165,22 +154,24 @@ static void graph_attention(void *arg, int t, int nt) {
     attn_run(&g->attn, &g->s->attn, t, nt);
 }
 
-/* x += h (with a bias before and a norm of its own where the family has them), then h = norm of x for what follows. */
+void graph_residual_row(const graph_job *g, float *x, float *h) {
+    const size_t e = (size_t)g->m->p.n_embd;
+    const float eps = g->m->p.rms_eps;
+    if (g->bias)
+        g->vec->add(h, g->bias, e);
+    if (g->post_norm)
+        g->vec->rms_norm(h, h, g->post_norm, e, eps);
+    g->vec->add(x, h, e);
+    g->vec->rms_norm(h, x, g->next_norm, e, eps);
+}
+
 static void graph_residual(void *arg, int t, int nt) {
     graph_job *g = arg;
     const size_t e = (size_t)g->m->p.n_embd;
-    const float eps = g->m->p.rms_eps;
     size_t lo, hi;
     cmc_pool_share(g->n, 1, t, nt, &lo, &hi);
-    for (size_t i = lo; i < hi; i++) {
-        float *x = g->s->x + i * e, *h = g->s->h + i * e;
-        if (g->bias)
-            g->vec->add(h, g->bias, e);
-        if (g->post_norm)
-            g->vec->rms_norm(h, h, g->post_norm, e, eps);
-        g->vec->add(x, h, e);
-        g->vec->rms_norm(h, x, g->next_norm, e, eps);
-    }
+    for (size_t i = lo; i < hi; i++)
+        graph_residual_row(g, g->s->x + i * e, g->s->h + i * e);
 }
 
 static void graph_activation(void *arg, int t, int nt) {
@@ -290,6 +281,11 @@ cmc_status graph_forward(cmc_model *m, const graph_seq *seqs, size_t n_seqs, con
                         .threads = cmc_pool_threads(m->rt->pool)};
     graph_lay_out(&g, seqs, n_seqs);
     CMC_TRY(attn_prepare(&s->attn, &g.attn, err));
+    if (graph_team_takes(m, n)) {
+        CMC_TRY(graph_team_reserve(m, err));
+        *rows = graph_team_run(&g, seqs, n_seqs);
+        return CMC_OK;
+    }
     graph_run(&g, graph_embed);
     for (size_t il = 0; il < (size_t)p->n_layer; il++) {
         g.il = il;

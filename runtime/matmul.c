@@ -1,12 +1,10 @@
 /* y = W x: chooses between the exact dots, integer dots of few columns or many, and decoding tiles of rows for BLAS. */
-#include "runtime/matmul.h"
+#include "runtime/matmul_impl.h"
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "runtime/lora.h"
-#include "runtime/quant_impl.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 
 enum {
@@ -14,11 +12,8 @@ enum {
                                        not more */
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
-    DOT_UNIT_BYTES = 32 * 1024,     /* of weights that a thread takes at a time */
-    DOT_UNIT_ROWS_MAX = 256,
     INTEGER_GEMM_MIN_COLS = 12,     /* from so many columns on, unpacking a tile pays */
-    ACT_ALONE = 1 << 15,            /* activations below which waking the other threads to quantise them does not pay */
-    DOT_COLS = 32                   /* columns that stay in the first-level cache beside a unit's rows */
+    ACT_ALONE = 1 << 15             /* activations below which waking the other threads to quantise them does not pay */
 };
 
 cmc_status weight_from_tensor(const gguf_tensor *t, size_t n_in, size_t n_out, const char *file, weight *out, cmc_error *err) {
@@ -49,82 +44,13 @@ void matmul_work_free(matmul_work *w) {
     *w = (matmul_work){0};
 }
 
-/* One call, as its threads see it. What a row gives depends on nothing else than its row. */
-typedef struct matmul_job matmul_job;
-/* What is left of a thread's units: the owner takes from the low end, others, when they are done, from the high. */
-typedef struct matmul_range { _Alignas(64) _Atomic uint64_t v; } matmul_range;   /* low end, and << 32 the high */
-typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile);
-
-struct matmul_job {
-    const quant_kernels *kernels;
-    const quant_gemm_kernels *integer;   /* for many columns, or NULL */
-    bool fine;                /* activations of 15 bits */
-    void (*act_row)(const float *x, void *act, size_t n);   /* quantises them; NULL where the path takes floats */
-    const blas *blas;
-    const matmul_out *outs;
-    size_t n_w;
-    const float *x;
-    size_t ldx, cols, n_in;
-    uint8_t *act;             /* [cols][act_stride] quantised activations, integer paths */
-    size_t act_stride;
-    float *tiles;             /* [threads][tile_floats] decoded or unpacked rows, all paths but the dots of few columns */
-    size_t tile_floats;
-    size_t unit_rows;
-    matmul_unit_fn unit;
-    matmul_range *ranges;     /* [threads] */
-};
-
-static size_t units_of(const matmul_job *job, const matmul_out *o) {
-    return (o->w->n_out + job->unit_rows - 1) / job->unit_rows;
-}
-
-/* The next unit of thread t's range, or of another's where that is done; SIZE_MAX when all are. */
-static size_t matmul_take(const matmul_job *job, int t, int nt) {
-    for (int k = 0; k < nt; k++) {
-        const int of = (t + k) % nt;
-        uint64_t r = atomic_load_explicit(&job->ranges[of].v, memory_order_relaxed), left;
-        do {
-            const uint32_t lo = (uint32_t)r, hi = (uint32_t)(r >> 32);
-            if (lo >= hi)
-                break;
-            left = k == 0 ? r + 1 : r - ((uint64_t)1 << 32);
-            if (atomic_compare_exchange_weak_explicit(&job->ranges[of].v, &r, left, memory_order_relaxed, memory_order_relaxed))
-                return k == 0 ? lo : hi - 1;
-        } while (true);
-    }
-    return SIZE_MAX;
-}
-
-static void matmul_thread(void *arg, int t, int nt) {
-    matmul_job *job = arg;
-    float *tile = job->tiles ? job->tiles + (size_t)t * job->tile_floats : NULL;
-    for (size_t u; (u = matmul_take(job, t, nt)) != SIZE_MAX;) {
-        size_t i = 0;
-        while (u >= units_of(job, &job->outs[i]))
-            u -= units_of(job, &job->outs[i++]);
-        size_t row = u * job->unit_rows, left = job->outs[i].w->n_out - row;
-        job->unit(job, &job->outs[i], row, left < job->unit_rows ? left : job->unit_rows, tile);
-    }
-}
-
-/* Neighbouring rows go to one thread: what it asks of memory ahead of time is then what it needs next. */
-static void matmul_divide(matmul_job *job, int nt) {
-    size_t units = 0;
-    for (size_t i = 0; i < job->n_w; i++)
-        units += units_of(job, &job->outs[i]);
-    for (int t = 0; t < nt; t++) {
-        size_t lo, hi;
-        cmc_pool_share(units, 1, t, nt, &lo, &hi);
-        atomic_init(&job->ranges[t].v, (uint64_t)hi << 32 | lo);
-    }
-}
-
 static void decode_tile(const matmul_job *job, const weight *w, size_t row, size_t rows, float *tile) {
     for (size_t r = 0; r < rows; r++)
         job->kernels->decode_row(w->type, w->data + (row + r) * w->row_bytes, tile + r * w->n_in, w->n_in);
 }
 
-static void unit_exact(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
+static void unit_exact(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
+    (void)ahead;
     decode_tile(job, o->w, row, rows, tile);
     for (size_t c = 0; c < job->cols; c += 4) {
         size_t n = job->cols - c < 4 ? job->cols - c : 4;
@@ -134,27 +60,14 @@ static void unit_exact(const matmul_job *job, const matmul_out *o, size_t row, s
     }
 }
 
-static void unit_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
+static void unit_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
+    (void)ahead;
     decode_tile(job, o->w, row, rows, tile);
     blas_gemm(job->blas, false, false, job->cols, rows, job->n_in, 1, job->x, job->ldx, tile, job->n_in, 0, o->y + row, o->ldy);
 }
 
-static void unit_dot(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
-    (void)tile;
-    const weight *w = o->w;
-    bool quantised = quant_dot_uses_act(w->type);
-    const uint8_t *acts = quantised ? job->act : (const uint8_t *)(const void *)job->x;
-    size_t stride = quantised ? job->act_stride : job->ldx * sizeof(float);
-    for (size_t c = 0; c < job->cols; c += DOT_COLS) {
-        quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows,
-                            .acts = acts + c * stride, .act_stride = stride,
-                            .n_cols = job->cols - c < DOT_COLS ? job->cols - c : DOT_COLS, .n = job->n_in,
-                            .out = o->y + c * o->ldy + row, .out_stride = o->ldy};
-        job->kernels->dot(w->type, &a);
-    }
-}
-
-static void unit_integer_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, float *tile) {
+static void unit_integer_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
+    (void)ahead;
     const weight *w = o->w;
     quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .acts = job->act,
                         .act_stride = job->act_stride, .n_cols = job->cols, .fine = job->fine, .n = job->n_in,
@@ -166,24 +79,12 @@ static size_t clamp_rows(size_t rows, size_t max) {
     return rows < 1 ? 1 : rows > max ? max : rows;
 }
 
-/* Of the weights those that take quantised activations. */
-static size_t using_act(const matmul_job *job) {
-    size_t n = 0;
-    for (size_t i = 0; i < job->n_w; i++)
-        n += quant_dot_uses_act(job->outs[i].w->type);
-    return n;
-}
-
 /* The size of a unit depends on the shape alone: where a tile of BLAS's begins and ends may change its rounding. */
 static void choose_path(matmul_job *job, const cmc_runtime *rt) {
-    size_t max_row_bytes = 1;
-    for (size_t i = 0; i < job->n_w; i++)
-        if (job->outs[i].w->row_bytes > max_row_bytes)
-            max_row_bytes = job->outs[i].w->row_bytes;
     if (rt->exact) {
         job->unit = unit_exact;
         job->unit_rows = EXACT_TILE_ROWS;
-    } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && using_act(job) == job->n_w) {
+    } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && matmul_using_act(job) == job->n_w) {
         job->unit = unit_integer_gemm;
         job->integer = rt->integer_gemm;
         job->fine = rt->fine_batches;
@@ -193,9 +94,9 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
         job->unit = unit_gemm;
         job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
     } else {
-        job->unit = unit_dot;
-        job->act_row = using_act(job) > 0 ? job->kernels->act_row : NULL;
-        job->unit_rows = clamp_rows(DOT_UNIT_BYTES / max_row_bytes / 4 * 4, DOT_UNIT_ROWS_MAX);
+        job->unit = matmul_unit_dot;
+        job->act_row = matmul_using_act(job) > 0 ? job->kernels->act_row : NULL;
+        job->unit_rows = matmul_dot_rows(job->outs, job->n_w);
     }
 }
 
@@ -203,7 +104,7 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
     size_t floats = 0, act = 0;
     if (job->unit == unit_integer_gemm)
         job->tile_floats = quant_gemm_bytes(job->n_in) / sizeof(float);
-    else if (job->unit != unit_dot)
+    else if (job->unit != matmul_unit_dot)
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
     floats = threads * job->tile_floats;
     if (job->act_row) {
@@ -256,7 +157,8 @@ cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx
         cmc_pool_run(rt->pool, matmul_acts, &job);
     else if (job.act)
         matmul_acts(&job, 0, 1);
-    matmul_divide(&job, cmc_pool_threads(rt->pool));
+    for (int k = 0; k < cmc_pool_threads(rt->pool); k++)
+        matmul_range_set(&job, k, cmc_pool_threads(rt->pool));
     cmc_pool_run(rt->pool, matmul_thread, &job);
     return lora_add(rt, work, x, ldx, t, outs, n_w, err);
 }

@@ -26,4 +26,22 @@ size_t matmul_bytes(const cmc_runtime *rt, size_t n_in, size_t t);
  * Uses all of rt's threads. Exact mode: each output is one fixed-order float dot whatever t is. */
 typedef struct matmul_out { const weight *w; float *y; size_t ldy; } matmul_out;
 cmc_status matmul(cmc_runtime *rt, matmul_work *work, const float *x, size_t ldx, size_t t, const matmul_out *outs, size_t n_w, cmc_error *err);
+
+/* Products of few columns, one after the other, by the threads of a pool that are at work together. Each thread quantises
+ * the inputs for itself, so nothing but the rows is shared out; a barrier must stand between two products. Weights with
+ * adapters do not go this way, nor does the exact mode. */
+typedef void (*matmul_gate)(float *gate, const float *up, size_t n);   /* gate = f(gate) * up */
+typedef struct matmul_step {
+    const matmul_out *outs;      /* [n_w] */
+    size_t n_w;
+    const float *x;              /* [cols][n_in], stride ldx */
+    size_t ldx, cols;
+    matmul_gate gate;            /* outs are two of the same shape, and this is done to their results; or NULL */
+} matmul_step;
+typedef struct matmul_team { void *buf; size_t size, cols, act_stride; int threads; } matmul_team;
+cmc_status matmul_team_reserve(matmul_team *team, const cmc_runtime *rt, size_t cols, size_t max_n_in, cmc_error *err);
+void matmul_team_free(matmul_team *team);
+/* Thread t's part. `next`: the product that comes after it (its x is not looked at), whose first rows are asked of memory
+ * meanwhile; or NULL. */
+void matmul_team_run(matmul_team *team, const matmul_step *step, const matmul_step *next, int t);
 #endif

@@ -77,6 +77,7 @@ typedef struct quant_dot_args {
     const uint8_t *rows;
     size_t row_stride;        /* bytes */
     size_t n_rows;
+    ptrdiff_t ahead;          /* from a byte of the rows to one to be asked of memory meanwhile; a hint */
     const uint8_t *acts;      /* quantised activations, or floats (quant_dot_uses_act) */
     size_t act_stride;        /* bytes */
     size_t n_cols;

@@ -1,0 +1,141 @@
+/* The forward pass of few tokens: all threads go through the layers together, with barriers where one needs what another
+ * did. What is small (residual, norm, quantising) each thread does for itself, for handing it out would take longer. Each
+ * value is computed by the same functions as in graph.c, so the bits are the same. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "runtime/graph_impl.h"
+
+bool graph_team_takes(const cmc_model *m, size_t n) {
+    return n <= GRAPH_TEAM && !m->rt->exact && m->lora.n == 0;
+}
+
+static size_t team_floats(const cmc_model *m) {
+    return GRAPH_TEAM * (((size_t)m->p.n_embd + 15) / 16 * 16);
+}
+
+cmc_status graph_team_reserve(cmc_model *m, cmc_error *err) {
+    struct model_scratch *s = m->scratch;
+    const model_params *p = &m->p;
+    const size_t need = 2 * (size_t)cmc_pool_threads(m->rt->pool) * team_floats(m), heads = (size_t)p->n_head * (size_t)p->head_v;
+    size_t widest = (size_t)(p->n_ff > p->n_embd ? p->n_ff : p->n_embd);
+    widest = heads > widest ? heads : widest;
+    if (need > s->own_floats) {
+        free(s->own);
+        s->own_floats = 0;
+        s->own = cmc_alloc_aligned(need, sizeof(float));
+        if (!s->own)
+            return cmc_fail_nomem(err, "a batch's activations", need * sizeof(float));
+        s->own_floats = need;
+    }
+    return matmul_team_reserve(&s->team, m->rt, GRAPH_TEAM, widest, err);
+}
+
+/* The products of a layer. */
+typedef struct team_layer {
+    matmul_out qkv_out[3], wo_out, gate_up_out[2], down_out;
+    matmul_step qkv, wo, gate_up, down;
+} team_layer;
+
+/* One thread's view of the pass. */
+typedef struct team_view {
+    graph_job g;
+    int t, nt;
+    float *x, *h;    /* [n][n_embd] the thread's own residual stream, and its norm */
+    float *y;        /* [n][n_embd] what the products give, for all threads */
+    team_layer now, then;
+} team_view;
+
+static void team_describe(const team_view *v, size_t il, team_layer *out) {
+    const cmc_model *m = v->g.m;
+    const model_layer *l = &m->layers[il];
+    const struct model_scratch *s = v->g.s;
+    const size_t e = (size_t)m->p.n_embd, ff = (size_t)m->p.n_ff, n = v->g.n;
+    *out = (team_layer){.qkv_out = {{&l->wq, s->q, l->wq.n_out}, {&l->wk, s->k, l->wk.n_out}, {&l->wv, s->v, l->wv.n_out}},
+                        .wo_out = {&l->wo, v->y, e},
+                        .gate_up_out = {{&l->gate, s->gate, ff}, {&l->up, s->up, ff}},
+                        .down_out = {&l->down, v->y, e}};
+    out->qkv = (matmul_step){.outs = out->qkv_out, .n_w = 3, .x = v->h, .ldx = e, .cols = n};
+    out->wo = (matmul_step){.outs = &out->wo_out, .n_w = 1, .x = s->o, .ldx = l->wo.n_in, .cols = n};
+    out->gate_up = (matmul_step){.outs = out->gate_up_out, .n_w = 2, .x = v->h, .ldx = e, .cols = n,
+                                 .gate = m->p.gelu ? v->g.vec->gelu_mul : v->g.vec->silu_mul};
+    out->down = (matmul_step){.outs = &out->down_out, .n_w = 1, .x = s->gate, .ldx = ff, .cols = n};
+}
+
+/* A product, and the barrier after which its results are there. */
+static void team_product(team_view *v, const matmul_step *step, const matmul_step *next) {
+    matmul_team_run(&v->g.s->team, step, next, v->t);
+    cmc_pool_barrier(v->g.m->rt->pool, v->t);
+}
+
+static void team_attend(team_view *v) {
+    const model_params *p = &v->g.m->p;
+    const size_t heads = (size_t)p->n_head_kv;
+    for (size_t i = (size_t)v->t; i < v->g.n * heads; i += (size_t)v->nt)
+        graph_qkv_head(&v->g, i / heads, i % heads);
+    cmc_pool_barrier(v->g.m->rt->pool, v->t);
+    v->g.attn.layer = v->g.il;
+    v->g.attn.window = v->g.l->swa ? (size_t)p->swa_window : 0;
+    attn_run(&v->g.attn, &v->g.s->attn, v->t, v->nt);
+    cmc_pool_barrier(v->g.m->rt->pool, v->t);
+}
+
+/* The residual stream takes up what the product gave. */
+static void team_residual(team_view *v, const float *bias, const float *post_norm, const float *next_norm) {
+    const size_t e = (size_t)v->g.m->p.n_embd;
+    v->g.bias = bias;
+    v->g.post_norm = post_norm;
+    v->g.next_norm = next_norm;
+    memcpy(v->h, v->y, v->g.n * e * sizeof *v->h);
+    for (size_t i = 0; i < v->g.n; i++)
+        graph_residual_row(&v->g, v->x + i * e, v->h + i * e);
+}
+
+static void team_embed(team_view *v) {
+    const cmc_model *m = v->g.m;
+    const size_t e = (size_t)m->p.n_embd;
+    for (size_t i = 0; i < v->g.n; i++) {
+        if (i % (size_t)v->nt == (size_t)v->t)
+            graph_angles_row(&v->g, i);
+        graph_embed_row(&v->g, i, v->x + i * e, v->h + i * e);
+    }
+}
+
+static void team_run(void *arg, int t, int nt) {
+    const graph_job *g = arg;
+    const cmc_model *m = g->m;
+    float *own = g->s->own + 2 * (size_t)t * team_floats(m);
+    const size_t layers = (size_t)m->p.n_layer;
+    team_view v = {.g = *g, .t = t, .nt = nt, .x = own, .h = own + team_floats(m), .y = g->s->h};
+    const matmul_out head_out = {&m->head, NULL, 0};
+    const matmul_step head = {.outs = &head_out, .n_w = 1};
+    team_embed(&v);
+    team_describe(&v, 0, &v.now);
+    for (size_t il = 0; il < layers; il++) {
+        const bool last = il + 1 == layers;
+        v.g.il = il;
+        v.g.l = &m->layers[il];
+        if (!last)
+            team_describe(&v, il + 1, &v.then);
+        team_product(&v, &v.now.qkv, &v.now.wo);
+        team_attend(&v);
+        team_product(&v, &v.now.wo, &v.now.gate_up);
+        team_residual(&v, v.g.l->bo, v.g.l->post_attn_norm, v.g.l->ffn_norm);
+        team_product(&v, &v.now.gate_up, &v.now.down);
+        team_product(&v, &v.now.down, last ? &head : &v.then.qkv);
+        team_residual(&v, NULL, v.g.l->post_ffn_norm, last ? m->out_norm : m->layers[il + 1].attn_norm);
+        if (!last)
+            team_describe(&v, il + 1, &v.now);
+    }
+}
+
+const float *graph_team_run(graph_job *g, const graph_seq *seqs, size_t n_seqs) {
+    const size_t e = (size_t)g->m->p.n_embd;
+    float *rows = g->s->own + team_floats(g->m);   /* the first thread's */
+    cmc_pool_run(g->m->rt->pool, team_run, g);
+    for (size_t i = 0, row = 0, to = 0; i < n_seqs; row += seqs[i].n, to += seqs[i].n_out, i++)
+        memmove(rows + to * e, rows + (row + seqs[i].n - seqs[i].n_out) * e, seqs[i].n_out * e * sizeof *rows);
+    return rows;
+}

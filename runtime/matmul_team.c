@@ -1,0 +1,53 @@
+/* Products of few columns, one after the other, by threads that are at work together. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "runtime/matmul_impl.h"
+
+cmc_status matmul_team_reserve(matmul_team *team, const cmc_runtime *rt, size_t cols, size_t n_in, cmc_error *err) {
+    const size_t threads = (size_t)cmc_pool_threads(rt->pool), stride = quant_act_bytes(n_in);
+    const size_t need = threads * (sizeof(matmul_range) + cols * stride);
+    if (need > team->size) {
+        matmul_team_free(team);
+        team->buf = cmc_alloc_aligned(need, 1);
+        if (!team->buf)
+            return cmc_fail_nomem(err, "scratch of matrix products", need);
+        team->size = need;
+    }
+    team->cols = cols;
+    team->act_stride = stride;
+    team->threads = (int)threads;
+    matmul_range *ranges = team->buf;
+    for (size_t t = 0; t < threads; t++)
+        atomic_init(&ranges[t].v, 0);   /* nothing to be taken until its thread says so */
+    return CMC_OK;
+}
+
+void matmul_team_free(matmul_team *team) {
+    free(team->buf);
+    *team = (matmul_team){0};
+}
+
+static matmul_job team_job(const matmul_team *team, const matmul_step *s) {
+    return (matmul_job){.kernels = quant_kernels_best(), .outs = s->outs, .n_w = s->n_w, .gate = s->gate, .x = s->x,
+                        .ldx = s->ldx, .cols = s->cols, .n_in = s->outs[0].w->n_in, .unit = matmul_unit_dot,
+                        .unit_rows = matmul_dot_rows(s->outs, s->n_w), .ranges = team->buf};
+}
+
+void matmul_team_run(matmul_team *team, const matmul_step *s, const matmul_step *next, int t) {
+    matmul_job job = team_job(team, s);
+    matmul_range_set(&job, t, team->threads);
+    if (next) {
+        const matmul_job then = team_job(team, next);
+        job.next = matmul_range_begin(&then, t, team->threads);
+    }
+    if (matmul_using_act(&job) > 0) {
+        job.act = (uint8_t *)team->buf + (size_t)team->threads * sizeof(matmul_range) +
+                  (size_t)t * team->cols * team->act_stride;
+        job.act_stride = team->act_stride;
+        for (size_t c = 0; c < job.cols; c++)
+            job.kernels->act_row(job.x + c * job.ldx, job.act + c * job.act_stride, job.n_in);
+    }
+    matmul_thread(&job, t, team->threads);
+}
