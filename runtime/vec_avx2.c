@@ -112,33 +112,35 @@ VEC_AVX2 static void avx2_scale(float *x, float by, size_t n) {
         x[i] *= by;
 }
 
-/* A fixed number of rows, so that the accumulators stay in registers. */
-#define PANEL_ROWS(R)                                                                                                 \
-    VEC_AVX2 static inline void panel_##R(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t k, \
-                                          bool add) {                                                                 \
-        __m256 s[R][2];                                                                                               \
-        for (int r = 0; r < (R); r++) {                                                                               \
-            s[r][0] = add ? _mm256_loadu_ps(c + (size_t)r * ldc) : _mm256_setzero_ps();                               \
-            s[r][1] = add ? _mm256_loadu_ps(c + (size_t)r * ldc + 8) : _mm256_setzero_ps();                           \
-        }                                                                                                             \
-        for (size_t i = 0; i < k; i++) {                                                                              \
-            const __m256 b0 = _mm256_loadu_ps(b + i * VEC_PANEL), b1 = _mm256_loadu_ps(b + i * VEC_PANEL + 8);        \
-            _Pragma("GCC unroll 6") for (int r = 0; r < (R); r++) {                                                   \
-                const __m256 x = _mm256_broadcast_ss(a + (size_t)r * lda + i);                                        \
-                s[r][0] = _mm256_fmadd_ps(x, b0, s[r][0]);                                                            \
-                s[r][1] = _mm256_fmadd_ps(x, b1, s[r][1]);                                                            \
-            }                                                                                                         \
-        }                                                                                                             \
-        for (int r = 0; r < (R); r++) {                                                                               \
-            _mm256_storeu_ps(c + (size_t)r * ldc, s[r][0]);                                                           \
-            _mm256_storeu_ps(c + (size_t)r * ldc + 8, s[r][1]);                                                       \
-        }                                                                                                             \
+/* A fixed number of rows, and every loop over them unrolled: else the accumulators would live in memory. */
+#if defined(__clang__)
+#define PANEL_UNROLL _Pragma("unroll")
+#else
+#define PANEL_UNROLL _Pragma("GCC unroll 6")
+#endif
+VEC_AVX2 static inline __attribute__((always_inline)) void panel_rows(const int n, float *c, size_t ldc, const float *a, size_t lda,
+                                                                      const float *b, size_t k, bool add) {
+    __m256 s[VEC_TILE_ROWS][2];
+    PANEL_UNROLL
+    for (int r = 0; r < n; r++) {
+        s[r][0] = add ? _mm256_loadu_ps(c + (size_t)r * ldc) : _mm256_setzero_ps();
+        s[r][1] = add ? _mm256_loadu_ps(c + (size_t)r * ldc + 8) : _mm256_setzero_ps();
     }
-PANEL_ROWS(2)
-PANEL_ROWS(3)
-PANEL_ROWS(4)
-PANEL_ROWS(5)
-PANEL_ROWS(6)
+    for (size_t i = 0; i < k; i++) {
+        const __m256 b0 = _mm256_loadu_ps(b + i * VEC_PANEL), b1 = _mm256_loadu_ps(b + i * VEC_PANEL + 8);
+        PANEL_UNROLL
+        for (int r = 0; r < n; r++) {
+            const __m256 x = _mm256_broadcast_ss(a + (size_t)r * lda + i);
+            s[r][0] = _mm256_fmadd_ps(x, b0, s[r][0]);
+            s[r][1] = _mm256_fmadd_ps(x, b1, s[r][1]);
+        }
+    }
+    PANEL_UNROLL
+    for (int r = 0; r < n; r++) {
+        _mm256_storeu_ps(c + (size_t)r * ldc, s[r][0]);
+        _mm256_storeu_ps(c + (size_t)r * ldc + 8, s[r][1]);
+    }
+}
 
 /* One row alone would wait for each FMA: four values of k at a time, each with its own accumulators. */
 VEC_AVX2 static inline void panel_1(float *c, const float *a, const float *b, size_t k, bool add) {
@@ -170,11 +172,11 @@ VEC_AVX2 static void avx2_panel(float *c, size_t ldc, const float *a, size_t lda
                                 size_t k, bool add) {
     switch (rows) {
     case 1: panel_1(c, a, b, k, add); break;
-    case 2: panel_2(c, ldc, a, lda, b, k, add); break;
-    case 3: panel_3(c, ldc, a, lda, b, k, add); break;
-    case 4: panel_4(c, ldc, a, lda, b, k, add); break;
-    case 5: panel_5(c, ldc, a, lda, b, k, add); break;
-    default: panel_6(c, ldc, a, lda, b, k, add); break;
+    case 2: panel_rows(2, c, ldc, a, lda, b, k, add); break;
+    case 3: panel_rows(3, c, ldc, a, lda, b, k, add); break;
+    case 4: panel_rows(4, c, ldc, a, lda, b, k, add); break;
+    case 5: panel_rows(5, c, ldc, a, lda, b, k, add); break;
+    default: panel_rows(6, c, ldc, a, lda, b, k, add); break;
     }
 }
 
