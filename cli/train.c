@@ -127,6 +127,12 @@ static const arg_opt train_how[] = {
      .lo = 0, .hi = 10, .show_default = true},
     {.name = "dropout", .kind = ARG_REAL, .at = TRAIN_AT(dropout), .value = "X",
      .help = "share of each branch's output that a step leaves out", .lo = 0, .hi = 0.9, .show_default = true},
+    {.name = "host-temperature", .kind = ARG_STR, .at = offsetof(train_args, temperature), .value = "LO:HI",
+     .help = "with sft: divide the host's logits by a temperature between these, drawn anew for every record of every step "
+             "(log-uniformly), so that the delta relies less on what is this host's alone; held-out scores are as ever"},
+    {.name = "host-mix", .kind = ARG_REAL, .at = TRAIN_AT(host_mix), .value = "M",
+     .help = "likewise mix the host's distribution, geometrically, with the training targets' unigram, whose share is drawn "
+             "between 0 and this; 0: not", .lo = 0, .hi = 0.999, .show_default = true},
     {.name = "clip", .kind = ARG_REAL, .at = TRAIN_AT(clip), .value = "X",
      .help = "longest gradient; 0: as long as it is", .lo = 0, .hi = 1e6, .show_default = true},
     {.name = "held-out", .kind = ARG_REAL, .at = TRAIN_AT(held_out), .value = "X",
@@ -266,6 +272,19 @@ static int train_memory(train_args *a) {
     return CLI_OK;
 }
 
+/* --host-temperature: "LO:HI". */
+static int train_temperature(train_args *a) {
+    char *end;
+    if (!a->temperature)
+        return CLI_OK;
+    double lo = strtod(a->temperature, &end), hi = 0;
+    if (*end != ':' || !arg_number(end + 1, &hi) || !(lo > 0 && lo <= hi && hi <= 1000))
+        return cli_usage("--host-temperature: \"%s\" is not LO:HI, two numbers above 0, the second no less", a->temperature);
+    a->t.host_temperature_lo = lo;
+    a->t.host_temperature_hi = hi;
+    return CLI_OK;
+}
+
 static bool train_same_file(const char *a, const char *b) {
     struct stat x, y;
     if (strcmp(a, b) == 0)
@@ -354,6 +373,8 @@ static int train_main(void *opts, const arg_list *operands) {
     cmc_train_result result = {0};
     train_state st = {.beside = "host", .last = {.held_out = NAN, .held_out_host = NAN}};
     int rc = train_memory(a);
+    if (!rc)
+        rc = train_temperature(a);
     if (!rc && (a->base || a->lora || a->lora_targets))
         return train_base_main(a, operands);
     if (!rc)

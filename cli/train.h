@@ -11,6 +11,7 @@ typedef struct train_args {
     double *host_weights;  /* the weights as numbers */
     const char *host_template, *delta_template, *retain_term;
     const char *memory;    /* as given: "800M" */
+    const char *temperature;   /* of the host, as given: "0.7:1.5" */
     const char *html;
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
     bool exact;

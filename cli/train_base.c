@@ -35,6 +35,8 @@ static const char *base_foreign(const train_args *a) {
         {"--kl", t->kl != d.kl},
         {"--alpha", t->alpha != d.alpha},
         {"--dropout", t->dropout != d.dropout},
+        {"--host-temperature", a->temperature != NULL},
+        {"--host-mix", t->host_mix != d.host_mix},
         {"--prefix-rows", t->prefix_rows},
     };
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)

@@ -19,6 +19,7 @@ typedef struct train_host {
     char *cache;
     hostcache states;
     loss loss;
+    float *log_unigram;          /* [n_vocab] of the training targets, where the host is mixed with it (perturb.h), else NULL */
     double held_host;            /* NLL per held-out target without the delta; NaN: nothing held out */
 } train_host;
 
@@ -53,6 +54,7 @@ typedef struct train {
     uint64_t piece;              /* of the step: every forward pass has its own dropout */
     double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
     float *weights;              /* [piece] */
+    perturb *perturb;            /* [piece] of each target, where hosts are perturbed, else NULL */
 
     run_pace pace;
     int64_t warmup;

@@ -180,6 +180,7 @@ void train_hosts_free(train *t) {
         cmc_map_free(h->map);
         cmc_model_free(h->model);
         free(h->cache);
+        free(h->log_unigram);
     }
     cmc_model_free(t->vocab_file);
     cmc_vocab_free(t->vocab_own);

@@ -230,10 +230,12 @@ static uint64_t need_steps(const train *t, const train_plan *p) {
     size_t e = (size_t)t->p.s.n_embd;
     int nt = cmc_runtime_threads(t->rt);
     uint64_t n = need_delta(t, p) + need_window(t, p) + p->tokens * (48 + e * sizeof(float)) + memory_threads(t);
+    n += perturb_on(&t->o) ? p->tokens * sizeof(perturb) : 0;
     for (size_t k = 0; k < t->n_hosts; k++) {
         const train_host *h = &t->hosts[k];
         bool decoded = train_decodes_head(t, p, k);
         n += loss_bytes(h->model, h->map, e, nt, decoded, p->block, p->targets);
+        n += t->o.host_mix > 0.0 ? (uint64_t)cmc_model_n_vocab(h->model) * sizeof(float) : 0;
         n += decoded ? 0 : matmul_bytes(t->rt, (size_t)cmc_model_n_embd(h->model), p->targets);
         n += p->bounded && decoded ? 0 : h->model->head.row_bytes * h->model->head.n_out;
     }
