@@ -146,6 +146,10 @@ static const arg_opt train_how[] = {
      .help = "steps between checkpoints; 0: with every score", .lo = 0, .hi = INT32_MAX, .show_default = true},
     {.name = "prefix-rows", .kind = ARG_FLAG, .at = TRAIN_AT(prefix_rows),
      .help = "beside a host with another vocabulary: also learn from tokens that begin inside one of the delta's"},
+    {.name = "cuts", .kind = ARG_REAL, .at = TRAIN_AT(cuts), .value = "P",
+     .help = "chance that a response is cut once, at a random character, into two texts with tokens of their own, as the delta "
+             "meets them where a host's token ends inside one of its own; never what is held out", .lo = 0, .hi = 1,
+     .show_default = true},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(train_args, exact),
      .help = "slow and reproducible arithmetic for the host"},
     {.name = "batches", .kind = ARG_STR, .at = offsetof(train_args, batches), .value = CLI_BATCHES,

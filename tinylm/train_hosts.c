@@ -102,7 +102,8 @@ static cmc_status hosts_data_one(train *t, train_host *h, const uint8_t *only, c
                    .n_retain = t->o.n_retain,
                    .refusals = t->o.refusals_path,
                    .seed = t->o.seed,
-                   .only = only};
+                   .only = only,
+                   .cuts = t->o.cuts};
     return data_open(&d, &h->data, err);
 }
 

@@ -56,6 +56,7 @@ cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
         {"kl", o->kl, 0.0, 1e6},
         {"host_temperature_lo", o->host_temperature_lo, 0.0, 1000.0},
         {"host_temperature_hi", o->host_temperature_hi, 0.0, 1000.0},
+        {"cuts", o->cuts, 0.0, 1.0},
         {"host_mix", o->host_mix, 0.0, 0.999},
         {"retain_weight", o->retain_weight, 0.0, 1e6},
         {"memory", (double)o->memory, 0, 0x1p62},
@@ -264,9 +265,13 @@ enum { SETUP_EXTRAS = 128 };
 
 /* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. */
 static void setup_extras(const cmc_train_opts *o, char out[SETUP_EXTRAS]) {
+    size_t at = 0;
     out[0] = '\0';
+    if (o->cuts > 0.0)
+        at += (size_t)snprintf(out, SETUP_EXTRAS, "cuts %.17g\n", o->cuts);
     if (perturb_on(o))
-        snprintf(out, SETUP_EXTRAS, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo, o->host_temperature_hi, o->host_mix);
+        snprintf(out + at, SETUP_EXTRAS - at, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo,
+                 o->host_temperature_hi, o->host_mix);
 }
 
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
