@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "runtime/lead.h"
+#include "runtime/template.h"
 #include "tokenmap/retok.h"
 
 typedef struct align_reader {
@@ -91,6 +92,26 @@ static cmc_status align_place_make(align_reader *a, align_span *out, align_place
     if (!begins && cmc_ids_append(&out->prefixes, ids, n) != CMC_OK)
         return cmc_fail_nomem(err, "a response", n * sizeof *ids);
     return CMC_OK;
+}
+
+/* The space that a SentencePiece vocabulary puts before a bare text is no byte of it. */
+static const char *align_space(const cmc_vocab *v) {
+    return v->model == VOCAB_SPM && v->add_space_prefix ? " " : "";
+}
+
+align_in align_of(align_side host, align_side delta, const cmc_record *r, const cmc_rendered *h, size_t span) {
+    const cmc_span *s = &h->spans[span];
+    bool text = r->text != NULL;
+    return (align_in){.host = host.v,
+                      .delta = delta.v,
+                      .host_lead = text ? align_space(host.v) : template_lead(host.t, host.v),
+                      .delta_lead = text ? "" : template_lead(delta.t, delta.v),
+                      .text = text,
+                      .before = h->ids.v,
+                      .n_before = text ? s->first : 0,
+                      .ids = h->ids.v + s->first,
+                      .n = s->n,
+                      .cut = SIZE_MAX};
 }
 
 cmc_status align_span_make(const align_in *in, align_span *out, cmc_error *err) {

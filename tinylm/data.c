@@ -8,7 +8,6 @@
 #include <xxhash.h>
 
 #include "base/mem.h"
-#include "runtime/template.h"
 #include "tinylm/align.h"
 #include "tinylm/params.h"
 #include "tokenmap/vocab.h"
@@ -187,11 +186,6 @@ static cmc_status data_add_prefixes(const align_span *a, const cmc_rendered *h, 
 
 typedef struct data_spans { align_span *v; size_t *at, n; } data_spans;
 
-/* The space that a SentencePiece vocabulary puts before a bare text is no byte of it. */
-static const char *data_space(const cmc_vocab *v) {
-    return v->model == VOCAB_SPM && v->add_space_prefix ? " " : "";
-}
-
 /* Different vocabularies: the delta reads the same text in its own tokens (align.h). `cut`: the host's first token behind
  * a cut, SIZE_MAX where there is none. */
 static cmc_status data_align_text(const data_opts *o, const cmc_record *r, const cmc_rendered *h, const cmc_rendered *d,
@@ -199,12 +193,8 @@ static cmc_status data_align_text(const data_opts *o, const cmc_record *r, const
     size_t from = 0;
     for (size_t k = 0; k < h->n_spans; k++) {
         const cmc_span *hs = &h->spans[k];
-        align_in in = {.host = o->vocab, .delta = o->delta_vocab, .ids = h->ids.v + hs->first, .n = hs->n,
-                       .text = r->text != NULL, .cut = cut < hs->first ? SIZE_MAX : cut - hs->first};
-        in.host_lead = r->text ? data_space(o->vocab) : template_lead(o->host_template, o->vocab);
-        in.delta_lead = r->text ? "" : template_lead(o->delta_template, o->delta_vocab);
-        in.before = h->ids.v;
-        in.n_before = r->text ? hs->first : 0;
+        align_in in = align_of((align_side){o->vocab, o->host_template}, (align_side){o->delta_vocab, o->delta_template}, r, h, k);
+        in.cut = cut < hs->first ? SIZE_MAX : cut - hs->first;
         size_t prompt = r->text ? (cmc_vocab_adds_bos(o->delta_vocab) ? 1 : 0) : d->spans[k].first;
         if (cmc_ids_append(ids, d->ids.v + from, prompt - from) != CMC_OK)
             return cmc_fail_nomem(err, "an example", prompt * sizeof(int32_t));
