@@ -199,28 +199,32 @@ bool train_callback(void *user, const cmc_train_progress *p) {
     return !st->stopped;
 }
 
+void train_json_result(jbuild *o, const cmc_train_result *r) {
+    jset_int(o, "steps", r->steps);
+    jset_int(o, "params", (int64_t)r->params);
+    jset_int(o, "tokens", (int64_t)r->tokens);
+    jset_int(o, "records", (int64_t)r->records);
+    jset_int(o, "records_held_out", (int64_t)r->records_held_out);
+    jset_int(o, "records_left_out", (int64_t)r->records_left_out);
+    jset_int(o, "targets", (int64_t)r->targets);
+    jset_real(o, "seconds", r->seconds);
+    jset_int(o, "memory_planned", (int64_t)r->memory_planned);
+    jset_int(o, "memory_peak", (int64_t)r->memory_peak);
+    jset(o, "resumed", json_boolean(r->resumed));
+    jset(o, "finished", json_boolean(r->finished));
+}
+
 static int train_json(const train_args *a, const cmc_train_result *r) {
     jbuild o = jobject();
     jset_string(&o, "out", a->t.out_path);
-    jset_int(&o, "steps", r->steps);
-    jset_int(&o, "params", (int64_t)r->params);
-    jset_int(&o, "tokens", (int64_t)r->tokens);
-    jset_int(&o, "records", (int64_t)r->records);
-    jset_int(&o, "records_held_out", (int64_t)r->records_held_out);
-    jset_int(&o, "records_left_out", (int64_t)r->records_left_out);
-    jset_int(&o, "targets", (int64_t)r->targets);
+    train_json_result(&o, r);
     jset_int(&o, "targets_prefix", (int64_t)r->targets_prefix);
     jset_int(&o, "targets_left_out", (int64_t)r->targets_left_out);
     jset_real(&o, "held_out_host", r->held_out_host);
     jset_real(&o, "held_out_steered", r->held_out_steered);
     jset_real(&o, "alpha", r->alpha);
-    jset_real(&o, "seconds", r->seconds);
-    jset_int(&o, "memory_planned", (int64_t)r->memory_planned);
-    jset_int(&o, "memory_peak", (int64_t)r->memory_peak);
     jset_real(&o, "blas_gflop", r->blas_flop * 1e-9);
     jset_real(&o, "blas_seconds", r->blas_seconds);
-    jset(&o, "resumed", json_boolean(r->resumed));
-    jset(&o, "finished", json_boolean(r->finished));
     return jout(o);
 }
 

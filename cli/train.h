@@ -37,6 +37,9 @@ int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r
 /* After Ctrl-C: where the training stands and how it goes on; gives the exit status. */
 int train_interrupted(const train_args *a, const train_state *st);
 
+/* The fields of --json that both kinds have. */
+void train_json_result(jbuild *o, const cmc_train_result *r);
+
 /* cmc train --base, without a host; gives the exit status. */
 int train_base_main(train_args *a, const arg_list *operands);
 #endif

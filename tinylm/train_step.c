@@ -172,7 +172,7 @@ cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total
     return CMC_OK;
 }
 
-cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
+cmc_status train_step(train *t, run_step *r, cmc_error *err) {
     size_t n;
     const size_t *index = train_step_examples(t, t->s.step, &n);
     CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
