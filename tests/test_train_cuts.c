@@ -123,6 +123,40 @@ static void check_by_hand(const data_opts *base, const by_hand *want) {
     data_free(&d);
 }
 
+/* "abcab" cut as ab|cab and as abca|b: other tokens in as many rows, whose states must not be taken for each other's. */
+static void test_rows_apart(void **state) {
+    (void)state;
+    static const size_t off[] = {2, 4};
+    static char line[] = "abcab";
+    const cmc_record r = {.text = line, .text_len = 5};
+    rig g;
+    data_set d[2];
+    cmc_error err = {0};
+    rig_open(&g, 1, false);
+    cmc_vocab *host = vocab_of(host_tokens);
+    FILE *f = fopen(g.data, "w");
+    fprintf(f, "{\"text\":\"%s\"}\n", line);
+    assert_int_equal(fclose(f), 0);
+    data_opts o = {.paths = g.paths, .n_paths = 1, .vocab = host, .host_template = CMC_TMPL_PLAIN,
+                   .delta_template = CMC_TMPL_PLAIN, .max_len = 50, .cuts = 1.0};
+    for (int k = 0; k < 2; k++) {
+        render_cut cut;
+        while (!data_cut_draw(&o, &r, 0, &cut) || cut.off != off[k])
+            o.seed++;
+        assert_int_equal(data_open(&o, &d[k], &err), CMC_OK);
+    }
+    assert_int_equal(d[0].n_targets, 3);
+    assert_int_equal(d[1].n_targets, 3);
+    assert_memory_equal(d[0].v->host_row, d[1].v->host_row, 3 * sizeof *d[0].v->host_row);
+    assert_memory_not_equal(d[0].v->host_ids, d[1].v->host_ids, 3 * sizeof *d[0].v->host_ids);
+    assert_string_equal(d[0].hash, d[1].hash);
+    assert_string_not_equal(d[0].rows_hash, d[1].rows_hash);
+    data_free(&d[0]);
+    data_free(&d[1]);
+    cmc_vocab_free(host);
+    rig_close(&g);
+}
+
 static void test_by_hand(void **state) {
     (void)state;
     rig r;
@@ -362,7 +396,7 @@ static void test_runs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),   cmocka_unit_test(test_by_hand), cmocka_unit_test(test_records),
-        cmocka_unit_test(test_too_long), cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_too_long), cmocka_unit_test(test_runs),    cmocka_unit_test(test_rows_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ typedef struct data_set {
     size_t n_aligned, n_prefix, n_left_out;   /* targets by how the delta's row comes about; n_left_out are no targets */
     size_t max_delta, max_seq, max_targets;   /* of one example; max_seq of one sequence */
     char hash[40];            /* the records */
-    char rows_hash[40];       /* the host's rows that are targets, in order */
+    char rows_hash[40];       /* the host's rows that are targets, in order, and what the host reads where a response is cut */
     char host_template[32], delta_template[32];
 } data_set;
 
