@@ -3,14 +3,17 @@
  *   alpha_grid HOST DATA.jsonl FIRST:STEP:COUNT DELTA[:LESS]=ALPHA,... ...
  *
  * Records FIRST, FIRST + STEP, ... (from 1), COUNT of them. DELTA:LESS is a pair: what the second says is taken away at the same
- * strength. {"n":1,"tokens":T,"bytes":B,"host":X,"nll":[[...],...]}, a list for each delta. Template `plain` on all sides.
- * bench/transfer_table.py makes tables of it. */
+ * strength. {"n":1,"tokens":T,"bytes":B,"host":X,"nll":[[...],...],"unaligned":[{"tokens":T,"host":X,"nll":[...]},...]}, a list
+ * and an object for each delta. A token is unaligned where the delta's tokens of the text before it do not begin those of the
+ * whole response, so that the delta reads others than it will have read in the end; a pair's where one's is. Template `plain`
+ * on all sides. bench/transfer_table.py makes tables of it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmc.h"
+#include "base/mem.h"
+#include "tinylm/align.h"
 
 enum { MOST_DELTAS = 64, MOST_ALPHAS = 32 };
 
@@ -22,6 +25,7 @@ typedef struct arm {
 typedef struct grid {
     cmc_runtime *rt;
     cmc_model *host, *model[MOST_DELTAS];
+    size_t alike[MOST_DELTAS];          /* the first model with this one's vocabulary */
     cmc_steering *st;
     cmc_records data;
     arm arm[MOST_DELTAS];
@@ -44,6 +48,8 @@ static void add_model(grid *g, const char *path) {
     }
     check(cmc_model_open(g->rt, path, &g->model[g->n_models], &err), &err);
     check(cmc_steering_add(g->st, g->model[g->n_models], NAN, NULL, CMC_TMPL_PLAIN, &err), &err);
+    const cmc_vocab *v = cmc_model_vocab(g->model[g->n_models]);
+    while (!cmc_vocab_equal(cmc_model_vocab(g->model[g->alike[g->n_models]]), v)) g->alike[g->n_models]++;
     g->n_models++;
 }
 
@@ -80,24 +86,79 @@ static void make_sets(grid *g) {
     }
 }
 
+/* unaligned[ids.n]: 1 for the host's tokens that are it for a delta of vocabulary v. */
+static void mark_unaligned(const grid *g, const cmc_record *r, const cmc_vocab *v, uint8_t *unaligned) {
+    cmc_error err = {0};
+    cmc_rendered h;
+    const cmc_vocab *host = cmc_model_vocab(g->host);
+    if (cmc_vocab_equal(host, v)) return;
+    check(cmc_render(host, CMC_TMPL_PLAIN, r, false, &h, &err), &err);
+    for (size_t k = 0; k < h.n_spans; k++) {
+        align_span a;
+        const align_in in = align_of((align_side){host, CMC_TMPL_PLAIN}, (align_side){v, CMC_TMPL_PLAIN}, r, &h, k);
+        check(align_span_make(&in, &a, &err), &err);
+        for (size_t i = 0; i < a.n; i++) unaligned[h.spans[k].first + i] = a.place[i].kind == ALIGN_PREFIX;
+        align_span_free(&a);
+    }
+    cmc_rendered_free(&h);
+}
+
+/* For every model; [n_models][ids.n], the caller's to free. */
+static uint8_t *find_unaligned(const grid *g, const cmc_record *r, const cmc_score *s) {
+    uint8_t *all = cmc_calloc(g->n_models * s->ids.n, 1);
+    if (!all) exit(1);
+    for (size_t k = 0; k < g->n_models; k++) {
+        uint8_t *own = all + k * s->ids.n;
+        if (g->alike[k] < k) memcpy(own, all + g->alike[k] * s->ids.n, s->ids.n);
+        else mark_unaligned(g, r, cmc_model_vocab(g->model[k]), own);
+    }
+    return all;
+}
+
+/* The sum of -logprob, over the tokens that are marked in one of the arm's models where `all` is not NULL. */
+static double sum_nll(const cmc_score *s, const float *logprob, const arm *a, const uint8_t *all, size_t *n) {
+    double nll = 0;
+    *n = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        bool counts = !all;
+        for (size_t k = 0; all && k < a->n_models; k++) counts = counts || all[(a->first + k) * s->ids.n + s->pos[i]];
+        nll -= counts ? (double)logprob[i] : 0.0;
+        *n += counts;
+    }
+    return nll;
+}
+
+/* The arm's list, over all tokens or over those that are unaligned. */
+static void put_list(const cmc_score *s, const arm *a, size_t set, const uint8_t *all) {
+    size_t n;
+    for (size_t i = 0; i < a->n; i++)
+        printf("%s%.6f", i ? "," : "[", sum_nll(s, s->logprob + (set + i) * s->n, a, all, &n));
+    putchar(']');
+}
+
 static void one_record(const grid *g, size_t n) {
     cmc_error err = {0};
     cmc_score s = {0};
-    double host = 0;
-    size_t set = 0;
-    check(cmc_score_record(g->st, &g->data.v[n - 1], g->sets, g->n_sets, &s, &err), &err);
-    for (size_t i = 0; i < s.n; i++) host -= (double)s.host_logprob[i];
-    printf("{\"n\":%zu,\"tokens\":%zu,\"bytes\":%zu,\"host\":%.6f,\"nll\":[", n, s.n, s.bytes, host);
-    for (size_t k = 0; k < g->n_arms; k++) {
-        fputs(k ? ",[" : "[", stdout);
-        for (size_t a = 0; a < g->arm[k].n; a++, set++) {
-            double nll = 0;
-            for (size_t i = 0; i < s.n; i++) nll -= (double)s.logprob[set * s.n + i];
-            printf("%s%.6f", a ? "," : "", nll);
-        }
-        putchar(']');
+    const cmc_record *r = &g->data.v[n - 1];
+    size_t set = 0, count;
+    check(cmc_score_record(g->st, r, g->sets, g->n_sets, &s, &err), &err);
+    uint8_t *all = find_unaligned(g, r, &s);
+    printf("{\"n\":%zu,\"tokens\":%zu,\"bytes\":%zu,\"host\":%.6f,\"nll\":[", n, s.n, s.bytes,
+           sum_nll(&s, s.host_logprob, NULL, NULL, &count));
+    for (size_t k = 0; k < g->n_arms; set += g->arm[k++].n) {
+        fputs(k ? "," : "", stdout);
+        put_list(&s, &g->arm[k], set, NULL);
+    }
+    fputs("],\"unaligned\":[", stdout);
+    set = 0;
+    for (size_t k = 0; k < g->n_arms; set += g->arm[k++].n) {
+        double host = sum_nll(&s, s.host_logprob, &g->arm[k], all, &count);
+        printf("%s{\"tokens\":%zu,\"host\":%.6f,\"nll\":", k ? "," : "", count, host);
+        put_list(&s, &g->arm[k], set, all);
+        putchar('}');
     }
     puts("]}");
+    free(all);
     cmc_score_free(&s);
 }
 

@@ -21,18 +21,22 @@ def transfer(data):
     for t in data["transfer"]:
         rows.setdefault((tuple(t["beside"]), t["variant"], t["host"]), {})[t["alpha"]] = t
     hosts = list(dict.fromkeys(h for _, _, h in rows))
+    split = any("gain_unaligned" in t for t in data["transfer"])
     out = []
     for host in hosts:
         direct = next(t["gain_direct"] for t in data["transfer"] if t["host"] == host)
         out += [f"On {host}" + (f"; trained beside it alone, {direct:.4f} at its best strength:" if direct is not None else ":"), "",
-                "| trained beside | variant | stored strength | strength 1 | strength from 20 prompts | kept | seeds |",
-                "|---|---|---|---|---|---|---|"]
+                "| trained beside | variant | stored strength | strength 1 | strength from 20 prompts | kept | "
+                + ("at re-tokenised steps | such steps | " if split else "") + "seeds |", "|---" * (9 if split else 7) + "|"]
         for (beside, variant, h), t in rows.items():
             if h != host:
                 continue
             kept = "" if direct is None else f"{100 * t['default']['gain'] / direct:.0f} % / {100 * t['tuned']['gain'] / direct:.0f} %"
             cells = [pm(t[k]["gain"], t[k]["sd"]) + ("" if k == "one" else " (" + ", ".join(f"{a:.3g}" for a in t[k]["alphas"]) + ")")
                      for k in ("default", "one", "tuned")]
+            if split:
+                part = [f"{t[k]['gain_unaligned']:.4f}" for k in ("default", "one", "tuned")]
+                kept += f" | {' / '.join(part)} | {100 * t['one']['unaligned']:.1f} %"
             seen = "" if host in beside else " (this host unseen)"
             out.append(f"| {' and '.join(beside) or 'no host'}{seen} | {variant} | {' | '.join(cells)} | {kept} | {t['one']['seeds']} |")
         out.append("")

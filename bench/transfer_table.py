@@ -9,8 +9,9 @@ MANIFEST: {"hosts": {NAME: MODEL.gguf, ...},
            "lora": [{"host": NAME, "lr": X, "file": ADAPTER.gguf, "held_out": X}, ...]}
 A delta's file may be PLUS:LESS, a pair. Held-out pairs with odd numbers choose (the best strength, from the first 20 of them), those with
 even numbers are reported: gains in nats a byte over the host alone, at the strength that the delta's file gives a host it was not
-trained beside (a training host's own where it was), and at the strength from 20 prompts. bench/alpha_grid.c scores; what it said is kept
-in --cache. Adapters are scored by `cmc score`. FILE gets `transfer`, `starts` and `lora`; bench/training_page.py makes the page.
+trained beside (a training host's own where it was), and at the strength from 20 prompts. Beside each gain stands what of it comes from
+targets where the delta reads a re-tokenised prefix (`gain_unaligned`; without a shift at such steps the gain would be the rest) and their
+share of all (`unaligned`). bench/alpha_grid.c scores; what it said is kept in --cache. Adapters are scored by `cmc score`. FILE gets `transfer`, `starts` and `lora`; bench/training_page.py makes the page.
 """
 import argparse
 import hashlib
@@ -23,6 +24,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 GRID = os.environ.get("ALPHA_GRID", os.path.join(ROOT, "build/release/bench/alpha_grid"))
 CMC = os.environ.get("CMC", os.path.join(ROOT, "cmc"))
 ALPHAS = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0]
+GRID_FORMAT = "alpha_grid 2"   # of what is kept: another one is asked for anew
 CHOOSE, REPORT = "1:2:20", "2:2:150"
 
 
@@ -44,8 +46,8 @@ def stamp(path):
 
 
 def grid(host, data, which, arms, cache):
-    """arms: [(file, strengths)]. For each arm (host's NLL, NLL at each strength, bytes), what is not kept scored in one go."""
-    paths = [keyed(cache, [host, data, which, stamp(f), a]) for f, a in arms]
+    """arms: [(file, strengths)]. For each arm sums of NLL and counts over the records, what is not kept scored in one go."""
+    paths = [keyed(cache, [GRID_FORMAT, host, data, which, stamp(f), a]) for f, a in arms]
     todo = [k for k, p in enumerate(paths) if not os.path.exists(p)]
     for at in range(0, len(todo), 24):
         some = todo[at:at + 24]
@@ -53,8 +55,11 @@ def grid(host, data, which, arms, cache):
         out = subprocess.run([GRID, host, data, which] + args, capture_output=True, check=True).stdout.decode()
         rows = [json.loads(line) for line in out.splitlines()]
         for i, k in enumerate(some):
+            few = [r["unaligned"][i] for r in rows]
             sums = {"host": sum(r["host"] for r in rows), "bytes": sum(r["bytes"] for r in rows), "tokens": sum(r["tokens"] for r in rows),
-                    "nll": [sum(r["nll"][i][a] for r in rows) for a in range(len(arms[k][1]))]}
+                    "nll": [sum(r["nll"][i][a] for r in rows) for a in range(len(arms[k][1]))],
+                    "unaligned": {"host": sum(u["host"] for u in few), "tokens": sum(u["tokens"] for u in few),
+                                  "nll": [sum(u["nll"][a] for u in few) for a in range(len(arms[k][1]))]}}
             with open(paths[k] + ".part", "w", encoding="utf-8") as f:
                 json.dump(sums, f)
             os.replace(paths[k] + ".part", paths[k])
@@ -65,19 +70,24 @@ def grid(host, data, which, arms, cache):
     return result
 
 
-def gains(r):
-    return [(r["host"] - x) / r["bytes"] for x in r["nll"]]
+def gains(r, of=None):
+    """In nats a byte of all; of: where they come from."""
+    of = of or r
+    return [(of["host"] - x) / r["bytes"] for x in of["nll"]]
 
 
 def cells(host, files, a):
-    """For each file: gain at the default strength, at 1, at that from 20 prompts, and the two strengths."""
+    """For each file: gain at the default strength, at 1, at that from 20 prompts, and the two strengths; of the gains the parts at
+    unaligned targets, and the share of those."""
     chosen = []
     for r in grid(host, a.data, CHOOSE, [(f, ALPHAS) for f in files], a.cache):
         g = gains(r)
         chosen.append(ALPHAS[g.index(max(g))])
     default = [stored(f, host) for f in files]
     rows = grid(host, a.data, REPORT, [(f, [d, 1.0, c]) for f, d, c in zip(files, default, chosen)], a.cache)
-    return [dict(zip(("default", "one", "tuned"), gains(r)), alpha=d, alpha_tuned=c) for r, d, c in zip(rows, default, chosen)]
+    kinds = ("default", "one", "tuned")
+    return [dict(zip(kinds, gains(r)), alpha=d, alpha_tuned=c, part=dict(zip(kinds, gains(r, r["unaligned"]))),
+                 unaligned=r["unaligned"]["tokens"] / r["tokens"]) for r, d, c in zip(rows, default, chosen)]
 
 
 def lora_gain(host, adapter, a):
@@ -112,6 +122,7 @@ def transfer(m, by):
             mean, sd = spread([x[kind] for x in c])
             alphas = [x["alpha_tuned"] if kind == "tuned" else 1.0 if kind == "one" else x["alpha"] for x in c]
             out.append({"beside": d["beside"], "host": h, "variant": d["variant"], "alpha": kind, "gain": mean,
+                        "gain_unaligned": spread([x["part"][kind] for x in c])[0], "unaligned": round(statistics.mean(x["unaligned"] for x in c), 5),
                         "gain_direct": round(direct[h], 5) if h in direct else None, "seeds": len(c), "sd": sd, "alphas": alphas})
     return out
 

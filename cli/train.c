@@ -127,6 +127,12 @@ static const arg_opt train_how[] = {
      .lo = 0, .hi = 10, .show_default = true},
     {.name = "dropout", .kind = ARG_REAL, .at = TRAIN_AT(dropout), .value = "X",
      .help = "share of each branch's output that a step leaves out", .lo = 0, .hi = 0.9, .show_default = true},
+    {.name = "host-temperature", .kind = ARG_STR, .at = offsetof(train_args, temperature), .value = "LO:HI",
+     .help = "with sft: divide the host's logits by a temperature between these, drawn anew for every record of every step "
+             "(log-uniformly), so that the delta relies less on what is this host's alone; held-out scores are as ever"},
+    {.name = "host-mix", .kind = ARG_REAL, .at = TRAIN_AT(host_mix), .value = "M",
+     .help = "likewise mix the host's distribution, geometrically, with the training targets' unigram, whose share is drawn "
+             "between 0 and this; 0: not", .lo = 0, .hi = 0.999, .show_default = true},
     {.name = "clip", .kind = ARG_REAL, .at = TRAIN_AT(clip), .value = "X",
      .help = "longest gradient; 0: as long as it is", .lo = 0, .hi = 1e6, .show_default = true},
     {.name = "held-out", .kind = ARG_REAL, .at = TRAIN_AT(held_out), .value = "X",
@@ -140,6 +146,10 @@ static const arg_opt train_how[] = {
      .help = "steps between checkpoints; 0: with every score", .lo = 0, .hi = INT32_MAX, .show_default = true},
     {.name = "prefix-rows", .kind = ARG_FLAG, .at = TRAIN_AT(prefix_rows),
      .help = "beside a host with another vocabulary: also learn from tokens that begin inside one of the delta's"},
+    {.name = "cuts", .kind = ARG_REAL, .at = TRAIN_AT(cuts), .value = "P",
+     .help = "chance that a response is cut once, at a random character, into two texts with tokens of their own, as the delta "
+             "meets them where a host's token ends inside one of its own; never what is held out", .lo = 0, .hi = 1,
+     .show_default = true},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(train_args, exact),
      .help = "slow and reproducible arithmetic for the host"},
     {.name = "batches", .kind = ARG_STR, .at = offsetof(train_args, batches), .value = CLI_BATCHES,
@@ -189,28 +199,32 @@ bool train_callback(void *user, const cmc_train_progress *p) {
     return !st->stopped;
 }
 
+void train_json_result(jbuild *o, const cmc_train_result *r) {
+    jset_int(o, "steps", r->steps);
+    jset_int(o, "params", (int64_t)r->params);
+    jset_int(o, "tokens", (int64_t)r->tokens);
+    jset_int(o, "records", (int64_t)r->records);
+    jset_int(o, "records_held_out", (int64_t)r->records_held_out);
+    jset_int(o, "records_left_out", (int64_t)r->records_left_out);
+    jset_int(o, "targets", (int64_t)r->targets);
+    jset_real(o, "seconds", r->seconds);
+    jset_int(o, "memory_planned", (int64_t)r->memory_planned);
+    jset_int(o, "memory_peak", (int64_t)r->memory_peak);
+    jset(o, "resumed", json_boolean(r->resumed));
+    jset(o, "finished", json_boolean(r->finished));
+}
+
 static int train_json(const train_args *a, const cmc_train_result *r) {
     jbuild o = jobject();
     jset_string(&o, "out", a->t.out_path);
-    jset_int(&o, "steps", r->steps);
-    jset_int(&o, "params", (int64_t)r->params);
-    jset_int(&o, "tokens", (int64_t)r->tokens);
-    jset_int(&o, "records", (int64_t)r->records);
-    jset_int(&o, "records_held_out", (int64_t)r->records_held_out);
-    jset_int(&o, "records_left_out", (int64_t)r->records_left_out);
-    jset_int(&o, "targets", (int64_t)r->targets);
+    train_json_result(&o, r);
     jset_int(&o, "targets_prefix", (int64_t)r->targets_prefix);
     jset_int(&o, "targets_left_out", (int64_t)r->targets_left_out);
     jset_real(&o, "held_out_host", r->held_out_host);
     jset_real(&o, "held_out_steered", r->held_out_steered);
     jset_real(&o, "alpha", r->alpha);
-    jset_real(&o, "seconds", r->seconds);
-    jset_int(&o, "memory_planned", (int64_t)r->memory_planned);
-    jset_int(&o, "memory_peak", (int64_t)r->memory_peak);
     jset_real(&o, "blas_gflop", r->blas_flop * 1e-9);
     jset_real(&o, "blas_seconds", r->blas_seconds);
-    jset(&o, "resumed", json_boolean(r->resumed));
-    jset(&o, "finished", json_boolean(r->finished));
     return jout(o);
 }
 
@@ -263,6 +277,19 @@ static int train_memory(train_args *a) {
     if (end == a->memory || *end || !(bytes >= 1 && bytes < 0x1p62))
         return cli_usage("--memory: \"%s\" is no size; 800M or 2G would be", a->memory);
     a->t.memory = (uint64_t)bytes;
+    return CLI_OK;
+}
+
+/* --host-temperature: "LO:HI". */
+static int train_temperature(train_args *a) {
+    char *end;
+    if (!a->temperature)
+        return CLI_OK;
+    double lo = strtod(a->temperature, &end), hi = 0;
+    if (*end != ':' || !arg_number(end + 1, &hi) || !(lo > 0 && lo <= hi && hi <= 1000))
+        return cli_usage("--host-temperature: \"%s\" is not LO:HI, two numbers above 0, the second no less", a->temperature);
+    a->t.host_temperature_lo = lo;
+    a->t.host_temperature_hi = hi;
     return CLI_OK;
 }
 
@@ -354,6 +381,8 @@ static int train_main(void *opts, const arg_list *operands) {
     cmc_train_result result = {0};
     train_state st = {.beside = "host", .last = {.held_out = NAN, .held_out_host = NAN}};
     int rc = train_memory(a);
+    if (!rc)
+        rc = train_temperature(a);
     if (!rc && (a->base || a->lora || a->lora_targets))
         return train_base_main(a, operands);
     if (!rc)

@@ -11,6 +11,7 @@ typedef struct train_args {
     double *host_weights;  /* the weights as numbers */
     const char *host_template, *delta_template, *retain_term;
     const char *memory;    /* as given: "800M" */
+    const char *temperature;   /* of the host, as given: "0.7:1.5" */
     const char *html;
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
     bool exact;
@@ -35,6 +36,9 @@ void train_page_begin(train_state *st, const train_args *a);
 int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r, const cmc_error *err);
 /* After Ctrl-C: where the training stands and how it goes on; gives the exit status. */
 int train_interrupted(const train_args *a, const train_state *st);
+
+/* The fields of --json that both kinds have. */
+void train_json_result(jbuild *o, const cmc_train_result *r);
 
 /* cmc train --base, without a host; gives the exit status. */
 int train_base_main(train_args *a, const arg_list *operands);

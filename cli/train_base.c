@@ -35,6 +35,9 @@ static const char *base_foreign(const train_args *a) {
         {"--kl", t->kl != d.kl},
         {"--alpha", t->alpha != d.alpha},
         {"--dropout", t->dropout != d.dropout},
+        {"--host-temperature", a->temperature != NULL},
+        {"--host-mix", t->host_mix != d.host_mix},
+        {"--cuts", t->cuts != d.cuts},
         {"--prefix-rows", t->prefix_rows},
     };
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
@@ -86,20 +89,9 @@ static int base_json(const cmc_tune_opts *o, const cmc_train_result *r) {
     jbuild j = jobject();
     jset_string(&j, "out", o->how.out_path);
     jset_string(&j, "kind", o->lora_rank ? "lora" : "model");
-    jset_int(&j, "steps", r->steps);
-    jset_int(&j, "params", (int64_t)r->params);
-    jset_int(&j, "tokens", (int64_t)r->tokens);
-    jset_int(&j, "records", (int64_t)r->records);
-    jset_int(&j, "records_held_out", (int64_t)r->records_held_out);
-    jset_int(&j, "records_left_out", (int64_t)r->records_left_out);
-    jset_int(&j, "targets", (int64_t)r->targets);
+    train_json_result(&j, r);
     jset_real(&j, "held_out_base", r->held_out_host);
     jset_real(&j, "held_out", r->held_out_steered);
-    jset_real(&j, "seconds", r->seconds);
-    jset_int(&j, "memory_planned", (int64_t)r->memory_planned);
-    jset_int(&j, "memory_peak", (int64_t)r->memory_peak);
-    jset(&j, "resumed", json_boolean(r->resumed));
-    jset(&j, "finished", json_boolean(r->finished));
     return jout(j);
 }
 

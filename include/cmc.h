@@ -467,6 +467,13 @@ typedef struct cmc_train_opts {
     double retain_weight, beta, gamma;  /* beta of dpo, npo and simnpo; gamma of simnpo */
     double dropout;                     /* share of each branch's output left out in a step */
     double kl;                          /* weight of KL(steered || host) on what is learnt: holds the delta back */
+    double cuts;                        /* with this chance a record that is trained on has its response cut once, at a random
+                                           border of two characters; host and delta tokenise the two parts on their own, as
+                                           in decoding where a host's token ends inside one of the delta's */
+    double host_temperature_lo, host_temperature_hi;   /* while training with sft a host's logits are divided by a temperature
+                                           drawn log-uniformly between these, anew for every record of every step; 0, 0: not */
+    double host_mix;                    /* and its distribution p becomes p^(1-m) u^m, m drawn from [0, host_mix), u being the
+                                           training targets' unigram; 0: not */
     double held_out;                    /* share of records held out */
     int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
                                            scores without gain before it stops */

@@ -240,9 +240,16 @@ void prompt_answer(prompt_builder *b) {
 }
 
 void prompt_response(prompt_builder *b, const char *text, size_t n) {
+    prompt_response_cut(b, text, n, n);
+}
+
+size_t prompt_response_cut(prompt_builder *b, const char *text, size_t n, size_t cut) {
     put(b, template_lead(b->t, b->v));
-    put_text(b, text, n);
+    put_text(b, text, cut);
     b->continues = true; /* on its own: no BOS, no dummy space, whatever came before */
+    flush(b);
+    size_t at = b->ids->n;
+    put_text(b, text + cut, n - cut);
     flush(b);
     int32_t end = prompt_end_token(b->v, b->t);
     if (end >= 0) put_id(b, end);
@@ -250,6 +257,7 @@ void prompt_response(prompt_builder *b, const char *text, size_t n) {
     if (end < 0 && !template_ends_with_eos(b->t)) put(b, template_end(b->t));
     if (b->t == CMC_TMPL_CHATML || b->t == CMC_TMPL_GEMMA || b->t == CMC_TMPL_ZEPHYR) put(b, "\n");
     if (b->t == CMC_TMPL_VICUNA && end < 0) put(b, " ");
+    return at;
 }
 
 void prompt_begin(prompt_builder *b, const cmc_vocab *v, cmc_template t, bool special, cmc_ids *ids, cmc_error *err) {

@@ -12,6 +12,12 @@ cmc_status prompt_open(const cmc_vocab *v, cmc_template t, const cmc_message *me
  * else -1. */
 int32_t prompt_end_token(const cmc_vocab *v, cmc_template t);
 
+/* render.c: cmc_render, where one response is cut: the bytes from `off` on of messages[message], or of a bare text, are
+ * tokenised on their own. *at: the place of their first id. */
+typedef struct render_cut { size_t message, off; } render_cut;
+cmc_status render_with_cut(const cmc_vocab *v, cmc_template t, const cmc_record *r, render_cut cut, cmc_rendered *out,
+                           size_t *at, cmc_error *err);
+
 /* cmc_records_read from memory: `name` stands for the file in messages. */
 cmc_status records_read_memory(const char *data, size_t n, const char *name, bool need_response, cmc_records *out,
                                cmc_error *err);
@@ -38,6 +44,9 @@ void prompt_turn(prompt_builder *b, const cmc_message *messages, size_t n, size_
 void prompt_answer(prompt_builder *b);
 /* A response after its opening: the ids of lead + text on their own, then the end token. */
 void prompt_response(prompt_builder *b, const char *text, size_t n);
+/* Likewise, but the ids are those of lead + text[0..cut) and, on their own, those of text[cut..n). Gives the place of the
+ * latter's first in b->ids. */
+size_t prompt_response_cut(prompt_builder *b, const char *text, size_t n, size_t cut);
 /* Frees the builder's own memory and gives its status. */
 cmc_status prompt_end(prompt_builder *b);
 #endif

@@ -41,7 +41,11 @@ static cmc_status add_response_text(cmc_rendered *out, size_t *cap, const prompt
     return CMC_OK;
 }
 
-static cmc_status render_messages(prompt_builder *b, const cmc_record *r, cmc_rendered *out, cmc_error *err) {
+/* No response is cut. */
+static const render_cut whole = {.message = SIZE_MAX, .off = SIZE_MAX};
+
+static cmc_status render_messages(prompt_builder *b, const cmc_record *r, render_cut cut, cmc_rendered *out, size_t *at,
+                                  cmc_error *err) {
     size_t cap = 0, n = r->n_messages, responses = 0;
     for (size_t i = 0; i < n; i++) responses += r->messages[i].role == CMC_ASSISTANT;
     out->spans = cmc_calloc(responses, sizeof *out->spans);
@@ -55,7 +59,11 @@ static cmc_status render_messages(prompt_builder *b, const cmc_record *r, cmc_re
         prompt_answer(b);
         cmc_span *span = &out->spans[out->n_spans++];
         span->first = b->ids->n;
-        prompt_response(b, m->text, m->len);
+        if (i == cut.message) {
+            *at = prompt_response_cut(b, m->text, m->len, cut.off);
+        } else {
+            prompt_response(b, m->text, m->len);
+        }
         span->n = b->ids->n - span->first;
         if (b->status == CMC_OK) CMC_TRY(add_response_text(out, &cap, b, m, span, err));
     }
@@ -64,11 +72,14 @@ static cmc_status render_messages(prompt_builder *b, const cmc_record *r, cmc_re
 }
 
 /* A bare text: everything after the first token counts. */
-static cmc_status render_text(const cmc_vocab *v, const cmc_record *r, bool special, cmc_rendered *out,
-                              cmc_error *err) {
-    size_t cap = 0;
+static cmc_status render_text(const cmc_vocab *v, const cmc_record *r, bool special, render_cut cut, cmc_rendered *out,
+                              size_t *at, cmc_error *err) {
+    size_t cap = 0, first = cut.off < r->text_len ? cut.off : r->text_len;
     unsigned flags = CMC_TOK_BOS | (special ? CMC_TOK_SPECIAL : 0u);
-    CMC_TRY(cmc_tokenize(v, r->text, r->text_len, flags, &out->ids, err));
+    CMC_TRY(cmc_tokenize(v, r->text, first, flags, &out->ids, err));
+    *at = out->ids.n;
+    if (first < r->text_len)
+        CMC_TRY(cmc_tokenize(v, r->text + first, r->text_len - first, CMC_TOK_CONTINUE, &out->ids, err));
     CMC_TRY(add_text(out, &cap, r->text, r->text_len, err));
     if (out->ids.n < 2) return CMC_OK;
     out->spans = cmc_calloc(1, sizeof *out->spans);
@@ -78,19 +89,31 @@ static cmc_status render_text(const cmc_vocab *v, const cmc_record *r, bool spec
     return CMC_OK;
 }
 
-cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special, cmc_rendered *out,
-                      cmc_error *err) {
+static cmc_status render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special, render_cut cut,
+                         cmc_rendered *out, size_t *at, cmc_error *err) {
     *out = (cmc_rendered){0};
+    *at = 0;
     cmc_status s;
     if (r->text) {
-        s = render_text(v, r, special, out, err);
+        s = render_text(v, r, special, cut, out, at, err);
     } else {
         prompt_builder b;
         prompt_begin(&b, v, t, special, &out->ids, err);
-        s = render_messages(&b, r, out, err);
+        s = render_messages(&b, r, cut, out, at, err);
         cmc_status built = prompt_end(&b);
         if (s == CMC_OK) s = built;
     }
     if (s != CMC_OK) cmc_rendered_free(out);
     return s;
+}
+
+cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special, cmc_rendered *out,
+                      cmc_error *err) {
+    size_t at;
+    return render(v, t, r, special, whole, out, &at, err);
+}
+
+cmc_status render_with_cut(const cmc_vocab *v, cmc_template t, const cmc_record *r, render_cut cut, cmc_rendered *out,
+                           size_t *at, cmc_error *err) {
+    return render(v, t, r, false, cut, out, at, err);
 }

@@ -207,6 +207,18 @@ static void test_gradients(void **state) {
         o.kl = 0.5;
         check_gradient(&u, o, "sft with KL to the unsteered host");
     }
+    for (size_t hosts = 1; hosts <= 2; hosts++) { /* with KL the first host too is reached through a map */
+        for (int kl = 0; kl < 2; kl++) {
+            cmc_train_opts o = unlearn_opts(&u, "sft");
+            o.n_hosts = hosts;
+            o.prefix_rows = true;
+            o.host_temperature_lo = 0.4;
+            o.host_temperature_hi = 3.0;
+            o.host_mix = 0.8;
+            o.kl = 0.5 * kl;
+            check_gradient(&u, o, "sft beside perturbed hosts");
+        }
+    }
     cmc_train_opts o = unlearn_opts(&u, "npo"); /* the same elements are left out at every call: the step has not changed */
     o.n_hosts = 2;
     o.dropout = 0.3;

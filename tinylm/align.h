@@ -29,7 +29,11 @@ typedef struct align_in {
     bool text;         /* a bare text: what is taken away before it is no lead that a map would have to know */
     const int32_t *before; size_t n_before;
     const int32_t *ids; size_t n;
+    size_t cut;        /* the response is cut before ids[cut]: the delta too reads what follows in tokens of its own; SIZE_MAX: not */
 } align_in;
+/* That of a record's response `span`, as rendered for the host; not cut. */
+typedef struct align_side { const cmc_vocab *v; cmc_template t; } align_side;
+align_in align_of(align_side host, align_side delta, const cmc_record *r, const cmc_rendered *h, size_t span);
 cmc_status align_span_make(const align_in *in, align_span *out, cmc_error *err);
 void align_span_free(align_span *a);
 #endif

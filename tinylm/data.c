@@ -8,7 +8,6 @@
 #include <xxhash.h>
 
 #include "base/mem.h"
-#include "runtime/template.h"
 #include "tinylm/align.h"
 #include "tinylm/params.h"
 #include "tokenmap/vocab.h"
@@ -152,14 +151,13 @@ static cmc_status data_align_same(const cmc_rendered *h, const cmc_rendered *d, 
 }
 
 /* One span's targets whose rows the main sequence gives; the delta's response begins at `at`. */
-static void data_add_whole(const align_span *a, const cmc_rendered *h, const cmc_span *hs, size_t at, data_example *x,
-                           data_set *d) {
+static void data_add_whole(const align_span *a, const cmc_rendered *h, const cmc_span *hs, size_t at, data_example *x) {
     for (size_t i = 0; i < a->n; i++) {
         if (a->place[i].kind != ALIGN_WHOLE)
             continue;
         bool before = hs->first + i > 0 && at + a->place[i].n > 0; /* something stands before it on both sides */
-        d->n_aligned += before;
-        d->n_left_out += !before;
+        x->n_aligned += before;
+        x->n_left_out += !before;
         if (before)
             data_add_target(x, h->ids.v[hs->first + i], hs->first + i - 1, at + a->place[i].n - 1);
     }
@@ -167,11 +165,11 @@ static void data_add_whole(const align_span *a, const cmc_rendered *h, const cmc
 
 /* The others: each its own sequence of the delta's tokens up to the response and those of the text so far. */
 static cmc_status data_add_prefixes(const align_span *a, const cmc_rendered *h, const cmc_span *hs, size_t at,
-                                    bool rows, data_example *x, data_set *d, cmc_ids *ids) {
+                                    bool rows, data_example *x, cmc_ids *ids) {
     for (size_t i = 0; i < a->n; i++) {
         const align_place *p = &a->place[i];
         bool wanted = rows && p->kind == ALIGN_PREFIX && hs->first + i > 0;
-        d->n_left_out += p->kind != ALIGN_WHOLE && !wanted;
+        x->n_left_out += p->kind != ALIGN_WHOLE && !wanted;
         if (!wanted)
             continue;
         size_t first = ids->n;
@@ -179,7 +177,7 @@ static cmc_status data_add_prefixes(const align_span *a, const cmc_rendered *h, 
         CMC_TRY(cmc_ids_append(ids, ids->v, at)); /* the room is there: nothing moves */
         CMC_TRY(cmc_ids_append(ids, a->prefixes.v + p->at, p->n));
         data_add_target(x, h->ids.v[hs->first + i], hs->first + i - 1, ids->n - 1);
-        d->n_prefix++;
+        x->n_prefix++;
         x->seq[x->n_seqs++] = first;
         x->seq[x->n_seqs] = ids->n;
     }
@@ -188,24 +186,15 @@ static cmc_status data_add_prefixes(const align_span *a, const cmc_rendered *h, 
 
 typedef struct data_spans { align_span *v; size_t *at, n; } data_spans;
 
-/* The space that a SentencePiece vocabulary puts before a bare text is no byte of it. */
-static const char *data_space(const cmc_vocab *v) {
-    return v->model == VOCAB_SPM && v->add_space_prefix ? " " : "";
-}
-
-/* Different vocabularies: the delta reads the same text in its own tokens (align.h). */
-static cmc_status data_align_text(data_set *set, const data_opts *o, const cmc_record *r, const cmc_rendered *h,
-                                  const cmc_rendered *d, data_spans *sp, data_example *x, cmc_ids *ids,
-                                  cmc_error *err) {
+/* Different vocabularies: the delta reads the same text in its own tokens (align.h). `cut`: the host's first token behind
+ * a cut, SIZE_MAX where there is none. */
+static cmc_status data_align_text(const data_opts *o, const cmc_record *r, const cmc_rendered *h, const cmc_rendered *d,
+                                  size_t cut, data_spans *sp, data_example *x, cmc_ids *ids, cmc_error *err) {
     size_t from = 0;
     for (size_t k = 0; k < h->n_spans; k++) {
         const cmc_span *hs = &h->spans[k];
-        align_in in = {.host = o->vocab, .delta = o->delta_vocab, .ids = h->ids.v + hs->first, .n = hs->n,
-                       .text = r->text != NULL};
-        in.host_lead = r->text ? data_space(o->vocab) : template_lead(o->host_template, o->vocab);
-        in.delta_lead = r->text ? "" : template_lead(o->delta_template, o->delta_vocab);
-        in.before = h->ids.v;
-        in.n_before = r->text ? hs->first : 0;
+        align_in in = align_of((align_side){o->vocab, o->host_template}, (align_side){o->delta_vocab, o->delta_template}, r, h, k);
+        in.cut = cut < hs->first ? SIZE_MAX : cut - hs->first;
         size_t prompt = r->text ? (cmc_vocab_adds_bos(o->delta_vocab) ? 1 : 0) : d->spans[k].first;
         if (cmc_ids_append(ids, d->ids.v + from, prompt - from) != CMC_OK)
             return cmc_fail_nomem(err, "an example", prompt * sizeof(int32_t));
@@ -219,18 +208,18 @@ static cmc_status data_align_text(data_set *set, const data_opts *o, const cmc_r
             if (k + 1 < h->n_spans && from > 0 && cmc_vocab_is_end(o->delta_vocab, d->ids.v[from - 1]))
                 from--;
         }
-        data_add_whole(&sp->v[k], h, hs, sp->at[k], x, set);
+        data_add_whole(&sp->v[k], h, hs, sp->at[k], x);
     }
     x->n_seqs = 1;
     x->seq[1] = ids->n;
     for (size_t k = 0; k < h->n_spans; k++)
-        if (data_add_prefixes(&sp->v[k], h, &h->spans[k], sp->at[k], o->prefix_rows, x, set, ids) != CMC_OK)
+        if (data_add_prefixes(&sp->v[k], h, &h->spans[k], sp->at[k], o->prefix_rows, x, ids) != CMC_OK)
             return cmc_fail_nomem(err, "an example", ids->n * sizeof(int32_t));
     return CMC_OK;
 }
 
-static cmc_status data_align(data_set *set, const data_opts *o, const cmc_record *r, const cmc_rendered *h,
-                             const cmc_rendered *d, data_example *x, cmc_error *err) {
+static cmc_status data_align(const data_opts *o, const cmc_record *r, const cmc_rendered *h, const cmc_rendered *d,
+                             size_t cut, data_example *x, cmc_error *err) {
     cmc_ids ids = {0};
     cmc_status st = CMC_OK;
     if (!data_alloc_targets(h, x)) {
@@ -238,10 +227,10 @@ static cmc_status data_align(data_set *set, const data_opts *o, const cmc_record
     } else if (!o->delta_vocab) {
         if (data_align_same(h, d, x, &ids) != CMC_OK)
             st = cmc_fail_nomem(err, "an example", h->ids.n * sizeof(int32_t));
-        set->n_aligned += x->n_targets;
+        x->n_aligned = x->n_targets;
     } else {
         data_spans sp = {cmc_calloc(h->n_spans, sizeof *sp.v), cmc_calloc(h->n_spans, sizeof *sp.at), 0};
-        st = sp.v && sp.at ? data_align_text(set, o, r, h, d, &sp, x, &ids, err)
+        st = sp.v && sp.at ? data_align_text(o, r, h, d, cut, &sp, x, &ids, err)
                            : cmc_fail_nomem(err, "an example", h->n_spans * sizeof *sp.v);
         for (size_t k = 0; k < sp.n; k++)
             align_span_free(&sp.v[k]);
@@ -270,12 +259,16 @@ static size_t data_longest(const data_example *x) {
     return n;
 }
 
-/* Renders one record; *use says whether it became an example (otherwise it is counted as left out). */
-static cmc_status data_make(data_set *d, const data_opts *o, const cmc_record *r, data_example *x, bool *use,
-                            cmc_error *err) {
+typedef enum data_use { DATA_USED = 0, DATA_TOO_LONG, DATA_NO_RESPONSE } data_use;
+
+/* Renders one record, whole or cut; *use says whether it became an example. */
+static cmc_status data_make(const data_opts *o, const cmc_record *r, const render_cut *cut, data_example *x,
+                            data_use *use, cmc_error *err) {
     cmc_rendered h = {0}, g = {0};
-    *use = false;
-    cmc_status st = cmc_render(o->vocab, o->host_template, r, false, &h, err);
+    size_t at = SIZE_MAX;
+    *use = DATA_USED;
+    cmc_status st = cut ? render_with_cut(o->vocab, o->host_template, r, *cut, &h, &at, err)
+                        : cmc_render(o->vocab, o->host_template, r, false, &h, err);
     if (st == CMC_OK)
         st = cmc_render(o->delta_vocab ? o->delta_vocab : o->vocab, o->delta_template, r, false, &g, err);
     if (st == CMC_OK && h.n_spans != g.n_spans)
@@ -283,17 +276,16 @@ static cmc_status data_make(data_set *d, const data_opts *o, const cmc_record *r
                       "line %ld: %zu responses under the host's template and %zu under the delta's", r->line, h.n_spans,
                       g.n_spans);
     if (st == CMC_OK)
-        st = data_align(d, o, r, &h, &g, x, err);
+        st = data_align(o, r, &h, &g, at, x, err);
     if (st == CMC_OK) {
         if (h.ids.n > o->max_len || data_longest(x) > o->max_len) {
-            d->too_long++;
+            *use = DATA_TOO_LONG;
         } else if (x->n_targets == 0) {
-            d->no_response++;
+            *use = DATA_NO_RESPONSE;
         } else {
             data_trim(x);
             x->host_ids = h.ids.v;
             h.ids = (cmc_ids){0};
-            *use = true;
         }
     }
     cmc_rendered_free(&h);
@@ -307,22 +299,18 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
         return cmc_fail_nomem(err, "the examples", d->records.n * sizeof *d->v);
     for (size_t i = 0; i < d->records.n; i++) {
         data_example *x = &d->v[d->n];
-        bool use;
+        data_use use;
         if (o->only && !o->only[i])
             continue;
-        *x = (data_example){.record = i, .line = d->records.v[i].line, .first_row = d->n_targets, .twin = SIZE_MAX};
+        *x = (data_example){.record = i, .line = d->records.v[i].line, .twin = SIZE_MAX};
         x->role = i >= d->first_refusal ? ROLE_REFUSAL : i >= d->first_retain ? ROLE_RETAIN : ROLE_LEARN;
-        cmc_status st = data_make(d, o, &d->records.v[i], x, &use, err);
-        if (st != CMC_OK || !use)
+        cmc_status st = data_make(o, &d->records.v[i], NULL, x, &use, err);
+        if (st != CMC_OK || use != DATA_USED)
             data_example_free(x);
         CMC_TRY(st);
-        if (!use)
-            continue;
-        d->n++;
-        d->n_targets += x->n_targets;
-        d->max_delta = x->n_delta > d->max_delta ? x->n_delta : d->max_delta;
-        d->max_seq = data_longest(x) > d->max_seq ? data_longest(x) : d->max_seq;
-        d->max_targets = x->n_targets > d->max_targets ? x->n_targets : d->max_targets;
+        d->n += use == DATA_USED;
+        d->too_long += use == DATA_TOO_LONG;
+        d->no_response += use == DATA_NO_RESPONSE;
     }
     if (d->n == 0)
         return cmc_fail(err, CMC_E_ARG,
@@ -332,10 +320,60 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
     return CMC_OK;
 }
 
+/* An example that is cut takes the place of the whole one; one that thereby has too many tokens stays whole. */
+static cmc_status data_cut(data_set *d, const data_opts *o, size_t i, cmc_error *err) {
+    data_example *x = &d->v[i], y = {.record = x->record, .role = x->role, .twin = x->twin, .line = x->line, .cut = true};
+    const cmc_record *r = &d->records.v[x->record];
+    render_cut cut;
+    data_use use;
+    if (!data_cut_draw(o, r, x->record, &cut))
+        return CMC_OK;
+    cmc_status st = data_make(o, r, &cut, &y, &use, err);
+    bool used = st == CMC_OK && use == DATA_USED;
+    data_example_free(used ? x : &y);
+    if (used)
+        *x = y;
+    return st;
+}
+
+static cmc_status data_cut_all(data_set *d, const data_opts *o, cmc_error *err) {
+    cmc_status st = CMC_OK;
+    uint8_t *held = o->cuts > 0.0 ? cmc_calloc(d->n, 1) : NULL;
+    if (!held)
+        return o->cuts > 0.0 ? cmc_fail_nomem(err, "the examples", d->n) : CMC_OK;
+    for (size_t i = 0; i < d->n_held; i++)
+        held[d->held[i]] = 1;
+    for (size_t i = 0; i < d->n && st == CMC_OK; i++)
+        st = held[i] ? CMC_OK : data_cut(d, o, i, err);
+    free(held);
+    return st;
+}
+
+/* Counts the examples as they are in the end. */
+static void data_count(data_set *d) {
+    for (size_t i = 0; i < d->n; i++) {
+        data_example *x = &d->v[i];
+        size_t longest = data_longest(x);
+        x->first_row = d->n_targets;
+        d->n_targets += x->n_targets;
+        d->n_aligned += x->n_aligned;
+        d->n_prefix += x->n_prefix;
+        d->n_left_out += x->n_left_out;
+        d->max_delta = x->n_delta > d->max_delta ? x->n_delta : d->max_delta;
+        d->max_seq = longest > d->max_seq ? longest : d->max_seq;
+        d->max_targets = x->n_targets > d->max_targets ? x->n_targets : d->max_targets;
+    }
+}
+
+/* The rows, and the ids behind them where they are not those of the record as it stands. */
 static void data_hash_rows(data_set *d) {
     uint64_t h = 0;
-    for (size_t i = 0; i < d->n; i++)
-        h = XXH3_64bits_withSeed(d->v[i].host_row, d->v[i].n_targets * sizeof *d->v[i].host_row, h);
+    for (size_t i = 0; i < d->n; i++) {
+        const data_example *x = &d->v[i];
+        h = XXH3_64bits_withSeed(x->host_row, x->n_targets * sizeof *x->host_row, h);
+        if (x->cut)
+            h = XXH3_64bits_withSeed(x->host_ids, x->n_host * sizeof *x->host_ids, h);
+    }
     snprintf(d->rows_hash, sizeof d->rows_hash, "%016llx", (unsigned long long)h);
 }
 
@@ -346,12 +384,15 @@ cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err) {
     cmc_status st = data_read(out, o, err);
     if (st == CMC_OK)
         st = data_make_all(out, o, err);
-    if (st == CMC_OK) {
-        data_hash_rows(out);
+    if (st == CMC_OK)
         st = data_sort_roles(out, o, err);
-    }
-    if (st == CMC_OK) {
+    if (st == CMC_OK)
         st = data_split(out, o->held_out, err);
+    if (st == CMC_OK)
+        st = data_cut_all(out, o, err);
+    if (st == CMC_OK) {
+        data_count(out);
+        data_hash_rows(out);
     }
     if (st != CMC_OK)
         data_free(out);

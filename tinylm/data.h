@@ -1,6 +1,7 @@
 /* Training data: records rendered for the host and the delta, targets aligned, a part held out. */
 #ifndef CMC_TINYLM_DATA_H
 #define CMC_TINYLM_DATA_H
+#include "runtime/prompt.h"
 #include "tinylm/objective.h"
 
 typedef struct data_example {
@@ -15,6 +16,8 @@ typedef struct data_example {
     uint32_t *host_row, *delta_row;   /* [n_targets] position whose state predicts the target; delta_row ascending */
     size_t n_targets;
     size_t first_row;         /* targets of the examples before this one */
+    size_t n_aligned, n_prefix, n_left_out;   /* as in the set */
+    bool cut;
 } data_example;
 
 typedef struct data_set {
@@ -29,7 +32,7 @@ typedef struct data_set {
     size_t n_aligned, n_prefix, n_left_out;   /* targets by how the delta's row comes about; n_left_out are no targets */
     size_t max_delta, max_seq, max_targets;   /* of one example; max_seq of one sequence */
     char hash[40];            /* the records */
-    char rows_hash[40];       /* the host's rows that are targets, in order */
+    char rows_hash[40];       /* the host's rows that are targets, in order, and what the host reads where a response is cut */
     char host_template[32], delta_template[32];
 } data_set;
 
@@ -45,12 +48,16 @@ typedef struct data_opts {
     const char *refusals;    /* a file with one a line; NULL: data_refusal's own */
     uint64_t seed;           /* chooses refusals */
     const uint8_t *only;     /* [records]: which of them to take; NULL: all */
+    double cuts;             /* with this chance, a response that is not held out is cut into two texts */
 } data_opts;
 
 cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err);
 void data_free(data_set *d);
 /* order[n] = list[n] in the order of an epoch, which depends on seed and epoch alone. */
 void data_shuffle(const size_t *list, size_t n, uint64_t seed, uint64_t epoch, size_t *order);
+/* data_cut.c: whether record `number` is to be cut, and where: at any border of two characters of its responses alike. It
+ * depends on seed and number alone. */
+bool data_cut_draw(const data_opts *o, const cmc_record *r, size_t number, render_cut *out);
 /* data_roles.c: fills d->records by role. */
 cmc_status data_read(data_set *d, const data_opts *o, cmc_error *err);
 /* A number in [0, 1) from the words of a record's prompt: prompts that differ in case, punctuation, white space or

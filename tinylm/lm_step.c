@@ -46,7 +46,7 @@ static double step_gradient(tune *t, const size_t *index, size_t n, uint64_t *ta
     return nll / (double)count;
 }
 
-cmc_status tune_step(tune *t, train_step_result *r, cmc_error *err) {
+cmc_status tune_step(tune *t, run_step *r, cmc_error *err) {
     size_t n;
     const cmc_train_opts *o = &t->o.how;
     const params *p = lm_trained(&t->layout);

@@ -15,58 +15,21 @@ static cmc_train_progress tune_progress(const tune *t, const char *phase) {
     return p;
 }
 
-static checkpoint_arrays tune_arrays(const tune *t) {
-    return (checkpoint_arrays){t->net.trained, t->best, t->adam.m, t->adam.v, lm_trained(&t->layout)->n};
+static cmc_status tune_kind_step(void *run, run_step *r, cmc_error *err) {
+    return tune_step(run, r, err);
 }
 
-static cmc_status tune_checkpoint(const tune *t, cmc_error *err) {
-    checkpoint_arrays a = tune_arrays(t);
-    return checkpoint_write(t->checkpoint, t->settings, &t->s, &a, err);
+static cmc_status tune_kind_held_out(void *run, double *nll, cmc_error *err) {
+    (void)err;
+    *nll = tune_held_out(run);
+    return CMC_OK;
 }
 
-/* Scores the held-out records, keeps the weights if they are the best so far. */
-static cmc_status tune_evaluate(tune *t, cmc_error *err) {
-    checkpoint_arrays a = tune_arrays(t);
-    double nll = tune_held_out(t);
-    CMC_TRY(run_scored(&t->s, &a, &t->o.how, nll, err));
-    trainlog_field f[] = {
-        {"held_out", nll}, {"held_out_base", t->held_base}, {"best", t->s.best}, {"best_step", (double)t->s.best_step}};
-    return trainlog_put(&t->log, "eval", t->s.step, f, sizeof f / sizeof *f, err);
+static cmc_train_progress tune_kind_progress(const void *run, const char *phase) {
+    return tune_progress(run, phase);
 }
 
-static cmc_status tune_report(tune *t, const cmc_train_progress *p, cmc_error *err) {
-    if (!t->cb || t->cb(t->user, p))
-        return CMC_OK;
-    return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step,
-                    (long long)t->pace.steps);
-}
-
-/* One step with what belongs to it: log, score, checkpoint, report. A caller that stops gets a checkpoint first. */
-static cmc_status tune_one(tune *t, cmc_error *err) {
-    train_step_result r;
-    double began = cmc_now();
-    CMC_TRY(tune_step(t, &r, err));
-    t->pace.busy += cmc_now() - began;
-    t->pace.busy_tokens += r.tokens;
-    cmc_train_progress p = tune_progress(t, "train");
-    p.lr = r.lr;
-    p.grad_norm = r.grad_norm;
-    CMC_TRY(run_log_step(&t->log, &p, err));
-    bool last = t->s.step == t->pace.steps;
-    if (t->data.n_held > 0 && (last || t->s.step % t->o.how.eval_every == 0)) {
-        CMC_TRY(tune_evaluate(t, err));
-        p.is_eval = true;
-        p.held_out = t->s.held_out;
-        p.best = t->s.best;
-    }
-    bool written = last || t->s.stopped || t->s.step % t->o.how.checkpoint_every == 0;
-    if (written)
-        CMC_TRY(tune_checkpoint(t, err));
-    cmc_status st = tune_report(t, &p, err);
-    if (st == CMC_E_CANCELLED && !written)
-        CMC_TRY(tune_checkpoint(t, err));
-    return st;
-}
+static const run_kind tune_kind = {tune_kind_step, tune_kind_held_out, tune_kind_progress, "held_out_base"};
 
 static cmc_status tune_all(tune *t, cmc_error *err) {
     trainlog_field f[] = {{"params", (double)lm_trained(&t->layout)->n},
@@ -81,12 +44,11 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     t->held_base = tune_held_out_base(t);
-    t->pace.started = cmc_now();
-    while (t->s.step < t->pace.steps && !t->s.stopped)
-        CMC_TRY(tune_one(t, err));
-    if (t->data.n_held == 0) /* nothing to choose by: the last weights are the result */
-        memcpy(t->best, t->net.trained, lm_trained(&t->layout)->n * sizeof(float));
-    return CMC_OK;
+    run_view v = {.kind = &tune_kind, .run = t, .o = &t->o.how, .s = &t->s, .pace = &t->pace, .log = &t->log,
+                  .arrays = {t->net.trained, t->best, t->adam.m, t->adam.v, lm_trained(&t->layout)->n},
+                  .checkpoint = t->checkpoint, .settings = t->settings, .n_held = t->data.n_held,
+                  .held_beside = t->held_base, .cb = t->cb, .user = t->user};
+    return run_steps(&v, err);
 }
 
 static cmc_status tune_finish(tune *t, cmc_error *err) {
@@ -106,7 +68,7 @@ static cmc_status tune_finish(tune *t, cmc_error *err) {
 static cmc_status tune_run(tune *t, cmc_error *err) {
     CMC_TRY(tune_setup(t, err));
     cmc_train_progress plan = tune_progress(t, "plan");
-    CMC_TRY(tune_report(t, &plan, err));
+    CMC_TRY(run_report(t->cb, t->user, &plan, &t->s, &t->pace, err));
     CMC_TRY(tune_start(t, err));
     CMC_TRY(tune_all(t, err));
     return tune_finish(t, err);

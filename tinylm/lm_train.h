@@ -39,7 +39,7 @@ cmc_status tune_start(tune *t, cmc_error *err);
 void tune_release(tune *t);
 
 /* lm_step.c */
-cmc_status tune_step(tune *t, train_step_result *r, cmc_error *err);
+cmc_status tune_step(tune *t, run_step *r, cmc_error *err);
 /* NLL per held-out target with the net's present weights; NaN where there is none. */
 double tune_held_out(tune *t);
 /* The same of the base alone, whatever the present weights are. */

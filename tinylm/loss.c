@@ -96,22 +96,42 @@ void loss_free(loss *l) {
 
 /* ------------------------------------------------------------------------------------------ both passes */
 
+/* A row's host state. A host's logits are linear in it (graph_logits: no bias, no cap), so it takes the temperature. */
+static void loss_host_state(const loss_job *j, size_t r) {
+    float *x = j->l->states + r * j->l->host_embd;
+    const perturb *p = j->parts ? j->parts->perturb : NULL;
+    hostcache_unpack(j->b->host[j->first + r], x, j->l->host_embd);
+    if (p)
+        row_scale(x, j->l->host_embd, p[j->first + r].scale);
+}
+
 /* The block's host states as floats, and its logits too where the head is not at hand. */
 cmc_status loss_host_states(const loss_job *j, cmc_error *err) {
     const loss *l = j->l;
     for (size_t r = 0; r < j->rows; r++)
-        hostcache_unpack(j->b->host[j->first + r], l->states + r * l->host_embd, l->host_embd);
+        loss_host_state(j, r);
     if (l->head)
         return CMC_OK;
     return cmc_model_logits(l->host, l->states, j->rows, l->logits, err);
 }
 
-/* Columns [lo, hi) of the host's logits, where they are not there already. */
+/* logits[:, lo..hi) += mix * log u, a share for each row. */
+static void loss_mix_columns(const loss_job *j, size_t lo, size_t hi) {
+    for (size_t r = 0; r < j->rows; r++) {
+        float *row = j->l->logits + r * j->l->n_vocab, mix = j->parts->perturb[j->first + r].mix;
+        for (size_t c = lo; c < hi && mix > 0.0f; c++)
+            row[c] += mix * j->parts->log_unigram[c];
+    }
+}
+
+/* Columns [lo, hi) of the host's logits, where they are not there already, perturbed where the loss wants that. */
 void loss_host_columns(const loss_job *j, size_t lo, size_t hi) {
     const loss *l = j->l;
     if (l->head && hi > lo)
         blas_gemm(l->blas, false, false, j->rows, hi - lo, l->host_embd, 1.0f, l->states, l->host_embd,
                   l->head + lo * l->host_embd, l->host_embd, 0.0f, l->logits + lo, l->n_vocab);
+    if (j->parts && j->parts->perturb && j->parts->log_unigram)
+        loss_mix_columns(j, lo, hi);
 }
 
 /* out[:, lo..hi) = alpha * delta's logits + beta * out. */

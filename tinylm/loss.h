@@ -8,6 +8,7 @@
 #define CMC_TINYLM_LOSS_H
 #include "runtime/model.h"
 #include "tinylm/net.h"
+#include "tinylm/perturb.h"
 #include "tokenmap/map.h"
 
 enum { LOSS_MAX_ALPHAS = 32 };
@@ -54,6 +55,8 @@ typedef struct loss_parts {
     const float *weight;      /* [n_targets], or NULL: all 1 */
     float kl_host;            /* KL(host || steered) */
     float kl_steered;         /* KL(steered || host) */
+    const perturb *perturb;   /* [n_targets] what is done to the host first, in the KL parts too; NULL: nothing */
+    const float *log_unigram; /* [n_vocab]; NULL: no mixture */
 } loss_parts;
 
 /* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad, and writes

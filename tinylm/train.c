@@ -18,10 +18,7 @@ cmc_train_progress train_progress(const train *t, const char *phase) {
 }
 
 cmc_status train_report(train *t, const cmc_train_progress *p, cmc_error *err) {
-    if (!t->cb || t->cb(t->user, p))
-        return CMC_OK;
-    return cmc_fail(err, CMC_E_CANCELLED, "stopped at step %lld of %lld", (long long)t->s.step,
-                    (long long)t->pace.steps);
+    return run_report(t->cb, t->user, p, &t->s, &t->pace, err);
 }
 
 /* Several hosts' names and hashes, one after the other, as far as there is room. */
@@ -79,56 +76,27 @@ static bool train_fill_progress(void *user, size_t done, size_t all) {
 
 /* ------------------------------------------------------------------------------------------------- steps */
 
-static checkpoint_arrays train_arrays(const train *t) {
-    return (checkpoint_arrays){t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
+static cmc_status train_kind_step(void *run, run_step *r, cmc_error *err) {
+    return train_step(run, r, err);
 }
 
-static cmc_status train_checkpoint(const train *t, cmc_error *err) {
-    checkpoint_arrays a = train_arrays(t);
-    return checkpoint_write(t->checkpoint, t->settings, &t->s, &a, err);
-}
-
-/* Scores the held-out records, keeps the weights if they are the best so far. */
-static cmc_status train_evaluate(train *t, cmc_error *err) {
-    checkpoint_arrays a = train_arrays(t);
-    double nll = 0.0;
+/* Of all hosts, by weight. */
+static cmc_status train_kind_held_out(void *run, double *nll, cmc_error *err) {
+    train *t = run;
+    *nll = 0.0;
     for (size_t k = 0; k < t->n_hosts; k++) {
         double one;
         CMC_TRY(train_held_out(t, &t->hosts[k], &t->o.alpha, 1, &one, err));
-        nll += t->hosts[k].weight * one;
+        *nll += t->hosts[k].weight * one;
     }
-    CMC_TRY(run_scored(&t->s, &a, &t->o, nll, err));
-    trainlog_field f[] = {
-        {"held_out", nll}, {"held_out_host", t->held_host}, {"best", t->s.best}, {"best_step", (double)t->s.best_step}};
-    return trainlog_put(&t->log, "eval", t->s.step, f, sizeof f / sizeof *f, err);
+    return CMC_OK;
 }
 
-/* One step with what belongs to it: log, score, checkpoint, report. A caller that stops gets a checkpoint first. */
-static cmc_status train_one(train *t, cmc_error *err) {
-    train_step_result r;
-    double began = cmc_now();
-    CMC_TRY(train_step(t, &r, err));
-    t->pace.busy += cmc_now() - began;
-    t->pace.busy_tokens += r.tokens;
-    cmc_train_progress p = train_progress(t, "train");
-    p.lr = r.lr;
-    p.grad_norm = r.grad_norm;
-    CMC_TRY(run_log_step(&t->log, &p, err));
-    bool last = t->s.step == t->pace.steps;
-    if (train_data(t)->n_held > 0 && (last || t->s.step % t->o.eval_every == 0)) {
-        CMC_TRY(train_evaluate(t, err));
-        p.is_eval = true;
-        p.held_out = t->s.held_out;
-        p.best = t->s.best;
-    }
-    bool written = last || t->s.stopped || t->s.step % t->o.checkpoint_every == 0;
-    if (written)
-        CMC_TRY(train_checkpoint(t, err));
-    cmc_status st = train_report(t, &p, err);
-    if (st == CMC_E_CANCELLED && !written)
-        CMC_TRY(train_checkpoint(t, err));
-    return st;
+static cmc_train_progress train_kind_progress(const void *run, const char *phase) {
+    return train_progress(run, phase);
 }
+
+static const run_kind train_kind = {train_kind_step, train_kind_held_out, train_kind_progress, "held_out_host"};
 
 /* What the hosts score without the delta. */
 static cmc_status train_hosts_alone(train *t, cmc_error *err) {
@@ -150,12 +118,11 @@ static cmc_status train_all(train *t, cmc_error *err) {
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     CMC_TRY(train_hosts_alone(t, err));
-    t->pace.started = cmc_now();
-    while (t->s.step < t->pace.steps && !t->s.stopped)
-        CMC_TRY(train_one(t, err));
-    if (train_data(t)->n_held == 0) /* nothing to choose by: the last weights are the result */
-        memcpy(t->best, t->net.w, t->p.n * sizeof(float));
-    return CMC_OK;
+    run_view v = {.kind = &train_kind, .run = t, .o = &t->o, .s = &t->s, .pace = &t->pace, .log = &t->log,
+                  .arrays = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n}, .checkpoint = t->checkpoint,
+                  .settings = t->settings, .n_held = train_data(t)->n_held, .held_beside = t->held_host, .cb = t->cb,
+                  .user = t->user};
+    return run_steps(&v, err);
 }
 
 /* -------------------------------------------------------------------------------------------------- run */

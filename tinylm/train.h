@@ -19,6 +19,7 @@ typedef struct train_host {
     char *cache;
     hostcache states;
     loss loss;
+    float *log_unigram;          /* [n_vocab] of the training targets, where the host is mixed with it (perturb.h), else NULL */
     double held_host;            /* NLL per held-out target without the delta; NaN: nothing held out */
 } train_host;
 
@@ -53,6 +54,7 @@ typedef struct train {
     uint64_t piece;              /* of the step: every forward pass has its own dropout */
     double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
     float *weights;              /* [piece] */
+    perturb *perturb;            /* [piece] of each target, where hosts are perturbed, else NULL */
 
     run_pace pace;
     int64_t warmup;
@@ -103,8 +105,7 @@ const size_t *train_step_examples(train *t, int64_t step, size_t *n);
 const size_t *train_retain_examples(train *t, int64_t step, size_t n);
 /* The list as the objective wants it: for dpo every record with its refusal, *n becoming twice as many. */
 const size_t *train_pairs(train *t, const data_set *d, const size_t *index, size_t *n);
-typedef struct train_step_result { double loss, lr, grad_norm; uint64_t tokens; } train_step_result;
-cmc_status train_step(train *t, train_step_result *r, cmc_error *err);
+cmc_status train_step(train *t, run_step *r, cmc_error *err);
 /* The objective's loss on the examples index[0..n) and, of their number, the step's share of those to retain; its gradient
  * is added to the net's. */
 cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total, uint64_t *targets, cmc_error *err);

@@ -102,7 +102,8 @@ static cmc_status hosts_data_one(train *t, train_host *h, const uint8_t *only, c
                    .n_retain = t->o.n_retain,
                    .refusals = t->o.refusals_path,
                    .seed = t->o.seed,
-                   .only = only};
+                   .only = only,
+                   .cuts = t->o.cuts};
     return data_open(&d, &h->data, err);
 }
 
@@ -180,6 +181,7 @@ void train_hosts_free(train *t) {
         cmc_map_free(h->map);
         cmc_model_free(h->model);
         free(h->cache);
+        free(h->log_unigram);
     }
     cmc_model_free(t->vocab_file);
     cmc_vocab_free(t->vocab_own);

@@ -230,10 +230,12 @@ static uint64_t need_steps(const train *t, const train_plan *p) {
     size_t e = (size_t)t->p.s.n_embd;
     int nt = cmc_runtime_threads(t->rt);
     uint64_t n = need_delta(t, p) + need_window(t, p) + p->tokens * (48 + e * sizeof(float)) + memory_threads(t);
+    n += perturb_on(&t->o) ? p->tokens * sizeof(perturb) : 0;
     for (size_t k = 0; k < t->n_hosts; k++) {
         const train_host *h = &t->hosts[k];
         bool decoded = train_decodes_head(t, p, k);
         n += loss_bytes(h->model, h->map, e, nt, decoded, p->block, p->targets);
+        n += t->o.host_mix > 0.0 ? (uint64_t)cmc_model_n_vocab(h->model) * sizeof(float) : 0;
         n += decoded ? 0 : matmul_bytes(t->rt, (size_t)cmc_model_n_embd(h->model), p->targets);
         n += p->bounded && decoded ? 0 : h->model->head.row_bytes * h->model->head.n_out;
     }
@@ -339,11 +341,13 @@ static cmc_status plan_bounded(const train *t, const memory_piece *piece, size_t
 
 cmc_status train_memory_plan(train *t, cmc_error *err) {
     memory_piece piece[MEMORY_CUTS];
-    memory_fixed fixed = {0};
+    memory_fixed fixed = {0}, now = {0}; /* the choice is the same with states at hand; what it will take is not */
     size_t n = piece_limits(t, piece);
     piece_sizes(t, piece, n);
     CMC_TRY(fixed_states(t, t->o.memory != 0, false, &fixed, err));
+    CMC_TRY(fixed_states(t, t->o.memory != 0, true, &now, err));
     CMC_TRY(fixed_save(t, &fixed, err));
+    now.save = fixed.save;
     for (size_t k = 0; k < t->n_hosts; k++) /* reading their headers touched a part, which is not to count twice */
         model_forget(t->hosts[k].model);
     model_forget(t->vocab_file);
@@ -355,8 +359,6 @@ cmc_status train_memory_plan(train *t, cmc_error *err) {
                                .block = LOSS_BLOCK_BYTES};
         CMC_TRY(plan_free(t, &t->plan, &fixed, err));
     }
-    memory_fixed now = {.save = fixed.save}; /* the choice is the same with states at hand; what it will take is not */
-    CMC_TRY(fixed_states(t, t->o.memory != 0, true, &now, err));
     uint64_t peak = cmc_mem_peak(), planned = cmc_mem_resident() + memory_need(t, &t->plan, &now);
     t->plan.planned = planned > peak ? planned : peak;
     return CMC_OK;

@@ -54,6 +54,10 @@ cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
         {"beta", o->beta, 1e-6, 1e6},
         {"gamma", o->gamma, -1e6, 1e6},
         {"kl", o->kl, 0.0, 1e6},
+        {"host_temperature_lo", o->host_temperature_lo, 0.0, 1000.0},
+        {"host_temperature_hi", o->host_temperature_hi, 0.0, 1000.0},
+        {"cuts", o->cuts, 0.0, 1.0},
+        {"host_mix", o->host_mix, 0.0, 0.999},
         {"retain_weight", o->retain_weight, 0.0, 1e6},
         {"memory", (double)o->memory, 0, 0x1p62},
         {"cut", o->cut, 0, 1024},
@@ -134,6 +138,7 @@ static cmc_status setup_options(train *t, cmc_error *err) {
     t->objective.beta = o->beta;
     t->objective.gamma = o->gamma;
     t->objective.kl = o->kl;
+    CMC_TRY(perturb_check(o, t->objective.kind, err));
     if (t->objective.kind != OBJECTIVE_SFT) /* a record that is held out would not be forgotten */
         o->held_out = 0.0;
     else if (t->objective.retain != RETAIN_NONE)
@@ -256,24 +261,38 @@ static void setup_cut(const train *t, char out[SETUP_CUT]) {
     snprintf(out, SETUP_CUT, "pieces of %zu tokens, %zu KiB of logits, heads %s", t->plan.piece, t->plan.block >> 10, heads);
 }
 
+enum { SETUP_EXTRAS = 128 };
+
+/* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. */
+static void setup_extras(const cmc_train_opts *o, char out[SETUP_EXTRAS]) {
+    size_t at = 0;
+    out[0] = '\0';
+    if (o->cuts > 0.0)
+        at += (size_t)snprintf(out, SETUP_EXTRAS, "cuts %.17g\n", o->cuts);
+    if (perturb_on(o))
+        snprintf(out + at, SETUP_EXTRAS - at, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo,
+                 o->host_temperature_hi, o->host_mix);
+}
+
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
 static cmc_status setup_settings(train *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
     const params_shape *s = &t->p.s;
-    char *hosts = setup_host_settings(t), cut[SETUP_CUT];
+    char *hosts = setup_host_settings(t), cut[SETUP_CUT], extras[SETUP_EXTRAS];
     setup_cut(t, cut);
+    setup_extras(o, extras);
     int n = !hosts ? -1 : asprintf(
         &t->settings,
         "objective %s %d %.17g %.17g %.17g %.17g\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
         "n_embd %d\nn_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
         "dropout %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
-        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n",
+        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n%s",
         objective_name(t->objective.kind), (int)t->objective.retain, t->objective.retain_weight, t->objective.beta,
         t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, t->vocab_hash, train_data(t)->delta_template, t->init_hash,
         t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
         o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2,
         o->eps, o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience,
-        (unsigned long long)o->seed, cut);
+        (unsigned long long)o->seed, cut, extras);
     free(hosts);
     if (n < 0)
         t->settings = NULL;
@@ -330,7 +349,9 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
     CMC_TRY(batch_new(tokens, tokens, &t->batch, err));
     t->each = cmc_alloc(tokens, 2 * sizeof *t->each);
     t->weights = cmc_alloc(tokens, sizeof *t->weights);
-    if (!t->each || !t->weights)
+    if (perturb_on(&t->o))
+        t->perturb = cmc_alloc(tokens, sizeof *t->perturb);
+    if (!t->each || !t->weights || (perturb_on(&t->o) && !t->perturb))
         return cmc_fail_nomem(err, "the losses of a batch", tokens * 2 * sizeof *t->each);
     t->arena = cmc_alloc_aligned(3 * n + tokens * e, sizeof(float));
     if (!t->arena)
@@ -356,9 +377,20 @@ cmc_status train_start(train *t, cmc_error *err) {
     return start_log(t, err);
 }
 
+static cmc_status start_unigram(train_host *h, cmc_error *err) {
+    size_t n = (size_t)cmc_model_n_vocab(h->model);
+    h->log_unigram = cmc_alloc(n, sizeof *h->log_unigram);
+    if (!h->log_unigram)
+        return cmc_fail_nomem(err, "a unigram", n * sizeof *h->log_unigram);
+    perturb_unigram(&h->data, n, h->log_unigram);
+    return CMC_OK;
+}
+
 cmc_status train_start_steps(train *t, cmc_error *err) {
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
+        if (t->o.host_mix > 0.0)
+            CMC_TRY(start_unigram(h, err));
         CMC_TRY(loss_new(h->model, h->map, (size_t)t->p.s.n_embd, train_decodes_head(t, &t->plan, k), t->plan.block,
                          &h->loss, err));
     }
@@ -387,6 +419,7 @@ void train_release(train *t) {
     free(t->pairs);
     free(t->each);
     free(t->weights);
+    free(t->perturb);
     free(t->checkpoint);
     free(t->settings);
     free(t->alphas);

@@ -94,6 +94,17 @@ static cmc_status piece_weights(train *t, train_host *h, const size_t *index, si
     return CMC_OK;
 }
 
+/* Draws what is done to the host at the targets of a piece. */
+static void piece_perturb(train *t, const train_host *h, const size_t *index, size_t n) {
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const data_example *x = &h->data.v[index[i]];
+        perturb p = perturb_draw(&t->o, t->s.step, x->record);
+        for (size_t k = 0; k < x->n_targets; k++)
+            t->perturb[at++] = p;
+    }
+}
+
 /* Forward and backward through the examples, piece by piece, beside one host. Adds the parts' sum (the responses' losses,
  * where `by_record`) to *sum. */
 static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t n, loss_parts parts, bool by_record,
@@ -101,11 +112,15 @@ static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t
     size_t group = by_record && t->objective.kind == OBJECTIVE_DPO ? 2 : 1;
     double unused = 0.0;
     parts.weight = by_record ? t->weights : NULL;
+    parts.perturb = t->perturb;
+    parts.log_unigram = h->log_unigram;
     for (size_t done = 0; done < n;) {
         size_t k = batch_pack(&t->batch, &h->data, &h->states, index + done, n - done, group);
         t->net.dropout = (float)t->o.dropout;
         t->net.drop_key = t->o.seed * 0x9E3779B97F4A7C15u + ((uint64_t)t->s.step << 20) + t->piece++;
         net_forward(&t->net, &t->batch.b);
+        if (t->perturb)
+            piece_perturb(t, h, index + done, k);
         if (by_record)
             CMC_TRY(piece_weights(t, h, index + done, k, sum, err));
         CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden,
@@ -157,7 +172,7 @@ cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total
     return CMC_OK;
 }
 
-cmc_status train_step(train *t, train_step_result *r, cmc_error *err) {
+cmc_status train_step(train *t, run_step *r, cmc_error *err) {
     size_t n;
     const size_t *index = train_step_examples(t, t->s.step, &n);
     CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
