@@ -12,7 +12,7 @@ enum {
                                        not more */
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
-    INTEGER_GEMM_MIN_COLS = 12,     /* from so many columns on, unpacking a tile pays */
+    INTEGER_GEMM_MIN_COLS = 5,     /* from so many columns on, unpacking a tile pays */
     ACT_ALONE = 1 << 15             /* activations below which waking the other threads to quantise them does not pay */
 };
 
@@ -67,9 +67,8 @@ static void unit_gemm(const matmul_job *job, const matmul_out *o, size_t row, si
 }
 
 static void unit_integer_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
-    (void)ahead;
     const weight *w = o->w;
-    quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .acts = job->act,
+    quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .ahead = ahead, .acts = job->act,
                         .act_stride = job->act_stride, .n_cols = job->cols, .fine = job->fine, .n = job->n_in,
                         .out = o->y + row, .out_stride = o->ldy};
     job->integer->gemm(w->type, &a, tile);

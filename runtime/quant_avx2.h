@@ -18,8 +18,10 @@ void quant_dot_rows_avx2(uint32_t type, const quant_dot_args *a);
 
 #if defined(__clang__)
 #define QUANT_UNROLL _Pragma("unroll")
+#define QUANT_UNROLL16 _Pragma("unroll")
 #else
 #define QUANT_UNROLL _Pragma("GCC unroll 8")
+#define QUANT_UNROLL16 _Pragma("GCC unroll 16")
 #endif
 
 AVX2_INLINE bool avx2_is_super(uint32_t type) {

@@ -29,55 +29,104 @@ VNNI_INLINE gemm_tile tile_view(void *buf, size_t n) {
 
 /* ------------------------------------------------------------------------------------------------ unpacking */
 
-VNNI_INLINE void put_group(uint32_t type, __m256i u, const gemm_tile *t, size_t g, size_t row) {
-    uint32_t quad[GROUP_QUADS];
-    if (avx2_is_signed(type))
-        u = _mm256_xor_si256(u, _mm256_set1_epi8((char)0x80));
-    _mm256_storeu_si256((__m256i *)(void *)quad, u);
+/* Group g's bytes of rows row .. row + 16: from rows of 8 dwords to dwords of 16 rows. */
+VNNI_INLINE void put_group(const __m256i *u, const gemm_tile *t, size_t g, size_t row) {
+    __m512i z[8], p[8];
     QUANT_UNROLL
-    for (size_t j = 0; j < GROUP_QUADS; j++)
-        memcpy(t->bytes + ((g * GROUP_QUADS + j) * TILE_ROWS + row) * 4, &quad[j], 4);
+    for (int i = 0; i < 8; i++) { /* rows i | i + 4 of the first 8, then of the others */
+        const int r = i % 4 + i / 4 * 8;
+        z[i] = _mm512_inserti64x4(_mm512_castsi256_si512(u[r]), u[r + 4], 1);
+    }
+    QUANT_UNROLL
+    for (int i = 0; i < 8; i += 4) { /* p[i + j]: dword j (and j + 4) of 4 rows in each lane */
+        const __m512i a = _mm512_unpacklo_epi32(z[i], z[i + 1]), b = _mm512_unpacklo_epi32(z[i + 2], z[i + 3]);
+        const __m512i c = _mm512_unpackhi_epi32(z[i], z[i + 1]), d = _mm512_unpackhi_epi32(z[i + 2], z[i + 3]);
+        p[i] = _mm512_unpacklo_epi64(a, b);
+        p[i + 1] = _mm512_unpackhi_epi64(a, b);
+        p[i + 2] = _mm512_unpacklo_epi64(c, d);
+        p[i + 3] = _mm512_unpackhi_epi64(c, d);
+    }
+    uint8_t *to = t->bytes + (g * GROUP_QUADS * TILE_ROWS + row) * 4;
+    QUANT_UNROLL
+    for (int j = 0; j < 4; j++) {
+        _mm512_storeu_si512(to + (size_t)j * TILE_ROWS * 4, _mm512_shuffle_i64x2(p[j], p[j + 4], 0x88));
+        _mm512_storeu_si512(to + (size_t)(j + 4) * TILE_ROWS * 4, _mm512_shuffle_i64x2(p[j], p[j + 4], 0xdd));
+    }
 }
 
-/* Group by group, so that what is written stays in the first-level cache until its lines are full. */
+/* The bytes of one group of 16 rows, of which the tile has `rows`; `b` the first row's block, `g` the group within a
+ * super-block. */
+VNNI_INLINE void unpack_group(uint32_t type, const uint8_t *b, size_t stride, size_t rows, const int g, __m256i *u) {
+    QUANT_UNROLL16
+    for (size_t r = 0; r < 16; r++) {
+        u[r] = _mm256_setzero_si256();
+        if (r < rows)
+            u[r] = avx2_is_super(type) ? avx2_unpack_super(type, b + r * stride, g) : avx2_unpack_block(type, b + r * stride);
+        if (avx2_is_signed(type))
+            u[r] = _mm256_xor_si256(u[r], _mm256_set1_epi8((char)0x80));
+    }
+}
+
 VNNI_INLINE void unpack_blocks(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
     for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
+        const uint8_t *b = a->rows + g * avx2_block_bytes(type);
+        const bool ask = g % (64 / avx2_block_bytes(type)) == 0;   /* once a line of memory, about */
         for (size_t r = 0; r < a->n_rows; r++) {
-            const uint8_t *b = a->rows + r * a->row_stride + g * avx2_block_bytes(type);
-            put_group(type, avx2_unpack_block(type, b), t, g, r);
-            t->scale[g * TILE_ROWS + r] = avx2_f16(b);
+            if (ask)
+                _mm_prefetch((const char *)((uintptr_t)(b + r * a->row_stride) + (uintptr_t)a->ahead), _MM_HINT_T1);
+            t->scale[g * TILE_ROWS + r] = avx2_f16(b + r * a->row_stride);
             if (avx2_has_min(type))
-                t->min[g * TILE_ROWS + r] = avx2_f16(b + 2);
+                t->min[g * TILE_ROWS + r] = avx2_f16(b + r * a->row_stride + 2);
+        }
+        for (size_t r = 0; r < a->n_rows; r += 16) {
+            __m256i u[16];
+            unpack_group(type, b + r * a->row_stride, a->row_stride, a->n_rows - r, 0, u);
+            put_group(u, t, g, r);
         }
     }
 }
 
-VNNI_INLINE void unpack_super(uint32_t type, const uint8_t *b, const gemm_tile *t, size_t g0, size_t row) {
+/* The scales of a row's super-block, whose first group is g0. */
+VNNI_INLINE void unpack_scales(uint32_t type, const uint8_t *b, const gemm_tile *t, size_t g0, size_t row) {
     const size_t halves = avx2_has_halves(type) ? 2 : 1;
     avx2_scales s = avx2_scales_load(type, b);
     int16_t scale[16], min[16];   /* the first halves of the 8 groups, then the second */
     _mm256_storeu_si256((__m256i *)(void *)scale, s.scale);
     _mm256_storeu_si256((__m256i *)(void *)min, s.min);
-    QUANT_UNROLL
-    for (int g = 0; g < QUANT_SUPER_GROUPS; g++) {
-        put_group(type, avx2_unpack_super(type, b, g), t, g0 + (size_t)g, row);
+    for (size_t g = 0; g < QUANT_SUPER_GROUPS; g++) {
         for (size_t h = 0; h < halves; h++) {
-            size_t at = ((g0 + (size_t)g) * halves + h) * TILE_ROWS + row;
-            t->scale[at] = s.d * (float)scale[8 * h + (size_t)g];
+            size_t at = ((g0 + g) * halves + h) * TILE_ROWS + row;
+            t->scale[at] = s.d * (float)scale[8 * h + g];
             if (avx2_has_min(type))
-                t->min[at] = s.dmin * (float)min[8 * h + (size_t)g];
+                t->min[at] = s.dmin * (float)min[8 * h + g];
+        }
+    }
+}
+
+VNNI_INLINE void unpack_supers(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
+    const uint8_t *b = a->rows;
+    for (size_t g0 = 0; g0 < a->n / QUANT_GROUP; g0 += QUANT_SUPER_GROUPS, b += avx2_block_bytes(type)) {
+        for (size_t r = 0; r < a->n_rows; r++) {
+            for (size_t i = 0; i < avx2_block_bytes(type); i += 64)
+                _mm_prefetch((const char *)((uintptr_t)(b + r * a->row_stride + i) + (uintptr_t)a->ahead), _MM_HINT_T1);
+            unpack_scales(type, b + r * a->row_stride, t, g0, r);
+        }
+        QUANT_UNROLL
+        for (int g = 0; g < QUANT_SUPER_GROUPS; g++) {
+            for (size_t r = 0; r < a->n_rows; r += 16) {
+                __m256i u[16];
+                unpack_group(type, b + r * a->row_stride, a->row_stride, a->n_rows - r, g, u);
+                put_group(u, t, g0 + (size_t)g, r);
+            }
         }
     }
 }
 
 VNNI_INLINE void unpack(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
-    if (!avx2_is_super(type)) {
+    if (avx2_is_super(type))
+        unpack_supers(type, a, t);
+    else
         unpack_blocks(type, a, t);
-        return;
-    }
-    for (size_t g0 = 0; g0 < a->n / QUANT_GROUP; g0 += QUANT_SUPER_GROUPS)
-        for (size_t r = 0; r < a->n_rows; r++)
-            unpack_super(type, a->rows + r * a->row_stride + g0 / QUANT_SUPER_GROUPS * avx2_block_bytes(type), t, g0, r);
 }
 
 /* ------------------------------------------------------------------------------------------------ columns */
