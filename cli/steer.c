@@ -34,6 +34,9 @@ const arg_opt steer_opts[] = {
     {.name = "batches", .kind = ARG_STR, .at = offsetof(steer_args, batches), .value = CLI_BATCHES,
      .help = "how batches of tokens are multiplied: in float32, or with activations rounded to 15 or 8 bits where the machine "
              "has AVX-512 VNNI; auto is int15, which is as good as float and faster", .choices = CLI_BATCHES},
+    {.name = "kv", .kind = ARG_STR, .at = offsetof(steer_args, kv), .value = "half|float",
+     .help = "how the context's keys and values are kept: in float16 (half, the default; float32 with --exact), or in float32",
+     .choices = "half|float"},
     {.name = NULL},
 };
 
@@ -184,6 +187,7 @@ int steer_add_loras(cmc_model *m, const arg_list *loras) {
 static int steer_open_parts(const steer_args *a, const common_args *common, const steer_plan *p, steer *s) {
     cmc_error err = {0};
     cmc_runtime_opts rt_opts = cli_runtime_opts(common, a->exact, a->batches);
+    rt_opts.kv = a->kv && strcmp(a->kv, "float") == 0 ? CMC_KV_FLOAT : CMC_KV_HALF;
     int rc = CLI_OK;
     s->deltas = calloc(a->deltas.n + 1, sizeof *s->deltas);
     s->paths = calloc(a->deltas.n + 1, sizeof *s->paths);

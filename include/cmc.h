@@ -85,10 +85,17 @@ typedef enum cmc_batches {
     CMC_BATCHES_INT8     /* to 8 bits: the fastest */
 } cmc_batches;
 
+/* How a session keeps keys and values. */
+typedef enum cmc_kv {
+    CMC_KV_HALF,         /* float16; float32 with `exact`, and where the machine has no instructions for float16 */
+    CMC_KV_FLOAT         /* float32: twice the memory */
+} cmc_kv;
+
 typedef struct cmc_runtime_opts {
     int threads;      /* 0: one for each core that is online */
     bool exact;       /* float32 activations, weights dequantised, no BLAS, fixed summation order (design, contract 9) */
     cmc_batches batches;   /* no effect with `exact` */
+    cmc_kv kv;
 } cmc_runtime_opts;
 
 CMC_API cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err);

@@ -49,23 +49,32 @@ static size_t attn_first(const attn_job *j, size_t pos) {
     return j->window && pos + 1 > j->window ? pos + 1 - j->window : 0;
 }
 
+/* A panel product with what a cache holds, from its element `at` on. */
+static void attn_panel(const attn_job *j, bool half, float *c, size_t ldc, const float *a, size_t lda, const uint8_t *b, size_t at,
+                       size_t rows, size_t k, bool add) {
+    if (half)
+        j->vec->panel_half(c, ldc, a, lda, (const uint16_t *)(const void *)b + at, rows, k, add);
+    else
+        j->vec->panel(c, ldc, a, lda, (const float *)(const void *)b + at, rows, k, add);
+}
+
 /* One query of one head, all its positions: scores, softmax and weighted sum, each in the order of positions. */
 static void attn_exact_row(const attn_job *j, const attn_seq *s, size_t row, size_t head, float *score, float *acc) {
     const size_t pos = s->pos0 + (row - s->row0), lo = attn_first(j, pos), kv_head = head / (j->n_head / j->n_head_kv);
     const float *q = j->q + (row * j->n_head + head) * j->head_k;
     for (size_t p = lo / VEC_PANEL * VEC_PANEL; p <= pos; p += VEC_PANEL) {
-        const float *keys = kv_keys(s->kv, j->layer, kv_head, p) + p % KV_CHUNK * j->head_k;
-        j->vec->panel(score + p, VEC_PANEL, q, j->head_k, keys, 1, j->head_k, false);
+        const uint8_t *keys = kv_keys(s->kv, j->layer, kv_head, p);
+        attn_panel(j, s->kv->shape.half, score + p, VEC_PANEL, q, j->head_k, keys, p % KV_CHUNK * j->head_k, 1, j->head_k, false);
     }
     const float max = j->vec->max(score + lo, pos - lo + 1);
     const float sum = j->vec->exp_sum(score + lo, pos - lo + 1, max);
     memset(acc, 0, attn_up(j->head_v, VEC_PANEL) * sizeof *acc);
     for (size_t p = lo; p <= pos;) {
         const size_t end = (p / KV_CHUNK + 1) * KV_CHUNK, n = (end <= pos ? end : pos + 1) - p;
-        for (size_t d = 0; d < j->head_v; d += VEC_PANEL) {
-            const float *values = kv_values(s->kv, j->layer, kv_head, p) + d * KV_CHUNK + p % KV_CHUNK * VEC_PANEL;
-            j->vec->panel(acc + d, VEC_PANEL, score + p, n, values, 1, n, true);
-        }
+        const uint8_t *values = kv_values(s->kv, j->layer, kv_head, p);
+        for (size_t d = 0; d < j->head_v; d += VEC_PANEL)
+            attn_panel(j, s->kv->shape.half, acc + d, VEC_PANEL, score + p, n, values, d * KV_CHUNK + p % KV_CHUNK * VEC_PANEL, 1,
+                       n, true);
         p += n;
     }
     float *out = j->out + (row * j->n_head + head) * j->head_v;
@@ -127,22 +136,23 @@ static void attn_softmax(const attn_job *j, const attn_range *a, attn_block *b, 
 /* One chunk of positions [base, end) for a block of rows. */
 static void attn_chunk(const attn_job *j, const attn_range *a, attn_block *b, size_t base, size_t end) {
     const size_t rows = a->r1 - a->r0, wide = attn_up(j->head_v, VEC_PANEL), ldq = attn_up(j->head_k, VEC_PANEL);
-    const float *keys = kv_keys(a->seq->kv, j->layer, a->kv_head, base);
-    const float *values = kv_values(a->seq->kv, j->layer, a->kv_head, base);
+    const uint8_t *keys = kv_keys(a->seq->kv, j->layer, a->kv_head, base);
+    const uint8_t *values = kv_values(a->seq->kv, j->layer, a->kv_head, base);
+    const bool half = a->seq->kv->shape.half;
     size_t lowest = attn_first(j, attn_row_pos(a, a->r0));
     lowest = (lowest > base ? lowest - base : 0) / VEC_PANEL * VEC_PANEL;
     for (size_t p = lowest; p < end - base; p += VEC_PANEL)
         for (size_t r = 0; r < rows; r += VEC_TILE_ROWS) {
             const size_t n = rows - r < VEC_TILE_ROWS ? rows - r : VEC_TILE_ROWS;
-            j->vec->panel(b->score + r * KV_CHUNK + p, KV_CHUNK, b->q + r * ldq, ldq, keys + p * j->head_k, n,
-                          j->head_k, false);
+            attn_panel(j, half, b->score + r * KV_CHUNK + p, KV_CHUNK, b->q + r * ldq, ldq, keys, p * j->head_k, n, j->head_k,
+                       false);
         }
     attn_softmax(j, a, b, base, end);
     for (size_t d = 0; d < wide; d += VEC_PANEL)
         for (size_t r = 0; r < rows; r += VEC_TILE_ROWS) {
             const size_t n = rows - r < VEC_TILE_ROWS ? rows - r : VEC_TILE_ROWS;
-            j->vec->panel(b->out + r * wide + d, wide, b->score + r * KV_CHUNK + lowest, KV_CHUNK,
-                          values + d * KV_CHUNK + lowest * VEC_PANEL, n, end - base - lowest, true);
+            attn_panel(j, half, b->out + r * wide + d, wide, b->score + r * KV_CHUNK + lowest, KV_CHUNK, values,
+                       d * KV_CHUNK + lowest * VEC_PANEL, n, end - base - lowest, true);
         }
 }
 

@@ -137,7 +137,7 @@ void graph_qkv_head(graph_job *g, size_t i, size_t head) {
     graph_head(g, i, k, l->bk ? l->bk + head * hk : NULL, l->k_norm, hk);
     if (l->bv)
         g->vec->add(v, l->bv + head * hv, hv);
-    kv_store(s->row_kv[i], g->il, head, s->row_pos[i], k, v);
+    kv_store(s->row_kv[i], g->vec, g->il, head, s->row_pos[i], k, v);
 }
 
 static void graph_qkv(void *arg, int t, int nt) {

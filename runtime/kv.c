@@ -6,21 +6,25 @@
 
 #include "base/mem.h"
 
-kv_shape kv_shape_of(size_t n_layer, size_t n_head_kv, size_t head_k, size_t head_v) {
-    kv_shape s = {.n_layer = n_layer, .n_head_kv = n_head_kv, .head_k = head_k, .head_v = head_v};
-    s.k_floats = (size_t)KV_CHUNK * head_k;
-    s.v_floats = (size_t)KV_CHUNK * ((head_v + VEC_PANEL - 1) / VEC_PANEL * VEC_PANEL);
-    s.chunk_floats = n_layer * n_head_kv * (s.k_floats + s.v_floats);
+static size_t kv_elem(const kv_shape *s) {
+    return s->half ? sizeof(uint16_t) : sizeof(float);
+}
+
+kv_shape kv_shape_of(size_t n_layer, size_t n_head_kv, size_t head_k, size_t head_v, bool half) {
+    kv_shape s = {.n_layer = n_layer, .n_head_kv = n_head_kv, .head_k = head_k, .head_v = head_v, .half = half};
+    s.k_bytes = (size_t)KV_CHUNK * head_k * kv_elem(&s);
+    s.v_bytes = (size_t)KV_CHUNK * ((head_v + VEC_PANEL - 1) / VEC_PANEL * VEC_PANEL) * kv_elem(&s);
+    s.chunk_bytes = n_layer * n_head_kv * (s.k_bytes + s.v_bytes);
     return s;
 }
 
 uint64_t kv_bytes(const kv_shape *s, size_t n_pos) {
-    return (uint64_t)((n_pos + KV_CHUNK - 1) / KV_CHUNK) * s->chunk_floats * sizeof(float);
+    return (uint64_t)((n_pos + KV_CHUNK - 1) / KV_CHUNK) * s->chunk_bytes;
 }
 
 /* Memory that is zero, so that lanes past the last position hold numbers; the system hands such pages out lazily. */
-static float *kv_chunk_new(const kv_shape *s) {
-    return cmc_calloc(s->chunk_floats, sizeof(float));
+static uint8_t *kv_chunk_new(const kv_shape *s) {
+    return cmc_calloc(s->chunk_bytes, 1);
 }
 
 cmc_status kv_reserve(kv_cache *kv, size_t n_pos, cmc_error *err) {
@@ -32,9 +36,9 @@ cmc_status kv_reserve(kv_cache *kv, size_t n_pos, cmc_error *err) {
         kv->chunk = list;
     }
     while (kv->n_chunks < need) {
-        float *c = kv_chunk_new(&kv->shape);
+        uint8_t *c = kv_chunk_new(&kv->shape);
         if (!c)
-            return cmc_fail_nomem(err, "keys and values", kv->shape.chunk_floats * sizeof(float));
+            return cmc_fail_nomem(err, "keys and values", kv->shape.chunk_bytes);
         kv->chunk[kv->n_chunks++] = c;
     }
     return CMC_OK;
@@ -47,14 +51,14 @@ void kv_trim(kv_cache *kv, size_t n_pos) {
 }
 
 /* The first n positions of one chunk: whole panels of keys, then the same positions of each panel of values. */
-static void kv_copy_chunk(const kv_shape *s, float *to, const float *from, size_t n) {
-    const size_t keys = (n + VEC_PANEL - 1) / VEC_PANEL * VEC_PANEL * s->head_k;
-    const size_t stride = (size_t)KV_CHUNK * VEC_PANEL;
+static void kv_copy_chunk(const kv_shape *s, uint8_t *to, const uint8_t *from, size_t n) {
+    const size_t keys = (n + VEC_PANEL - 1) / VEC_PANEL * VEC_PANEL * s->head_k * kv_elem(s);
+    const size_t row = VEC_PANEL * kv_elem(s), stride = (size_t)KV_CHUNK * row;
     for (size_t i = 0; i < s->n_layer * s->n_head_kv; i++) {
-        const size_t at = i * (s->k_floats + s->v_floats);
-        memcpy(to + at, from + at, keys * sizeof(float));
-        for (size_t p = 0; p < s->v_floats; p += stride)
-            memcpy(to + at + s->k_floats + p, from + at + s->k_floats + p, n * VEC_PANEL * sizeof(float));
+        const size_t at = i * (s->k_bytes + s->v_bytes);
+        memcpy(to + at, from + at, keys);
+        for (size_t p = 0; p < s->v_bytes; p += stride)
+            memcpy(to + at + s->k_bytes + p, from + at + s->k_bytes + p, n * row);
     }
 }
 
@@ -74,15 +78,33 @@ void kv_free(kv_cache *kv) {
     kv->cap = 0;
 }
 
-void kv_store(kv_cache *kv, size_t layer, size_t head, size_t pos, const float *k, const float *v) {
-    const kv_shape *s = &kv->shape;
-    const size_t at = pos % KV_CHUNK;
-    float *keys = kv_keys(kv, layer, head, pos) + at / VEC_PANEL * VEC_PANEL * s->head_k + at % VEC_PANEL;
+/* Position `at` of a chunk: a key's dimensions are VEC_PANEL apart, a value's side by side in panels. */
+static void kv_put_float(const kv_shape *s, float *keys, float *values, size_t at, const float *k, const float *v) {
+    keys += at / VEC_PANEL * VEC_PANEL * s->head_k + at % VEC_PANEL;
     for (size_t d = 0; d < s->head_k; d++)
         keys[d * VEC_PANEL] = k[d];
-    float *values = kv_values(kv, layer, head, pos) + at * VEC_PANEL;
-    for (size_t d = 0; d < s->head_v; d += VEC_PANEL) {
-        const size_t n = s->head_v - d < VEC_PANEL ? s->head_v - d : VEC_PANEL;
-        memcpy(values + d * KV_CHUNK, v + d, n * sizeof(float));
+    for (size_t d = 0; d < s->head_v; d += VEC_PANEL)
+        memcpy(values + d * KV_CHUNK + at * VEC_PANEL, v + d, (s->head_v - d < VEC_PANEL ? s->head_v - d : VEC_PANEL) * sizeof *v);
+}
+
+static void kv_put_half(const kv_shape *s, const vec_ops *vec, uint16_t *keys, uint16_t *values, size_t at, const float *k,
+                        const float *v) {
+    keys += at / VEC_PANEL * VEC_PANEL * s->head_k + at % VEC_PANEL;
+    for (size_t d = 0; d < s->head_k; d += VEC_PANEL) {
+        const size_t n = s->head_k - d < VEC_PANEL ? s->head_k - d : VEC_PANEL;
+        uint16_t some[VEC_PANEL];
+        vec->to_half(some, k + d, n);
+        for (size_t i = 0; i < n; i++)
+            keys[(d + i) * VEC_PANEL] = some[i];
     }
+    for (size_t d = 0; d < s->head_v; d += VEC_PANEL)
+        vec->to_half(values + d * KV_CHUNK + at * VEC_PANEL, v + d, s->head_v - d < VEC_PANEL ? s->head_v - d : VEC_PANEL);
+}
+
+void kv_store(kv_cache *kv, const vec_ops *vec, size_t layer, size_t head, size_t pos, const float *k, const float *v) {
+    void *keys = kv_keys(kv, layer, head, pos), *values = kv_values(kv, layer, head, pos);
+    if (kv->shape.half)
+        kv_put_half(&kv->shape, vec, keys, values, pos % KV_CHUNK, k, v);
+    else
+        kv_put_float(&kv->shape, keys, values, pos % KV_CHUNK, k, v);
 }

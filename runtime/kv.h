@@ -12,17 +12,18 @@
  * of 16 columns, and reading one head's positions touches nothing else. */
 typedef struct kv_shape {
     size_t n_layer, n_head_kv, head_k, head_v;
-    size_t k_floats, v_floats;   /* of one layer and head in a chunk */
-    size_t chunk_floats;
+    bool half;                   /* float16: half the memory, and half of what a long context has to be read */
+    size_t k_bytes, v_bytes;     /* of one layer and head in a chunk */
+    size_t chunk_bytes;
 } kv_shape;
 
 typedef struct kv_cache {
     kv_shape shape;
-    float **chunk;
+    uint8_t **chunk;
     size_t n_chunks, cap;
 } kv_cache;
 
-kv_shape kv_shape_of(size_t n_layer, size_t n_head_kv, size_t head_k, size_t head_v);
+kv_shape kv_shape_of(size_t n_layer, size_t n_head_kv, size_t head_k, size_t head_v, bool half);
 /* Bytes that n_pos positions take. */
 uint64_t kv_bytes(const kv_shape *s, size_t n_pos);
 /* Makes room for n_pos positions. */
@@ -34,13 +35,13 @@ cmc_status kv_copy(kv_cache *to, const kv_cache *from, size_t n_pos, cmc_error *
 void kv_free(kv_cache *kv);
 
 /* The key and value panels of a layer and head in the chunk that holds position pos. */
-static inline float *kv_keys(const kv_cache *kv, size_t layer, size_t head, size_t pos) {
-    const size_t at = (layer * kv->shape.n_head_kv + head) * (kv->shape.k_floats + kv->shape.v_floats);
+static inline uint8_t *kv_keys(const kv_cache *kv, size_t layer, size_t head, size_t pos) {
+    const size_t at = (layer * kv->shape.n_head_kv + head) * (kv->shape.k_bytes + kv->shape.v_bytes);
     return kv->chunk[pos / KV_CHUNK] + at;
 }
-static inline float *kv_values(const kv_cache *kv, size_t layer, size_t head, size_t pos) {
-    return kv_keys(kv, layer, head, pos) + kv->shape.k_floats;
+static inline uint8_t *kv_values(const kv_cache *kv, size_t layer, size_t head, size_t pos) {
+    return kv_keys(kv, layer, head, pos) + kv->shape.k_bytes;
 }
 /* Stores the key k[head_k] and the value v[head_v] of one position. */
-void kv_store(kv_cache *kv, size_t layer, size_t head, size_t pos, const float *k, const float *v);
+void kv_store(kv_cache *kv, const vec_ops *vec, size_t layer, size_t head, size_t pos, const float *k, const float *v);
 #endif

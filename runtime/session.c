@@ -7,13 +7,18 @@
 
 #include "base/mem.h"
 
+kv_shape session_kv_shape(const cmc_model *m) {
+    const model_params *p = &m->p;
+    return kv_shape_of((size_t)p->n_layer, (size_t)p->n_head_kv, (size_t)p->head_k, (size_t)p->head_v, m->rt->half_kv);
+}
+
 static cmc_session *session_alloc(cmc_model *m, int32_t n_ctx) {
     cmc_session *s = cmc_calloc(1, sizeof *s);
     if (!s)
         return NULL;
     s->m = m;
     s->n_ctx = n_ctx;
-    s->kv.shape = kv_shape_of((size_t)m->p.n_layer, (size_t)m->p.n_head_kv, (size_t)m->p.head_k, (size_t)m->p.head_v);
+    s->kv.shape = session_kv_shape(m);
     return s;
 }
 

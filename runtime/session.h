@@ -12,4 +12,7 @@ struct cmc_session {
     kv_cache kv;
     bool in_eval;      /* in the batch that is being put together: catches a session that is there twice */
 };
+
+/* How sessions of the model keep keys and values. */
+kv_shape session_kv_shape(const cmc_model *m);
 #endif

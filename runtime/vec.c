@@ -3,6 +3,10 @@
 
 #include <math.h>
 
+#include "runtime/quant.h"
+
+#define HALF_MAX 65504.0f
+
 static void vec_plain_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++)
@@ -69,6 +73,24 @@ static void vec_plain_panel(float *c, size_t ldc, const float *a, size_t lda, co
     }
 }
 
+static void vec_plain_panel_half(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *b, size_t rows, size_t k,
+                                 bool add) {
+    for (size_t i = 0; i < k; i++) {
+        float row[VEC_PANEL];
+        for (size_t j = 0; j < VEC_PANEL; j++)
+            row[j] = quant_f16_to_f32(b[i * VEC_PANEL + j]);
+        for (size_t r = 0; r < rows; r++)
+            vec_plain_panel(c + r * ldc, ldc, a + r * lda + i, lda, row, 1, 1, add || i > 0);
+    }
+    for (size_t r = 0; r < rows && k == 0 && !add; r++)
+        vec_plain_panel(c + r * ldc, ldc, a, lda, NULL, 1, 0, false);
+}
+
+static void vec_plain_to_half(uint16_t *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        y[i] = quant_f32_to_f16(x[i] > HALF_MAX ? HALF_MAX : x[i] < -HALF_MAX ? -HALF_MAX : x[i]);
+}
+
 const vec_ops vec_plain = {
     .rms_norm = vec_plain_rms_norm,
     .add = vec_plain_add,
@@ -78,6 +100,8 @@ const vec_ops vec_plain = {
     .exp_sum = vec_plain_exp_sum,
     .scale = vec_plain_scale,
     .panel = vec_plain_panel,
+    .panel_half = vec_plain_panel_half,
+    .to_half = vec_plain_to_half,
 };
 
 const vec_ops *vec_fast(void) {

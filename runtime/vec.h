@@ -3,6 +3,7 @@
 #define CMC_RUNTIME_VEC_H
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define VEC_PANEL 16      /* columns of a panel: 16 floats, one cache line */
 #define VEC_TILE_ROWS 6   /* rows of A that vec_ops.panel takes at most: 12 accumulators, 2 of B, 1 of A on AVX2 */
@@ -21,6 +22,10 @@ typedef struct vec_ops {
     void (*scale)(float *x, float by, size_t n);
     /* C[r][0..16) = sum_k A[r][k] B[k][0..16) (added to C where `add`), r < rows <= VEC_TILE_ROWS, B contiguous */
     void (*panel)(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows, size_t k, bool add);
+    /* The same with float16 B. */
+    void (*panel_half)(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *b, size_t rows, size_t k, bool add);
+    /* y = x as float16, to nearest; what is too large becomes the largest finite one */
+    void (*to_half)(uint16_t *y, const float *x, size_t n);
 } vec_ops;
 
 /* Plain loops, each sum in one order that depends on n alone: the exact mode, and machines without vector code. */

@@ -7,7 +7,8 @@
 
 #include "base/exp_avx2.h"
 
-#define VEC_AVX2 __attribute__((target("avx2,fma")))
+#define VEC_AVX2 __attribute__((target("avx2,fma,f16c")))
+#define VEC_INLINE VEC_AVX2 static inline __attribute__((always_inline))
 
 VEC_AVX2 static inline float hsum(__m256 v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -118,8 +119,14 @@ VEC_AVX2 static void avx2_scale(float *x, float by, size_t n) {
 #else
 #define PANEL_UNROLL _Pragma("GCC unroll 6")
 #endif
-VEC_AVX2 static inline __attribute__((always_inline)) void panel_rows(const int n, float *c, size_t ldc, const float *a, size_t lda,
-                                                                      const float *b, size_t k, bool add) {
+/* Elements [at, at + 8) of a panel. */
+VEC_INLINE __m256 panel_load(const bool half, const void *b, size_t at) {
+    return half ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)b + at)))
+                : _mm256_loadu_ps((const float *)b + at);
+}
+
+VEC_INLINE void panel_rows(const int n, const bool half, float *c, size_t ldc, const float *a, size_t lda, const void *b, size_t k,
+                           bool add) {
     __m256 s[VEC_TILE_ROWS][2];
     PANEL_UNROLL
     for (int r = 0; r < n; r++) {
@@ -127,7 +134,7 @@ VEC_AVX2 static inline __attribute__((always_inline)) void panel_rows(const int 
         s[r][1] = add ? _mm256_loadu_ps(c + (size_t)r * ldc + 8) : _mm256_setzero_ps();
     }
     for (size_t i = 0; i < k; i++) {
-        const __m256 b0 = _mm256_loadu_ps(b + i * VEC_PANEL), b1 = _mm256_loadu_ps(b + i * VEC_PANEL + 8);
+        const __m256 b0 = panel_load(half, b, i * VEC_PANEL), b1 = panel_load(half, b, i * VEC_PANEL + 8);
         PANEL_UNROLL
         for (int r = 0; r < n; r++) {
             const __m256 x = _mm256_broadcast_ss(a + (size_t)r * lda + i);
@@ -143,23 +150,26 @@ VEC_AVX2 static inline __attribute__((always_inline)) void panel_rows(const int 
 }
 
 /* One row alone would wait for each FMA: four values of k at a time, each with its own accumulators. */
-VEC_AVX2 static inline void panel_1(float *c, const float *a, const float *b, size_t k, bool add) {
+VEC_INLINE void panel_1(const bool half, float *c, const float *a, const void *b, size_t k, bool add) {
     __m256 s[4][2];
+    PANEL_UNROLL
     for (int u = 0; u < 4; u++)
         s[u][0] = s[u][1] = _mm256_setzero_ps();
     size_t i = 0;
     for (; i + 4 <= k; i += 4) {
-        _Pragma("GCC unroll 4") for (size_t u = 0; u < 4; u++) {
+        PANEL_UNROLL
+        for (size_t u = 0; u < 4; u++) {
             const __m256 x = _mm256_broadcast_ss(a + i + u);
-            s[u][0] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + (i + u) * VEC_PANEL), s[u][0]);
-            s[u][1] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + (i + u) * VEC_PANEL + 8), s[u][1]);
+            s[u][0] = _mm256_fmadd_ps(x, panel_load(half, b, (i + u) * VEC_PANEL), s[u][0]);
+            s[u][1] = _mm256_fmadd_ps(x, panel_load(half, b, (i + u) * VEC_PANEL + 8), s[u][1]);
         }
     }
     for (; i < k; i++) {
         const __m256 x = _mm256_broadcast_ss(a + i);
-        s[0][0] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + i * VEC_PANEL), s[0][0]);
-        s[0][1] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + i * VEC_PANEL + 8), s[0][1]);
+        s[0][0] = _mm256_fmadd_ps(x, panel_load(half, b, i * VEC_PANEL), s[0][0]);
+        s[0][1] = _mm256_fmadd_ps(x, panel_load(half, b, i * VEC_PANEL + 8), s[0][1]);
     }
+    PANEL_UNROLL
     for (int h = 0; h < 2; h++) {
         __m256 v = _mm256_add_ps(_mm256_add_ps(s[0][h], s[1][h]), _mm256_add_ps(s[2][h], s[3][h]));
         if (add)
@@ -168,16 +178,36 @@ VEC_AVX2 static inline void panel_1(float *c, const float *a, const float *b, si
     }
 }
 
-VEC_AVX2 static void avx2_panel(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows,
-                                size_t k, bool add) {
+VEC_INLINE void panel_any(const bool half, float *c, size_t ldc, const float *a, size_t lda, const void *b, size_t rows, size_t k,
+                          bool add) {
     switch (rows) {
-    case 1: panel_1(c, a, b, k, add); break;
-    case 2: panel_rows(2, c, ldc, a, lda, b, k, add); break;
-    case 3: panel_rows(3, c, ldc, a, lda, b, k, add); break;
-    case 4: panel_rows(4, c, ldc, a, lda, b, k, add); break;
-    case 5: panel_rows(5, c, ldc, a, lda, b, k, add); break;
-    default: panel_rows(6, c, ldc, a, lda, b, k, add); break;
+    case 1: panel_1(half, c, a, b, k, add); break;
+    case 2: panel_rows(2, half, c, ldc, a, lda, b, k, add); break;
+    case 3: panel_rows(3, half, c, ldc, a, lda, b, k, add); break;
+    case 4: panel_rows(4, half, c, ldc, a, lda, b, k, add); break;
+    case 5: panel_rows(5, half, c, ldc, a, lda, b, k, add); break;
+    default: panel_rows(6, half, c, ldc, a, lda, b, k, add); break;
     }
+}
+
+VEC_AVX2 static void avx2_panel(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows, size_t k, bool add) {
+    panel_any(false, c, ldc, a, lda, b, rows, k, add);
+}
+
+VEC_AVX2 static void avx2_panel_half(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *b, size_t rows, size_t k,
+                                     bool add) {
+    panel_any(true, c, ldc, a, lda, b, rows, k, add);
+}
+
+VEC_AVX2 static void avx2_to_half(uint16_t *y, const float *x, size_t n) {
+    const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {   /* the limits first: min and max give their second operand where one is NaN */
+        const __m256 v = _mm256_max_ps(least, _mm256_min_ps(most, _mm256_loadu_ps(x + i)));
+        _mm_storeu_si128((__m128i *)(void *)(y + i), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    }
+    if (i < n)
+        vec_plain.to_half(y + i, x + i, n - i);
 }
 
 const vec_ops *vec_avx2(void) {
@@ -190,6 +220,8 @@ const vec_ops *vec_avx2(void) {
         .exp_sum = avx2_exp_sum,
         .scale = avx2_scale,
         .panel = avx2_panel,
+        .panel_half = avx2_panel_half,
+        .to_half = avx2_to_half,
     };
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &ops : NULL;
 }

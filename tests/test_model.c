@@ -12,12 +12,13 @@
 
 #include "base/mem.h"
 #include "cmc.h"
+#include "runtime/vec.h"
 #include "tests/reference.h"
 #include "tests/tiny.h"
 
 typedef struct fixture {
     char *dir;
-    cmc_runtime *exact, *exact3, *fast; /* exact3: three threads */
+    cmc_runtime *exact, *exact3, *fast, *half; /* exact3: three threads; fast: caches in float32; half: in float16 */
 } fixture;
 
 static void ok(cmc_status st, const cmc_error *err) {
@@ -30,10 +31,11 @@ static int set_up(void **state) {
     cmc_error err = {0};
     f->dir = tiny_dir_new();
     const cmc_runtime_opts exact = {.threads = 1, .exact = true}, exact3 = {.threads = 3, .exact = true},
-                           fast = {.threads = 2};
+                           fast = {.threads = 2, .kv = CMC_KV_FLOAT}, half = {.threads = 2};
     ok(cmc_runtime_open(&exact, &f->exact, &err), &err);
     ok(cmc_runtime_open(&exact3, &f->exact3, &err), &err);
     ok(cmc_runtime_open(&fast, &f->fast, &err), &err);
+    ok(cmc_runtime_open(&half, &f->half, &err), &err);
     *state = f;
     return 0;
 }
@@ -43,6 +45,7 @@ static int tear_down(void **state) {
     cmc_runtime_free(f->exact);
     cmc_runtime_free(f->exact3);
     cmc_runtime_free(f->fast);
+    cmc_runtime_free(f->half);
     tiny_dir_free(f->dir);
     free(f);
     return 0;
@@ -211,12 +214,31 @@ static void incremental_equals_at_once(void **state) {
         }
 }
 
+/* Caches in float16 round keys and values to 11 bits, and nothing else. */
+static void half_caches(void **state) {
+    const fixture *f = *state;
+    for (size_t k = 0; k < N_SPECS; k++) {
+        cmc_model *m = open_spec(f, f->fast, &specs[k]), *mh = open_spec(f, f->half, &specs[k]);
+        const size_t v = (size_t)cmc_model_n_vocab(m), n = 200;
+        int32_t ids[200];
+        random_ids(ids, n, (int32_t)v, 300 + k);
+        float *want = all_rows(m, ids, n), *got = all_rows(mh, ids, n);
+        const double apart = relative_difference(got, want, n * v);
+        if (!(apart <= 2e-3) || (apart == 0) != !vec_avx2())
+            fail_msg("spec %zu: float16 caches differ by %g of the logits' size", k, apart);
+        free(want);
+        free(got);
+        cmc_model_free(m);
+        cmc_model_free(mh);
+    }
+}
+
 /* Several passes of a batch, chunks of the cache, a window that has left the first chunks behind. */
 static void long_sequences(void **state) {
     const fixture *f = *state;
     const size_t n = 1300;
     cmc_model *m1 = open_spec(f, f->exact, &long_spec), *m3 = open_spec(f, f->exact3, &long_spec),
-              *mf = open_spec(f, f->fast, &long_spec);
+              *mf = open_spec(f, f->half, &long_spec);
     const size_t v = (size_t)cmc_model_n_vocab(m1);
     int32_t *ids = calloc(n, sizeof *ids);
     random_ids(ids, n, (int32_t)v, 5);
@@ -292,10 +314,9 @@ static void batch_equals_each_alone(void **state) {
     }
 }
 
-/* Random appends, crops, edits, forks and evaluations; now and then the last row is compared with a fresh session's. */
-static void random_operations(void **state) {
-    const fixture *f = *state;
-    cmc_model *m = open_spec(f, f->exact, &specs[12]);
+/* Random appends, crops, edits, forks and evaluations; now and then the last row is compared with a fresh session's: `apart`
+ * of its size at most, 0 means the same bits. */
+static void random_operations_on(cmc_model *m, double apart) {
     const size_t v = (size_t)cmc_model_n_vocab(m), n_ctx = (size_t)cmc_model_n_ctx(m);
     int32_t *ids = calloc(n_ctx, sizeof *ids);
     float *row = calloc(v, sizeof *row);
@@ -329,7 +350,7 @@ static void random_operations(void **state) {
         cmc_session *fresh = session_of(m, ids, n);
         float *want = calloc(v, sizeof *want);
         eval_rows(fresh, 1, want);
-        assert_memory_equal(row, want, v * sizeof *row);
+        assert_true(apart == 0 ? memcmp(row, want, v * sizeof *row) == 0 : relative_difference(row, want, v) <= apart);
         free(want);
         cmc_session_free(fresh);
     }
@@ -337,6 +358,12 @@ static void random_operations(void **state) {
     free(ids);
     free(row);
     cmc_model_free(m);
+}
+
+static void random_operations(void **state) {
+    const fixture *f = *state;
+    random_operations_on(open_spec(f, f->exact, &specs[12]), 0);
+    random_operations_on(open_spec(f, f->half, &specs[0]), 5e-4); /* float weights: only the order of sums, and what it rounds to */
 }
 
 /* A fork and its origin go different ways. */
@@ -508,6 +535,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_match_the_reference),
         cmocka_unit_test(incremental_equals_at_once),
+        cmocka_unit_test(half_caches),
         cmocka_unit_test(long_sequences),
         cmocka_unit_test(batch_equals_each_alone),
         cmocka_unit_test(random_operations),

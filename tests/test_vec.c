@@ -113,7 +113,30 @@ static void panels(void **state) {
                 v->panel(c, 20, a, MAX, b, rows, k, add);
                 vec_plain.panel(d, 20, a, MAX, b, rows, k, add);
                 close_to(c, d, VEC_TILE_ROWS * 20, 1e-5f, "panel"); /* what lies beyond is untouched in both */
+                uint16_t half[MAX * VEC_PANEL];
+                v->to_half(half, b, MAX * VEC_PANEL);
+                memcpy(c, d, sizeof d);
+                v->panel_half(c, 20, a, MAX, half, rows, k, add);
+                vec_plain.panel_half(d, 20, a, MAX, half, rows, k, add);
+                close_to(c, d, VEC_TILE_ROWS * 20, 1e-5f, "panel of float16");
             }
+}
+
+/* To the nearest float16, the largest finite ones where there is none; NaN stays. */
+static void halves(void **state) {
+    (void)state;
+    const vec_ops *const all[] = {&vec_plain, vec_avx2()};
+    const float x[11] = {0, -0.0f, 1, -1.0009765f, 65504, 65519, 70000, -1e30f, INFINITY, -INFINITY, NAN};
+    const uint16_t want[10] = {0, 0x8000, 0x3c00, 0xbc01, 0x7bff, 0x7bff, 0x7bff, 0xfbff, 0x7bff, 0xfbff};
+    for (size_t k = 0; k < 2 && all[k]; k++) {
+        uint16_t y[22];
+        float twice[22];
+        memcpy(twice, x, sizeof x);
+        memcpy(twice + 11, x, sizeof x);
+        all[k]->to_half(y, twice, 22);
+        for (size_t i = 0; i < 22; i++)
+            assert_true(i % 11 < 10 ? y[i] == want[i % 11] : (y[i] & 0x7c00) == 0x7c00 && (y[i] & 0x3ff) != 0);
+    }
 }
 
 int main(void) {
@@ -121,6 +144,7 @@ int main(void) {
         cmocka_unit_test(elementwise),
         cmocka_unit_test(extremes),
         cmocka_unit_test(panels),
+        cmocka_unit_test(halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
