@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #define ATTN_ROWS 48  /* rows (query, head) that share one pass over keys and values, a multiple of VEC_TILE_ROWS */
+#define ATTN_SPLIT 512 /* positions of a part, where a long context is split: a multiple of KV_CHUNK */
 
 static size_t attn_up(size_t n, size_t to) {
     return (n + to - 1) / to * to;
@@ -25,8 +26,32 @@ static size_t attn_block_floats(const attn_job *j) {
     return ATTN_ROWS * (attn_up(j->head_k, VEC_PANEL) + KV_CHUNK + attn_up(j->head_v, VEC_PANEL) + 2);
 }
 
+/* First position that a query at `pos` sees. */
+static size_t attn_first(const attn_job *j, size_t pos) {
+    return j->window && pos + 1 > j->window ? pos + 1 - j->window : 0;
+}
+
+/* Parts of a sequence's positions: parts begin at multiples of ATTN_SPLIT, so they depend on the positions alone. */
+static size_t attn_parts(const attn_job *j, const attn_seq *s) {
+    return j->split ? (s->pos0 + s->n - 1) / ATTN_SPLIT - attn_first(j, s->pos0) / ATTN_SPLIT + 1 : 1;
+}
+
+/* A row's part: its outputs, not yet divided, its greatest score and the sum of weights. */
+static size_t attn_part_floats(const attn_job *j) {
+    return attn_up(j->head_v, VEC_PANEL) + 2;
+}
+
+static float *attn_part(const attn_job *j, const attn_work *w, size_t index, size_t part) {
+    return w->buf + (size_t)j->threads * w->per_thread + (index * w->parts + part) * attn_part_floats(j);
+}
+
 cmc_status attn_prepare(attn_work *w, const attn_job *j, cmc_error *err) {
-    const size_t per_thread = attn_up(attn_block_floats(j), 16), n = per_thread * (size_t)j->threads;
+    size_t rows = 0;
+    for (size_t i = 0; i < j->n_seqs; i++)
+        rows += j->seqs[i].n;
+    w->parts = j->split ? j->max_pos / ATTN_SPLIT + 1 : 0;
+    const size_t per_thread = attn_up(attn_block_floats(j), 16);
+    const size_t n = per_thread * (size_t)j->threads + rows * j->n_head * w->parts * attn_part_floats(j);
     if (n > w->floats) {
         free(w->buf);
         w->floats = 0;
@@ -42,11 +67,6 @@ cmc_status attn_prepare(attn_work *w, const attn_job *j, cmc_error *err) {
 void attn_work_free(attn_work *w) {
     free(w->buf);
     *w = (attn_work){0};
-}
-
-/* First position that a query at `pos` sees. */
-static size_t attn_first(const attn_job *j, size_t pos) {
-    return j->window && pos + 1 > j->window ? pos + 1 - j->window : 0;
 }
 
 /* A panel product with what a cache holds, from its element `at` on. */
@@ -156,7 +176,8 @@ static void attn_chunk(const attn_job *j, const attn_range *a, attn_block *b, si
         }
 }
 
-static void attn_block_run(const attn_job *j, const attn_range *a, attn_block *b) {
+/* The rows' softmax over positions [from, to), as far as they see them: outputs not yet divided, maxima and sums in b. */
+static void attn_block_run(const attn_job *j, const attn_range *a, attn_block *b, size_t from, size_t to) {
     const size_t rows = a->r1 - a->r0, wide = attn_up(j->head_v, VEC_PANEL), ldq = attn_up(j->head_k, VEC_PANEL);
     for (size_t i = 0; i < rows; i++) {
         memcpy(b->q + i * ldq, j->q + attn_row_index(j, a, a->r0 + i) * j->head_k, j->head_k * sizeof(float));
@@ -164,10 +185,16 @@ static void attn_block_run(const attn_job *j, const attn_range *a, attn_block *b
         b->sum[i] = 0.0f;
     }
     memset(b->out, 0, rows * wide * sizeof(float));
-    const size_t first = attn_first(j, attn_row_pos(a, a->r0)), last = attn_row_pos(a, a->r1 - 1);
-    for (size_t base = first / KV_CHUNK * KV_CHUNK; base <= last; base += KV_CHUNK)
-        attn_chunk(j, a, b, base, last + 1 < base + KV_CHUNK ? last + 1 : base + KV_CHUNK);
-    for (size_t i = 0; i < rows; i++) {
+    size_t first = attn_first(j, attn_row_pos(a, a->r0)), end = attn_row_pos(a, a->r1 - 1) + 1;
+    first = first > from ? first : from;
+    end = end < to ? end : to;
+    for (size_t base = first / KV_CHUNK * KV_CHUNK; base < end; base += KV_CHUNK)
+        attn_chunk(j, a, b, base, end < base + KV_CHUNK ? end : base + KV_CHUNK);
+}
+
+static void attn_block_out(const attn_job *j, const attn_range *a, const attn_block *b) {
+    const size_t wide = attn_up(j->head_v, VEC_PANEL);
+    for (size_t i = 0; i < a->r1 - a->r0; i++) {
         float *out = j->out + attn_row_index(j, a, a->r0 + i) * j->head_v;
         const float by = 1.0f / b->sum[i];
         for (size_t d = 0; d < j->head_v; d++)
@@ -175,7 +202,33 @@ static void attn_block_run(const attn_job *j, const attn_range *a, attn_block *b
     }
 }
 
-static void attn_run_fast(const attn_job *j, float *buf, int t, int nt) {
+static void attn_block_keep(const attn_job *j, const attn_work *w, const attn_range *a, const attn_block *b, size_t part) {
+    const size_t wide = attn_up(j->head_v, VEC_PANEL);
+    for (size_t i = 0; i < a->r1 - a->r0; i++) {
+        float *to = attn_part(j, w, attn_row_index(j, a, a->r0 + i), part);
+        memcpy(to, b->out + i * wide, wide * sizeof *to);
+        to[wide] = b->max[i];
+        to[wide + 1] = b->sum[i];
+    }
+}
+
+/* One row block of a K/V head: all of its positions, or its share of the parts. `item` counts what threads take in turn. */
+static void attn_range_run(const attn_job *j, const attn_work *w, const attn_range *a, attn_block *b, int t, int nt, size_t *item) {
+    const size_t parts = attn_parts(j, a->seq), first = attn_first(j, a->seq->pos0) / ATTN_SPLIT * ATTN_SPLIT;
+    for (size_t p = 0; p < parts; p++) {
+        if ((*item)++ % (size_t)nt != (size_t)t)
+            continue;
+        if (parts == 1) {
+            attn_block_run(j, a, b, 0, SIZE_MAX);
+            attn_block_out(j, a, b);
+        } else {
+            attn_block_run(j, a, b, first + p * ATTN_SPLIT, first + (p + 1) * ATTN_SPLIT);
+            attn_block_keep(j, w, a, b, p);
+        }
+    }
+}
+
+static void attn_run_fast(const attn_job *j, const attn_work *w, float *buf, int t, int nt) {
     attn_block b;
     b.q = buf;
     b.score = b.q + ATTN_ROWS * attn_up(j->head_k, VEC_PANEL);
@@ -188,14 +241,47 @@ static void attn_run_fast(const attn_job *j, float *buf, int t, int nt) {
         const size_t rows = j->seqs[i].n * group;
         /* few rows (decoding one sequence): enough blocks that each thread has one */
         size_t step = ATTN_ROWS;
-        if (j->n_seqs * j->n_head_kv * ((rows + step - 1) / step) < (size_t)nt)
+        if (j->n_seqs * j->n_head_kv * attn_parts(j, &j->seqs[i]) * ((rows + step - 1) / step) < (size_t)nt)
             step = (rows + (size_t)nt - 1) / (size_t)nt;
         for (size_t h = 0; h < j->n_head_kv; h++)
-            for (size_t r = 0; r < rows; r += step)
-                if (item++ % (size_t)nt == (size_t)t) {
-                    const attn_range a = {&j->seqs[i], h, group, r, r + step < rows ? r + step : rows};
-                    attn_block_run(j, &a, &b);
-                }
+            for (size_t r = 0; r < rows; r += step) {
+                const attn_range a = {&j->seqs[i], h, group, r, r + step < rows ? r + step : rows};
+                attn_range_run(j, w, &a, &b, t, nt, &item);
+            }
+    }
+}
+
+/* One row of a split sequence: its parts brought to one maximum. */
+static void attn_join_row(const attn_job *j, const attn_work *w, size_t index, size_t parts) {
+    const size_t wide = attn_up(j->head_v, VEC_PANEL);
+    float max = -INFINITY, sum = 0.0f, *out = j->out + index * j->head_v;
+    for (size_t p = 0; p < parts; p++)
+        max = fmaxf(max, attn_part(j, w, index, p)[wide]);
+    memset(out, 0, j->head_v * sizeof *out);
+    for (size_t p = 0; p < parts; p++) {
+        const float *part = attn_part(j, w, index, p), by = expf(part[wide] - max);
+        sum += by * part[wide + 1];
+        for (size_t d = 0; d < j->head_v; d++)
+            out[d] += by * part[d];
+    }
+    j->vec->scale(out, 1.0f / sum, j->head_v);
+}
+
+bool attn_is_split(const attn_job *j) {
+    for (size_t i = 0; i < j->n_seqs; i++)
+        if (attn_parts(j, &j->seqs[i]) > 1)
+            return true;
+    return false;
+}
+
+void attn_join(const attn_job *j, const attn_work *w, int t, int nt) {
+    size_t item = 0;
+    for (size_t i = 0; i < j->n_seqs; i++) {
+        const attn_seq *s = &j->seqs[i];
+        const size_t parts = attn_parts(j, s);
+        for (size_t k = s->row0 * j->n_head; parts > 1 && k < (s->row0 + s->n) * j->n_head; k++)
+            if (item++ % (size_t)nt == (size_t)t)
+                attn_join_row(j, w, k, parts);
     }
 }
 
@@ -204,5 +290,5 @@ void attn_run(const attn_job *j, const attn_work *w, int t, int nt) {
     if (j->exact)
         attn_run_exact(j, buf, t, nt);
     else
-        attn_run_fast(j, buf, t, nt);
+        attn_run_fast(j, w, buf, t, nt);
 }

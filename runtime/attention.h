@@ -18,6 +18,7 @@ typedef struct attn_job {
     float *out;             /* [rows][n_head][head_v] */
     const vec_ops *vec;
     bool exact;             /* each output in one order of summation, whatever the batch */
+    bool split;             /* long contexts in parts, which attn_join puts together; not with `exact` */
     int threads;
     size_t max_pos;         /* positions of the longest sequence */
 } attn_job;
@@ -25,10 +26,13 @@ typedef struct attn_job {
 /* Scratch of all threads; grown as needed. */
 typedef struct attn_work {
     float *buf;
-    size_t floats, per_thread;
+    size_t floats, per_thread, parts;
 } attn_work;
 cmc_status attn_prepare(attn_work *w, const attn_job *job, cmc_error *err);
 void attn_work_free(attn_work *w);
 /* The part of thread t of nt. */
 void attn_run(const attn_job *job, const attn_work *w, int t, int nt);
+/* Where a sequence was split: thread t's share of joining, after all threads' attn_run. */
+bool attn_is_split(const attn_job *job);
+void attn_join(const attn_job *job, const attn_work *w, int t, int nt);
 #endif

@@ -278,7 +278,7 @@ cmc_status graph_forward(cmc_model *m, const graph_seq *seqs, size_t n_seqs, con
     graph_job g = {.m = m, .s = s, .vec = m->rt->exact ? &vec_plain : vec_fast(), .next_norm = m->layers[0].attn_norm};
     g.attn = (attn_job){.n_head = (size_t)p->n_head, .n_head_kv = (size_t)p->n_head_kv, .head_k = (size_t)p->head_k,
                         .head_v = (size_t)p->head_v, .q = s->q, .out = s->o, .vec = g.vec, .exact = m->rt->exact,
-                        .threads = cmc_pool_threads(m->rt->pool)};
+                        .split = graph_team_takes(m, n), .threads = cmc_pool_threads(m->rt->pool)};
     graph_lay_out(&g, seqs, n_seqs);
     CMC_TRY(attn_prepare(&s->attn, &g.attn, err));
     if (graph_team_takes(m, n)) {

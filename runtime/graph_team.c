@@ -80,6 +80,10 @@ static void team_attend(team_view *v) {
     v->g.attn.window = v->g.l->swa ? (size_t)p->swa_window : 0;
     attn_run(&v->g.attn, &v->g.s->attn, v->t, v->nt);
     cmc_pool_barrier(v->g.m->rt->pool, v->t);
+    if (attn_is_split(&v->g.attn)) {
+        attn_join(&v->g.attn, &v->g.s->attn, v->t, v->nt);
+        cmc_pool_barrier(v->g.m->rt->pool, v->t);
+    }
 }
 
 /* The residual stream takes up what the product gave. */

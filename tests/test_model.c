@@ -233,6 +233,36 @@ static void half_caches(void **state) {
     }
 }
 
+/* Few tokens after a long context are attended to in parts, in batches of sequences of different lengths too: the rows are
+ * those of a pass over everything. Float weights, so that nothing but the order of sums differs. */
+static void long_contexts_in_parts(void **state) {
+    const fixture *f = *state;
+    tiny_spec spec = long_spec;
+    spec.type = CMC_F32;
+    cmc_model *m = open_spec(f, f->fast, &spec);
+    const size_t v = (size_t)cmc_model_n_vocab(m), n = 1300, lengths[3] = {1297, 40, 700};
+    int32_t *ids = calloc(n, sizeof *ids);
+    random_ids(ids, n, (int32_t)v, 6);
+    float *want = all_rows(m, ids, n), *rows = calloc(3 * 3 * v, sizeof *rows);
+    cmc_session *s[3];
+    cmc_eval_item items[3];
+    cmc_error err = {0};
+    for (size_t i = 0; i < 3; i++) {
+        s[i] = session_of(m, ids, lengths[i]);
+        eval_rows(s[i], 0, NULL);
+        const size_t more = i == 0 ? 2 : 1; /* four tokens in all */
+        ok(cmc_session_sync(s[i], ids, lengths[i] + more, &err), &err);
+        items[i] = (cmc_eval_item){s[i], CMC_WANT_LOGITS, more, rows + i * 3 * v};
+    }
+    ok(cmc_eval(m, items, 3, &err), &err);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(relative_difference(items[i].out, want + lengths[i] * v, items[i].n_rows * v) <= 2e-5);
+        cmc_session_free(s[i]);
+    }
+    free(ids); free(want); free(rows);
+    cmc_model_free(m);
+}
+
 /* Several passes of a batch, chunks of the cache, a window that has left the first chunks behind. */
 static void long_sequences(void **state) {
     const fixture *f = *state;
@@ -536,6 +566,7 @@ int main(void) {
         cmocka_unit_test(families_match_the_reference),
         cmocka_unit_test(incremental_equals_at_once),
         cmocka_unit_test(half_caches),
+        cmocka_unit_test(long_contexts_in_parts),
         cmocka_unit_test(long_sequences),
         cmocka_unit_test(batch_equals_each_alone),
         cmocka_unit_test(random_operations),
