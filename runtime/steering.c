@@ -144,8 +144,9 @@ bool steering_active(double alpha) {
     return (float)alpha != 0.0f;
 }
 
-bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
-                    float *logits, steering_work *w) {
+/* The deltas that take part, into w->in. */
+static size_t steering_inputs(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
+                              steering_work *w) {
     size_t n = 0;
     for (size_t k = 0; k < st->n; k++) {
         const steering_delta *d = &st->deltas[k];
@@ -153,8 +154,41 @@ bool steering_shift(const cmc_steering *st, const double *alphas, const float *c
         const cmc_map *map = kinds[k] == STEERING_FIRST_ROW && d->first_map ? d->first_map : d->map;
         w->in[n++] = (shift_in){.map = map, .alpha = (float)alphas[k], .logits = rows[k]};
     }
+    return n;
+}
+
+bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
+                    float *logits, steering_work *w) {
+    size_t n = steering_inputs(st, alphas, rows, kinds, w);
     if (n > 0) shift_apply(logits, cmc_model_n_vocab(st->host), w->in, n, st->opts.unmapped_raw, w->floats);
     return n > 0;
+}
+
+/* One delta's shift, as the pool's threads see it. */
+typedef struct shift_job {
+    const cmc_steering *st;
+    float *logits;
+    steering_work *w;
+    shift_sums sums[SHIFT_PARTS];
+} shift_job;
+
+static void shift_share(void *arg, int t, int nt) {
+    shift_job *j = arg;
+    int32_t n = cmc_model_n_vocab(j->st->host);
+    for (int p = t; p < SHIFT_PARTS; p += nt)
+        shift_part_sum(j->logits, n, j->w->in, j->st->opts.unmapped_raw, j->w->floats, p, &j->sums[p]);
+    cmc_pool_barrier(j->st->host->rt->pool, t);
+    for (int p = t; p < SHIFT_PARTS; p += nt) shift_part_add(j->logits, n, j->w->floats, j->sums, p);
+}
+
+bool steering_shift_by_all(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
+                           float *logits, steering_work *w) {
+    cmc_pool *pool = st->host->rt->pool;
+    shift_job j = {.st = st, .logits = logits, .w = w};
+    if (cmc_pool_threads(pool) == 1 || !shift_has_parts() || steering_inputs(st, alphas, rows, kinds, w) != 1)
+        return steering_shift(st, alphas, rows, kinds, logits, w);
+    cmc_pool_run(pool, shift_share, &j);
+    return true;
 }
 
 cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float *const *delta_logits, cmc_error *err) {

@@ -41,4 +41,7 @@ bool steering_active(double alpha);
  * did change something. */
 bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                     float *logits, steering_work *w);
+/* The same, bit for bit, by all threads of the host's pool; not for one of them to call. */
+bool steering_shift_by_all(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
+                           float *logits, steering_work *w);
 #endif

@@ -193,7 +193,9 @@ static cmc_status step_batch(stream_batch *b, cmc_error *err) {
     if (b->n > 1) {
         cmc_pool_run(cmc_model_runtime(b->v[0]->st->host)->pool, pick_share, b);
     } else {
-        pick_share(b, 0, 1);
+        cmc_stream *s = b->v[0];
+        steering_shift_by_all(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
+        b->picks[0] = choose(s);
     }
     for (size_t i = 0; i < b->n; i++) CMC_TRY(take_token(b->v[i], b->picks[i], err));
     double seconds = cmc_now() - t0;

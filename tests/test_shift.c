@@ -488,6 +488,38 @@ static void test_transposes_agree(void **state) {
     }
 }
 
+/* In parts, whatever their order, come the bits of the whole. */
+static void parts_are_the_whole(void **state) {
+    (void)state;
+    if (!shift_has_parts()) {
+        print_message("SKIP parts: this machine has none\n");
+        return;
+    }
+    const int32_t sizes[] = {1, 7, 511, 512, 513, 4096, 5000, 49152};
+    const int order[2][SHIFT_PARTS] = {{0, 1, 2, 3, 4, 5, 6, 7}, {5, 2, 7, 0, 1, 6, 4, 3}};
+    for (size_t i = 0; i < 2 * sizeof sizes / sizeof *sizes; i++) {
+        for (int raw = 0; raw < 2; raw++) {
+            scene s = make_scene(sizes[i / 2], 1, i % 4 == 3 ? 101 : 80, 20);
+            size_t bytes = (size_t)s.n_host * sizeof(float);
+            if (i % 2)
+                s.h[s.n_host / 2] = -INFINITY; /* a banned token */
+            float *parts = cmc_alloc((size_t)s.n_host, sizeof(float));
+            shift_sums sums[SHIFT_PARTS];
+            assert_non_null(parts);
+            memcpy(parts, s.h, bytes);
+            memcpy(s.out, s.h, bytes);
+            shift_apply(s.out, s.n_host, s.in, 1, raw, s.work);
+            for (int k = 0; k < SHIFT_PARTS; k++)
+                shift_part_sum(parts, s.n_host, s.in, raw, s.work, order[i % 2][k], &sums[order[i % 2][k]]);
+            for (int k = 0; k < SHIFT_PARTS; k++)
+                shift_part_add(parts, s.n_host, s.work, sums, order[i % 2][k]);
+            assert_memory_equal(parts, s.out, bytes);
+            free(parts);
+            free_scene(&s);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_both_equal_the_page),
@@ -501,6 +533,7 @@ int main(void) {
         cmocka_unit_test(test_no_delta_changes_no_bit),
         cmocka_unit_test(test_transpose_is_the_gradient),
         cmocka_unit_test(test_transposes_agree),
+        cmocka_unit_test(parts_are_the_whole),
     };
     return cmocka_run_group_tests_name("shift", tests, NULL, NULL);
 }

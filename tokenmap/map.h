@@ -42,6 +42,17 @@ cmc_status map_override_memory(cmc_map *m, const cmc_vocab *host, const cmc_voca
 typedef struct shift_in { const cmc_map *map; float alpha; const float *logits; } shift_in;
 void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
 void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
+/* One delta's shift in parts of the host's vocabulary, for threads: each part summed once, in any order, then each added
+ * once. The bits of shift_apply with n = 1. work: [n_host]; where shift_has_parts is false there is only shift_apply. */
+enum { SHIFT_PARTS = 8 };
+typedef struct shift_sums {
+    float top_h;          /* greatest host logit h of a mapped token; -inf while all were banned or unmapped */
+    double top_y;         /* greatest h - top_h + shift */
+    double sum_h, sum_y;  /* of e^(h - top_h) and e^(h - top_h + shift - top_y) */
+} shift_sums;
+bool shift_has_parts(void);
+void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, bool raw, float *work, int part, shift_sums *out);
+void shift_part_add(float *logits, int32_t n_host, const float *work, const shift_sums sums[SHIFT_PARTS], int part);
 
 /* log sum_i e^logits[i]; -inf where all are, NaN where any is. Centred shifts keep the mapped tokens' mass, and so leave this as it was (to
  * rounding): one softmax of the host's row serves any number of strengths. Not so where raw. */

@@ -22,13 +22,7 @@
 enum { BLOCK = 512, LANES = 8 };   /* host tokens: a block's rows (2 KiB each) stay in the first-level cache */
 
 /* Running log-sum-exps over the tokens seen: of the host's logits h, and of h + s. */
-typedef struct sums {
-    float top_h;          /* greatest h, -inf while every token was banned or unmapped */
-    double top_y;         /* greatest h - top_h + s */
-    double sum_h, sum_y;  /* of e^(h - top_h) and e^(h - top_h + s - top_y) */
-} sums;
-
-static const sums NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
+static const shift_sums NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
 
 INLINE float max_lanes(__m256 v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -130,7 +124,7 @@ INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
 }
 
 /* Takes the references of the sums up to a block's greatest h. */
-INLINE void raise_top_h(sums *sum, float top_h) {
+INLINE void raise_top_h(shift_sums *sum, float top_h) {
     if (top_h > sum->top_h) {
         double grown = sum->top_h == -INFINITY ? 0 : (double)top_h - (double)sum->top_h;
         sum->sum_h *= exp(-grown);
@@ -140,7 +134,7 @@ INLINE void raise_top_h(sums *sum, float top_h) {
 }
 
 /* Adds a block of n <= BLOCK tokens with shifts s (-inf: not mapped) to the sums. */
-INLINE void sum_block(sums *sum, const float *h, const float *s, int32_t n) {
+INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n) {
     float u[BLOCK], y[BLOCK];                    /* h, and h - top_h + s; -inf where unmapped, and up to whole lanes */
     const __m256 nothing = _mm256_set1_ps(-INFINITY);
     __m256 top = nothing;
@@ -181,7 +175,7 @@ INLINE void sum_block(sums *sum, const float *h, const float *s, int32_t n) {
     sum->sum_y += sum_lanes(acc_y);
 }
 
-static double sums_centre(const sums *sum) {
+static double sums_centre(const shift_sums *sum) {
     return sum->sum_h > 0 ? sum->top_y + log(sum->sum_y) - log(sum->sum_h) : 0;
 }
 
@@ -189,17 +183,54 @@ static int32_t block_at(int32_t at, int32_t n) {
     return n - at < BLOCK ? n - at : BLOCK;
 }
 
-/* x = one delta's alpha d[map[i]], -inf where unmapped; gives its centre. */
-static TARGET double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x) {
-    sums sum = NO_SUMS;
-    for (int32_t at = 0; at < n_host; at += BLOCK) {
-        int32_t n = block_at(at, n_host);
+/* Host tokens [*lo, *hi) of a part: whole blocks, so that it makes no difference to a block which part it is in. */
+static void part_range(int32_t n_host, int part, int32_t *lo, int32_t *hi) {
+    const int64_t blocks = (n_host + BLOCK - 1) / BLOCK;
+    const int64_t first = blocks * part / SHIFT_PARTS * BLOCK, last = blocks * (part + 1) / SHIFT_PARTS * BLOCK;
+    *lo = (int32_t)first;
+    *hi = last < n_host ? (int32_t)last : n_host;
+}
+
+/* x = one delta's alpha d[map[i]] in a part, -inf where unmapped; and the part's sums. */
+static TARGET void sweep_part(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x, int part, shift_sums *out) {
+    int32_t lo, hi;
+    part_range(n_host, part, &lo, &hi);
+    *out = NO_SUMS;
+    for (int32_t at = lo; at < hi; at += BLOCK) {
+        int32_t n = block_at(at, hi);
         gather_block(in, at, n, x + at);
         if (!raw) {
-            sum_block(&sum, h + at, x + at, n);
+            sum_block(out, h + at, x + at, n);
         }
     }
-    return sums_centre(&sum);
+}
+
+/* The centre of all parts together: each part's sums are taken relative to the greatest references. */
+static double parts_centre(const shift_sums *part) {
+    shift_sums all = NO_SUMS;
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        all.top_h = fmaxf(all.top_h, part[p].top_h);
+    }
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        all.top_y = fmax(all.top_y, part[p].top_y + ((double)part[p].top_h - (double)all.top_h));
+    }
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        if (part[p].top_h > -INFINITY) {
+            double below = (double)part[p].top_h - (double)all.top_h;
+            all.sum_h += part[p].sum_h * exp(below);
+            all.sum_y += part[p].sum_y * exp(part[p].top_y + below - all.top_y);
+        }
+    }
+    return sums_centre(&all);
+}
+
+/* x = one delta's alpha d[map[i]], -inf where unmapped; gives its centre. */
+static double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x) {
+    shift_sums part[SHIFT_PARTS];
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        sweep_part(h, n_host, in, raw, x, p, &part[p]);
+    }
+    return parts_centre(part);
 }
 
 /* h += s - c where mapped. */
@@ -239,7 +270,7 @@ static TARGET void apply_several(float *h, int32_t n_host, const shift_in *in, s
         double c = sweep_delta(h, n_host, &in[k], raw, x);
         unite_shift(s, n_host, x, c);
     }
-    sums sum = NO_SUMS;
+    shift_sums sum = NO_SUMS;
     for (int32_t at = 0; !raw && at < n_host; at += BLOCK) {
         sum_block(&sum, h + at, s + at, block_at(at, n_host));
     }
@@ -354,6 +385,34 @@ static bool have_avx2(void) {
 }
 
 #endif
+
+bool shift_has_parts(void) {
+#ifdef SHIFT_AVX2
+    return have_avx2();
+#else
+    return false;
+#endif
+}
+
+void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, bool raw, float *work, int part, shift_sums *out) {
+#ifdef SHIFT_AVX2
+    sweep_part(logits, n_host, in, raw, work, part, out);
+#else
+    (void)logits, (void)n_host, (void)in, (void)raw, (void)work, (void)part, (void)out;
+#endif
+}
+
+void shift_part_add(float *logits, int32_t n_host, const float *work, const shift_sums sums[SHIFT_PARTS], int part) {
+#ifdef SHIFT_AVX2
+    int32_t lo, hi;
+    part_range(n_host, part, &lo, &hi);
+    if (lo < hi) {
+        add_shift(logits + lo, hi - lo, work + lo, parts_centre(sums));
+    }
+#else
+    (void)logits, (void)n_host, (void)work, (void)sums, (void)part;
+#endif
+}
 
 void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work) {
     if (n == 0) {
