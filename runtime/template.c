@@ -102,12 +102,10 @@ bool template_ends_with_eos(cmc_template t) {
 
 int32_t prompt_end_token(const cmc_vocab *v, cmc_template t) {
     t = cmc_template_resolve(t, v);
-    int32_t id = -1;
-    if (template_ends_with_eos(t)) {
-        id = cmc_vocab_role_token(v, CMC_ROLE_EOS); /* which other vocabularies do not spell "</s>" */
-    } else if (*template_end(t)) {
-        id = cmc_vocab_find_special(v, template_end(t));
-    }
+    const char *end = template_end(t);
+    /* EOS where the template names no other: what ends a text for any model, a base model too, which may have a token for
+     * the end of a turn and never have seen it. Other vocabularies do not spell it "</s>". */
+    int32_t id = *end && !template_ends_with_eos(t) ? cmc_vocab_find_special(v, end) : cmc_vocab_role_token(v, CMC_ROLE_EOS);
     if (id < 0) id = cmc_vocab_role_token(v, CMC_ROLE_EOT);
     return id >= 0 ? id : cmc_vocab_role_token(v, CMC_ROLE_EOS);
 }
