@@ -337,12 +337,24 @@ static void test_recognition_and_names(void **state) {
     cmc_vocab_free(v);
 }
 
+/* A response ends with the template's own end of turn, and with EOS where it names none, whatever else ends a turn. */
+static void end_tokens(void **state) {
+    const fixture *f = *state;
+    const int32_t eos = cmc_vocab_role_token(f->llama3, CMC_ROLE_EOS), eot = cmc_vocab_role_token(f->llama3, CMC_ROLE_EOT);
+    assert_true(eos >= 0 && eot >= 0 && eos != eot);
+    assert_int_equal(prompt_end_token(f->llama3, CMC_TMPL_LLAMA3), eot);
+    assert_int_equal(prompt_end_token(f->llama3, CMC_TMPL_PLAIN), eos);
+    assert_int_equal(prompt_end_token(f->llama3, CMC_TMPL_ALPACA), eos);
+    assert_int_equal(prompt_end_token(f->llama3, CMC_TMPL_GEMMA), eot); /* no <end_of_turn> here, but a token of its role */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_renderings),
         cmocka_unit_test(test_prompt_is_its_text),
         cmocka_unit_test(test_special_and_text),
         cmocka_unit_test(test_recognition_and_names),
+        cmocka_unit_test(end_tokens),
     };
     return cmocka_run_group_tests_name("template", tests, setup, teardown);
 }
