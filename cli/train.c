@@ -41,7 +41,7 @@ static const arg_opt train_files[] = {
     {.name = "checkpoint", .kind = ARG_STR, .at = TRAIN_AT(checkpoint_path), .value = "FILE",
      .help = "where the state of the training is kept; DELTA.ckpt otherwise"},
     {.name = "cache", .kind = ARG_STR, .at = TRAIN_AT(cache_dir), .value = "DIR",
-     .help = "where the host's states are kept; beside the checkpoint otherwise"},
+     .help = "where the host's states are kept, made where it is not there; beside the checkpoint otherwise"},
     {.name = "log", .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE",
      .help = "write a log, a JSON object a line"},
     {.name = "html", .kind = ARG_STR, .at = offsetof(train_args, html), .value = "FILE",

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "tinylm/train.h"
@@ -152,6 +153,8 @@ cmc_status train_hosts_data(train *t, cmc_error *err) {
 /* CACHE_DIR/DIGITS.states, the digits from host, data, template and rows; without a folder, beside the checkpoint. */
 cmc_status train_hosts_caches(train *t, cmc_error *err) {
     t->own_cache = !t->o.cache_dir;
+    if (t->o.cache_dir)
+        mkdir(t->o.cache_dir, 0777); /* where that fails, the check of the paths says so */
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
         char key[256], hash[40];
