@@ -1,10 +1,11 @@
 /* How far the fast path's predictions are from the exact path's, and another program's from them: a JSON line.
  *
- *     logits_kl MODEL IDS [OTHER] [THREADS]
+ *     logits_kl MODEL IDS [OTHER [THREADS [BATCH]]]
  *
  * IDS: a text's token ids a line. OTHER: logits of all positions of all texts, float32, [tokens][n_vocab], as llama_logits
- * writes them; - is standard input. Each figure is over all positions: the mean and the largest KL divergence from the
- * exact path in nats, and how often the most likely token is the same. */
+ * writes them; - is standard input. BATCH: tokens that the fast path takes at a time; 0, as without it: a whole text. Each
+ * figure is over all positions: the mean and the largest KL divergence from the exact path in nats, and how often the most
+ * likely token is the same. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ enum { BLOCK = 32 };   /* rows of logits at a time */
 
 typedef struct figures { double sum, largest; size_t same; } figures;
 typedef struct side { cmc_runtime *rt; cmc_model *m; float *hidden, *logits; } side;
-typedef struct kl { side exact, fast; float *other; FILE *from; size_t n_vocab, n_embd, n_rows; figures f[2]; } kl;
+typedef struct kl { side exact, fast; float *other; FILE *from; size_t batch, n_vocab, n_embd, n_rows; figures f[2]; } kl;
 
 static void die(const char *what) {
     fprintf(stderr, "logits_kl: %s\n", what);
@@ -70,13 +71,18 @@ static void compare(figures *f, const float *p, const float *q, size_t n) {
     f->same += best_p == best_q;
 }
 
-static void eval_hidden(side *s, const int32_t *ids, size_t n, size_t n_embd) {
+/* The hidden states of a text that is evaluated `batch` tokens at a time. */
+static void eval_hidden(side *s, const int32_t *ids, size_t n, size_t batch, size_t n_embd) {
     cmc_error err = {0};
     cmc_session *session;
     s->hidden = need(cmc_alloc(n * n_embd, sizeof *s->hidden));
     check(cmc_session_new(s->m, (int32_t)n, &session, &err), &err);
-    check(cmc_session_sync(session, ids, n, &err), &err);
-    check(cmc_eval(s->m, &(cmc_eval_item){session, CMC_WANT_HIDDEN, n, s->hidden}, 1, &err), &err);
+    for (size_t at = 0; at < n;) {
+        const size_t rows = n - at < batch ? n - at : batch;
+        check(cmc_session_sync(session, ids, at + rows, &err), &err);
+        check(cmc_eval(s->m, &(cmc_eval_item){session, CMC_WANT_HIDDEN, rows, s->hidden + at * n_embd}, 1, &err), &err);
+        at += rows;
+    }
     cmc_session_free(session);
 }
 
@@ -87,8 +93,8 @@ static void read_other(kl *k, size_t rows) {
 static void one_text(kl *k, const int32_t *ids, size_t n) {
     cmc_error err = {0};
     const size_t v = k->n_vocab, e = k->n_embd;
-    eval_hidden(&k->exact, ids, n, e);
-    eval_hidden(&k->fast, ids, n, e);
+    eval_hidden(&k->exact, ids, n, n, e);
+    eval_hidden(&k->fast, ids, n, k->batch ? k->batch : n, e);
     for (size_t at = 0; at < n; at += BLOCK) {
         const size_t rows = n - at < BLOCK ? n - at : BLOCK;
         check(cmc_model_logits(k->exact.m, k->exact.hidden + at * e, rows, k->exact.logits, &err), &err);
@@ -130,10 +136,11 @@ static void print_figures(const kl *k, const char *name, const figures *f) {
 
 int main(int argc, char **argv) {
     static kl k;
-    if (argc < 3 || argc > 5) die("usage: logits_kl MODEL IDS [OTHER] [THREADS]");
+    if (argc < 3 || argc > 6) die("usage: logits_kl MODEL IDS [OTHER [THREADS [BATCH]]]");
     const int threads = argc > 4 ? atoi(argv[4]) : 0;
     open_side(&k.exact, argv[1], true, threads);
     open_side(&k.fast, argv[1], false, threads);
+    k.batch = argc > 5 ? strtoul(argv[5], NULL, 10) : 0;
     k.n_vocab = (size_t)cmc_model_n_vocab(k.exact.m);
     k.n_embd = (size_t)cmc_model_n_embd(k.exact.m);
     if (argc > 3) {
