@@ -369,7 +369,8 @@ def page_kl(data):
     for role, e in entries(data, "kl"):
         for way, name in (("prefill", "in batches"), ("decode", "one by one")):
             d = e[way]
-            rows.append([e["model"], name, f"{d['cmc']['mean']:.2e}", f"{d['llama']['mean']:.2e}", f"{d['ratio']:.2g}",
+            rows.append([e["model"], name, f"{d['cmc']['mean']:.2e}", f"{d['llama']['mean']:.2e}",
+                         f"{d['ratio']:.2f}" if d["ratio"] >= 0.01 else "below 0.01",
                          asked(role, "kl", d["ratio"]), f"{100 * d['cmc']['same']:.2f} %", f"{100 * d['llama']['same']:.2f} %"])
     size = " and ".join(f"{e['prefill']['tokens']:,}" for _, e in entries(data, "kl"))
     return ("Quality", f"Mean KL divergence from cmc's exact path (`--exact`), in nats, over every position of the texts in "
