@@ -4,10 +4,11 @@ F32, F16 and Q8_0.
 
     bench/delta_in_llama.py LLAMA_SERVER DELTA.gguf [--data FILE.jsonl] [-n TEXTS] [-k POSITIONS] [--save bench/delta_save]
 
-LLAMA_SERVER: llama.cpp's server (see vs_llama.py for how it is built). It gets the same token ids as cmc, keys and values
-stored as F32, and says the log-probability of every token of the vocabulary at POSITIONS places in each text; cmc scores the
-same texts with --exact. Compared are the tokens that stand there, in nats. Fails where the mean difference of a type
-is above its limit: rounding alone for F32 and F16, and for Q8_0 more, because llama.cpp quantises activations to 8 bits there.
+LLAMA_SERVER: llama.cpp's server (bench/peers.sh says how it is configured; -DLLAMA_BUILD_SERVER=ON adds it). It gets the same
+token ids as cmc, keys and values stored as F32, and says the log-probability of every token of the vocabulary at POSITIONS
+places in each text; cmc scores the same texts with --exact. Compared are the tokens that stand there, in nats. Fails where
+the mean difference of a type is above its limit: rounding alone for F32 and F16, and for Q8_0 more, because llama.cpp quantises
+activations to 8 bits there.
 """
 import argparse
 import json

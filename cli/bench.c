@@ -1,5 +1,5 @@
 /* cmc bench: prompt and decoding speed, measured as llama-bench does: random tokens, the prompt's last row of logits
- * only, decoding from an empty cache, sampling excluded. */
+ * only, decoding from an empty cache unless a context is asked for, sampling excluded. */
 #include "cli/progress.h"
 #include "cli/steer.h"
 
@@ -10,7 +10,7 @@
 typedef struct bench_args {
     common_args common;
     steer_args steer;
-    int32_t n_prompt, n_gen, repeats;
+    int32_t n_prompt, n_gen, batch, context, repeats;
 } bench_args;
 
 static const arg_opt bench_opts[] = {
@@ -18,6 +18,11 @@ static const arg_opt bench_opts[] = {
      .help = "tokens of the prompt; 0: leave it out", .lo = 0, .hi = 1 << 24, .show_default = true},
     {.name = "gen", .letter = 'n', .kind = ARG_INT, .at = offsetof(bench_args, n_gen), .value = "N",
      .help = "tokens decoded one by one; 0: leave it out", .lo = 0, .hi = 1 << 24, .show_default = true},
+    {.name = "batch", .kind = ARG_INT, .at = offsetof(bench_args, batch), .value = "N",
+     .help = "sequences decoded side by side; the speed is that of all together", .lo = 1, .hi = 256,
+     .show_default = true},
+    {.name = "context", .kind = ARG_INT, .at = offsetof(bench_args, context), .value = "N",
+     .help = "tokens in the cache before decoding is timed", .lo = 0, .hi = 1 << 24, .show_default = true},
     {.name = "repeats", .letter = 'r', .kind = ARG_INT, .at = offsetof(bench_args, repeats), .value = "N",
      .help = "measurements of each, of which the median is given", .lo = 1, .hi = 1000, .show_default = true},
     {.name = NULL},
@@ -27,9 +32,12 @@ typedef struct bench_state {
     const bench_args *args;
     steer s;
     uint64_t random;          /* state of the token generator */
-    float *logits;            /* [n_vocab] */
-    int32_t *ids;             /* [max(n_prompt, n_gen)] */
+    float *logits;            /* [batch][n_vocab] */
+    int32_t *ids;             /* [max(n_prompt, context)] */
     double *tps;              /* [repeats] */
+    cmc_session *context;     /* what every decoded sequence begins as */
+    cmc_session **sessions;   /* [batch] */
+    cmc_eval_item *items;     /* [batch] */
     progress bar;
 } bench_state;
 
@@ -41,49 +49,85 @@ static int32_t bench_token(bench_state *b) {
     return (int32_t)((z ^ (z >> 31)) % (uint64_t)cmc_model_n_vocab(b->s.host));
 }
 
-static int bench_eval(bench_state *b, cmc_session *session) {
+/* The last row of every session's logits, of all in one batch. */
+static int bench_eval(bench_state *b, cmc_session *const *sessions, size_t n) {
     cmc_error err = {0};
-    cmc_eval_item item = {session, CMC_WANT_LOGITS, 1, b->logits};
-    return cmc_eval(b->s.host, &item, 1, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
+    size_t n_vocab = (size_t)cmc_model_n_vocab(b->s.host);
+    for (size_t i = 0; i < n; i++)
+        b->items[i] = (cmc_eval_item){sessions[i], CMC_WANT_LOGITS, 1, b->logits + i * n_vocab};
+    return cmc_eval(b->s.host, b->items, n, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 
-/* Seconds for one prompt of n tokens on an empty session. */
-static int bench_prompt(bench_state *b, int32_t n, double *seconds) {
-    cmc_session *session = NULL;
+/* An empty session is given n random tokens. */
+static int bench_fill(bench_state *b, int32_t n, cmc_session *session) {
     cmc_error err = {0};
     for (int32_t i = 0; i < n; i++)
         b->ids[i] = bench_token(b);
-    if (cmc_session_new(b->s.host, 0, &session, &err) != CMC_OK)
-        return cli_error(NULL, &err);
-    double start = cli_now();
-    int rc = cmc_session_sync(session, b->ids, (size_t)n, &err) == CMC_OK ? bench_eval(b, session)
-                                                                          : cli_error(NULL, &err);
-    *seconds = cli_now() - start;
-    cmc_session_free(session);
-    return rc;
+    return cmc_session_sync(session, b->ids, (size_t)n, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 
-/* Seconds for n tokens one by one from an empty session. */
-static int bench_decode(bench_state *b, int32_t n, double *seconds) {
+/* The speed of one prompt of n tokens on an empty session. */
+static int bench_prompt(bench_state *b, int32_t n, double *tps) {
     cmc_session *session = NULL;
     cmc_error err = {0};
-    int rc = CLI_OK;
     if (cmc_session_new(b->s.host, 0, &session, &err) != CMC_OK)
         return cli_error(NULL, &err);
     double start = cli_now();
-    for (int32_t i = 0; i < n && rc == CLI_OK; i++) {
-        int32_t id = bench_token(b);
-        cmc_status st = i ? cmc_session_append(session, id, &err) : cmc_session_sync(session, &id, 1, &err);
-        rc = st == CMC_OK ? bench_eval(b, session) : cli_error(NULL, &err);
-    }
-    *seconds = cli_now() - start;
+    int rc = bench_fill(b, n, session);
+    if (rc == CLI_OK)
+        rc = bench_eval(b, &session, 1);
+    *tps = n / (cli_now() - start);
     cmc_session_free(session);
     return rc;
 }
 
-/* Seconds for n steered tokens: the real thing, with the text's tokens kept in step and the shift added (and greedy
+/* Makes b->context, not timed. */
+static int bench_context(bench_state *b) {
+    cmc_error err = {0};
+    int32_t n = b->args->context, most = cmc_model_n_ctx(b->s.host);
+    if (b->args->n_gen == 0)
+        return CLI_OK;
+    if (n > 0 && (int64_t)n + b->args->n_gen > most)
+        return cli_usage("--context: %d tokens and %d after them do not fit in the host's context of %d", n,
+                         b->args->n_gen, most);
+    if (cmc_session_new(b->s.host, 0, &b->context, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    int rc = n ? bench_fill(b, n, b->context) : CLI_OK;
+    return rc == CLI_OK && n ? bench_eval(b, &b->context, 1) : rc;
+}
+
+static int bench_steps(bench_state *b, int32_t n) {
+    size_t batch = (size_t)b->args->batch;
+    cmc_error err = {0};
+    for (int32_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < batch; k++) {
+            if (cmc_session_append(b->sessions[k], bench_token(b), &err) != CMC_OK)
+                return cli_error(NULL, &err);
+        }
+        int rc = bench_eval(b, b->sessions, batch);
+        if (rc)
+            return rc;
+    }
+    return CLI_OK;
+}
+
+/* The speed of n tokens one by one after the context, in every sequence of the batch. */
+static int bench_decode(bench_state *b, int32_t n, double *tps) {
+    size_t batch = (size_t)b->args->batch, made = 0;
+    cmc_error err = {0};
+    while (made < batch && cmc_session_fork(b->context, &b->sessions[made], &err) == CMC_OK)
+        made++;
+    double start = cli_now();
+    int rc = made == batch ? bench_steps(b, n) : cli_error(NULL, &err);
+    *tps = n * (double)batch / (cli_now() - start);
+    while (made)
+        cmc_session_free(b->sessions[--made]);
+    return rc;
+}
+
+/* The speed of n steered tokens: the real thing, with the text's tokens kept in step and the shift added (and greedy
  * sampling, which the host alone is spared above). The prompt's evaluation is left out. */
-static int bench_steered(bench_state *b, int32_t n, double *seconds) {
+static int bench_steered(bench_state *b, int32_t n, double *tps) {
     static char text[] = "The";
     cmc_message message = {CMC_USER, text, 3};
     cmc_record prompt = {.line = 1, .messages = &message, .n_messages = 1};
@@ -98,7 +142,7 @@ static int bench_steered(bench_state *b, int32_t n, double *seconds) {
         st = cmc_streams_step(&stream, 1, &err);
     cmc_stream_timing_get(stream, &timing);
     cmc_stream_free(stream);
-    *seconds = timing.decode_steps ? timing.decode_seconds * n / (double)timing.decode_steps : NAN;
+    *tps = timing.decode_steps ? (double)timing.decode_steps / timing.decode_seconds : NAN;
     return st == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 
@@ -107,20 +151,19 @@ static int bench_compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-typedef int bench_fn(bench_state *b, int32_t n, double *seconds);
+typedef int bench_fn(bench_state *b, int32_t n, double *tps);
 
 /* The median speed of `fn` over n tokens, after a warm-up that is not counted; NaN where n is 0. */
 static int bench_measure(bench_state *b, const char *what, bench_fn *fn, int32_t n, double *tps) {
-    double seconds;
+    double first;
     size_t repeats = (size_t)b->args->repeats;
     *tps = NAN;
     if (n == 0)
         return CLI_OK;
-    int rc = fn(b, n, &seconds);
+    int rc = fn(b, n, &first);
     for (size_t i = 0; i < repeats && rc == CLI_OK; i++) {
         progress_show(&b->bar, "%s: %zu of %zu", what, i + 1, repeats);
-        rc = fn(b, n, &seconds);
-        b->tps[i] = n / seconds;
+        rc = fn(b, n, &b->tps[i]);
     }
     progress_clear(&b->bar);
     if (rc)
@@ -141,6 +184,8 @@ static int bench_json(const bench_state *b, double pp, double tg, double steered
     jset_string(&o, "isa", cmc_runtime_isa(b->s.rt));
     jset_int(&o, "n_prompt", b->args->n_prompt);
     jset_int(&o, "n_gen", b->args->n_gen);
+    jset_int(&o, "batch", b->args->batch);
+    jset_int(&o, "context", b->args->context);
     jset_int(&o, "repeats", b->args->repeats);
     if (b->s.n)
         jset_built(&o, "deltas", steer_json(&b->s));
@@ -153,23 +198,45 @@ static int bench_table(const bench_state *b, double pp, double tg, double steere
     if (rc == CLI_OK && isfinite(pp))
         rc = out_printf("prompt    %8.2f tok/s  (%d tokens)\n", pp, b->args->n_prompt);
     if (rc == CLI_OK && isfinite(tg))
-        rc = out_printf("decode    %8.2f tok/s  (%d tokens)\n", tg, b->args->n_gen);
+        rc = out_printf("decode    %8.2f tok/s  (%d tokens, batch %d, context %d)\n", tg, b->args->n_gen, b->args->batch,
+                        b->args->context);
     if (rc == CLI_OK && isfinite(steered))
         rc = out_printf("steered   %8.2f tok/s  (%d tokens)\n", steered, b->args->n_gen);
     return rc;
 }
 
+static bool bench_alloc(bench_state *b) {
+    const bench_args *a = b->args;
+    int32_t n = a->n_prompt > a->context ? a->n_prompt : a->context;
+    size_t batch = (size_t)a->batch;
+    b->logits = calloc(batch * (size_t)cmc_model_n_vocab(b->s.host), sizeof *b->logits);
+    b->ids = calloc(n ? (size_t)n : 1, sizeof *b->ids);
+    b->tps = calloc((size_t)a->repeats, sizeof *b->tps);
+    b->sessions = calloc(batch, sizeof *b->sessions);
+    b->items = calloc(batch, sizeof *b->items);
+    return b->logits && b->ids && b->tps && b->sessions && b->items;
+}
+
+static void bench_close(bench_state *b) {
+    cmc_session_free(b->context);
+    free(b->logits);
+    free(b->ids);
+    free(b->tps);
+    free(b->sessions);
+    free(b->items);
+    steer_close(&b->s);
+}
+
 static int bench_run(bench_state *b) {
     double pp, tg, steered = NAN;
-    size_t n = (size_t)(b->args->n_prompt > 0 ? b->args->n_prompt : 1);
     b->random = b->args->common.seed;
-    b->logits = calloc((size_t)cmc_model_n_vocab(b->s.host), sizeof *b->logits);
-    b->ids = calloc(n, sizeof *b->ids);
-    b->tps = calloc((size_t)b->args->repeats, sizeof *b->tps);
-    if (!b->logits || !b->ids || !b->tps)
+    if (!bench_alloc(b))
         return cli_no_memory();
+    int rc = bench_context(b);
+    if (rc)
+        return rc;
     progress_start(&b->bar);
-    int rc = bench_measure(b, "prompt", bench_prompt, b->args->n_prompt, &pp);
+    rc = bench_measure(b, "prompt", bench_prompt, b->args->n_prompt, &pp);
     if (rc == CLI_OK)
         rc = bench_measure(b, "decode", bench_decode, b->args->n_gen, &tg);
     if (rc == CLI_OK && b->s.n)
@@ -190,10 +257,7 @@ static int bench_main(void *opts, const arg_list *operands) {
     if (rc)
         return rc;
     rc = bench_run(&b);
-    free(b.logits);
-    free(b.ids);
-    free(b.tps);
-    steer_close(&b.s);
+    bench_close(&b);
     return rc;
 }
 
@@ -202,6 +266,7 @@ static void bench_defaults(void *opts) {
     steer_defaults(&a->steer);
     a->n_prompt = 512;
     a->n_gen = 128;
+    a->batch = 1;
     a->repeats = 5;
 }
 
@@ -213,11 +278,12 @@ static const arg_group bench_groups[] = {
 
 const arg_verb verb_bench = {
     .name = "bench",
-    .usage = "-m HOST [-d DELTA[=ALPHA]]... [-p N] [-n N] [-r N] [options]",
+    .usage = "-m HOST [-d DELTA[=ALPHA]]... [-p N] [-n N] [--batch N] [--context N] [options]",
     .summary = "tokens a second",
     .text = "Measures the host's speed as llama-bench does: random tokens, a prompt of which only the last row of "
-            "logits is wanted, decoding from an empty cache, sampling excluded; after a warm-up, the median of the "
-            "repeats. With deltas also the speed of steered decoding, all of its work included.",
+            "logits is wanted, decoding from an empty cache (or after --context tokens), sampling excluded; after a "
+            "warm-up, the median of the repeats. With deltas also the speed of steered decoding, all of its work "
+            "included, of one text and from a short prompt.",
     .example = "cmc bench -m host.gguf -d delta.gguf -p 512 -n 128",
     .groups = bench_groups,
     .n_groups = sizeof bench_groups / sizeof *bench_groups,
