@@ -13,7 +13,8 @@ enum {
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
     INTEGER_GEMM_MIN_COLS = 5,     /* from so many columns on, unpacking a tile pays */
-    ACT_ALONE = 1 << 15             /* activations below which waking the other threads to quantise them does not pay */
+    FINE_MIN_COLS = 12,            /* fewer are sequences that are decoded side by side: activations as for one */
+    ACT_ALONE = 1 << 11             /* activations below which waking the other threads to quantise them does not pay */
 };
 
 cmc_status weight_from_tensor(const gguf_tensor *t, size_t n_in, size_t n_out, const char *file, weight *out, cmc_error *err) {
@@ -86,7 +87,7 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
     } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && matmul_using_act(job) == job->n_w) {
         job->unit = unit_integer_gemm;
         job->integer = rt->integer_gemm;
-        job->fine = rt->fine_batches;
+        job->fine = rt->fine_batches && job->cols >= FINE_MIN_COLS;
         job->act_row = job->fine ? job->integer->act_row_fine : job->kernels->act_row;
         job->unit_rows = QUANT_GEMM_ROWS;
     } else if (rt->blas && job->cols >= rt->gemm_min_cols) {

@@ -71,12 +71,17 @@ VNNI_INLINE void unpack_blocks(uint32_t type, const quant_dot_args *a, const gem
     for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
         const uint8_t *b = a->rows + g * avx2_block_bytes(type);
         const bool ask = g % (64 / avx2_block_bytes(type)) == 0;   /* once a line of memory, about */
+        uint32_t dm[TILE_ROWS] = {0};   /* d, and above it m where the block has one */
         for (size_t r = 0; r < a->n_rows; r++) {
             if (ask)
                 _mm_prefetch((const char *)((uintptr_t)(b + r * a->row_stride) + (uintptr_t)a->ahead), _MM_HINT_T1);
-            t->scale[g * TILE_ROWS + r] = avx2_f16(b + r * a->row_stride);
+            dm[r] = quant_le32(b + r * a->row_stride);
+        }
+        for (size_t r = 0; r < TILE_ROWS; r += 16) {
+            const __m512i v = _mm512_loadu_si512(dm + r);
+            _mm512_storeu_ps(t->scale + g * TILE_ROWS + r, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)));
             if (avx2_has_min(type))
-                t->min[g * TILE_ROWS + r] = avx2_f16(b + r * a->row_stride + 2);
+                _mm512_storeu_ps(t->min + g * TILE_ROWS + r, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16))));
         }
         for (size_t r = 0; r < a->n_rows; r += 16) {
             __m256i u[16];
@@ -155,6 +160,7 @@ VNNI_INLINE void add_quads(const int nc, const uint8_t *bytes, const int8_t *con
  * minimum times the sum of the column's values. */
 VNNI_INLINE void add_floats(const int nc, bool has_min, const gemm_tile *t, size_t p, const float *const *d, size_t g,
                             const float *const *sum, gemm_sums *s) {
+    QUANT_UNROLL
     for (int h = 0; h < 2; h++) {
         __m512 scale = _mm512_loadu_ps(t->scale + p * TILE_ROWS + 16 * h);
         QUANT_UNROLL
@@ -182,6 +188,7 @@ VNNI_INLINE void sum_ints(const int nc, bool fine, int offset, const uint8_t *by
         add_quads(nc, bytes, high, first, quads, s);
     QUANT_UNROLL
     for (int c = 0; c < nc; c++)
+        QUANT_UNROLL
         for (int h = 0; h < 2; h++)
             s->i[c][h] = _mm512_sub_epi32(_mm512_slli_epi32(s->i[c][h], QUANT_FINE_BITS),
                                           _mm512_set1_epi32(offset ? offset * count[c][g] : 0));
@@ -209,6 +216,7 @@ VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot
     }
     const int parts = halves ? 2 : 1, quads = GROUP_QUADS / parts;
     for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
+        QUANT_UNROLL
         for (int h = 0; h < parts; h++) {
             size_t p = g * (size_t)parts + (size_t)h, first = g * QUANT_GROUP + (size_t)(h * 16);
             sum_ints(nc, fine, offset, t->bytes + first * TILE_ROWS, high, low, first, quads, count[h], g, &s);
@@ -296,6 +304,7 @@ VNNI_TARGET static void act_row_fine(const float *x, void *act, size_t n) {
         bool tiny = max < QUANT_ACT_TINY;
         const __mmask16 lanes = tiny || !(max < INFINITY) ? 0 : 0xffff;   /* NaN and infinity live on in d alone */
         int sum[2];
+        QUANT_UNROLL
         for (int h = 0; h < 2; h++) {
             __m512i q = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(v[h], _mm512_set1_ps((float)QUANT_FINE_MAX / max)));
             __m512i up = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(1 << (QUANT_FINE_BITS - 1))), QUANT_FINE_BITS);
