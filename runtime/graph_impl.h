@@ -4,7 +4,7 @@
 #include "runtime/attention.h"
 #include "runtime/graph.h"
 
-#define GRAPH_TEAM 4           /* tokens that graph_team.c takes at most */
+#define GRAPH_TEAM 8           /* tokens that graph_team.c takes at most */
 
 /* Activations, each [cap][width]; and what is known of each token of the batch. */
 struct model_scratch {

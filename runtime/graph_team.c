@@ -114,7 +114,7 @@ static void team_run(void *arg, int t, int nt) {
     const size_t layers = (size_t)m->p.n_layer;
     team_view v = {.g = *g, .t = t, .nt = nt, .x = own, .h = own + team_floats(m), .y = g->s->h};
     const matmul_out head_out = {&m->head, NULL, 0};
-    const matmul_step head = {.outs = &head_out, .n_w = 1};
+    const matmul_step head = {.outs = &head_out, .n_w = 1, .cols = g->n};
     team_embed(&v);
     team_describe(&v, 0, &v.now);
     for (size_t il = 0; il < layers; il++) {

@@ -12,7 +12,6 @@ enum {
                                        not more */
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
-    INTEGER_GEMM_MIN_COLS = 5,     /* from so many columns on, unpacking a tile pays */
     FINE_MIN_COLS = 12,            /* fewer are sequences that are decoded side by side: activations as for one */
     ACT_ALONE = 1 << 11             /* activations below which waking the other threads to quantise them does not pay */
 };
@@ -67,14 +66,6 @@ static void unit_gemm(const matmul_job *job, const matmul_out *o, size_t row, si
     blas_gemm(job->blas, false, false, job->cols, rows, job->n_in, 1, job->x, job->ldx, tile, job->n_in, 0, o->y + row, o->ldy);
 }
 
-static void unit_integer_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
-    const weight *w = o->w;
-    quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .ahead = ahead, .acts = job->act,
-                        .act_stride = job->act_stride, .n_cols = job->cols, .fine = job->fine, .n = job->n_in,
-                        .out = o->y + row, .out_stride = o->ldy};
-    job->integer->gemm(w->type, &a, tile);
-}
-
 static size_t clamp_rows(size_t rows, size_t max) {
     return rows < 1 ? 1 : rows > max ? max : rows;
 }
@@ -84,8 +75,8 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
     if (rt->exact) {
         job->unit = unit_exact;
         job->unit_rows = EXACT_TILE_ROWS;
-    } else if (rt->integer_gemm && job->cols >= INTEGER_GEMM_MIN_COLS && matmul_using_act(job) == job->n_w) {
-        job->unit = unit_integer_gemm;
+    } else if (matmul_takes_tiles(job, rt)) {
+        job->unit = matmul_unit_tile;
         job->integer = rt->integer_gemm;
         job->fine = rt->fine_batches && job->cols >= FINE_MIN_COLS;
         job->act_row = job->fine ? job->integer->act_row_fine : job->kernels->act_row;
@@ -102,7 +93,7 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
 
 static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t threads, cmc_error *err) {
     size_t floats = 0, act = 0;
-    if (job->unit == unit_integer_gemm)
+    if (job->unit == matmul_unit_tile)
         job->tile_floats = quant_gemm_bytes(job->n_in) / sizeof(float);
     else if (job->unit != matmul_unit_dot)
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
@@ -129,7 +120,7 @@ size_t matmul_bytes(const cmc_runtime *rt, size_t n_in, size_t t) {
     const size_t threads = (size_t)cmc_pool_threads(rt->pool);
     if (rt->exact)
         return threads * EXACT_TILE_ROWS * n_in * sizeof(float);
-    const size_t integer = rt->integer_gemm && t >= INTEGER_GEMM_MIN_COLS ? threads * quant_gemm_bytes(n_in) : 0;
+    const size_t integer = rt->integer_gemm && t >= MATMUL_TILE_MIN_COLS ? threads * quant_gemm_bytes(n_in) : 0;
     const size_t decoded = rt->blas && t >= rt->gemm_min_cols ? threads * GEMM_TILE_BYTES : 0;   /* where types are not integer */
     return integer || !decoded ? integer + t * (quant_act_bytes(n_in) + n_in) : decoded;
 }

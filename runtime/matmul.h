@@ -38,7 +38,16 @@ typedef struct matmul_step {
     size_t ldx, cols;
     matmul_gate gate;            /* outs are two of the same shape, and this is done to their results; or NULL */
 } matmul_step;
-typedef struct matmul_team { void *buf; size_t size, cols, act_stride; int threads; } matmul_team;
+typedef struct matmul_team {
+    const cmc_runtime *rt;
+    int threads;
+    void *buf;                   /* the ranges, and what the others point to */
+    size_t size;
+    uint8_t *acts;               /* [threads][act_bytes] */
+    size_t act_bytes, act_stride;
+    float *tiles;                /* [threads][tile_floats] */
+    size_t tile_floats;
+} matmul_team;
 cmc_status matmul_team_reserve(matmul_team *team, const cmc_runtime *rt, size_t cols, size_t max_n_in, cmc_error *err);
 void matmul_team_free(matmul_team *team);
 /* Thread t's part. `next`: the product that comes after it (its x is not looked at), whose first rows are asked of memory

@@ -35,11 +35,17 @@ struct matmul_job {
     const uint8_t *next;      /* what this thread begins the next product with, or NULL */
 };
 
+enum { MATMUL_TILE_MIN_COLS = 5 };   /* from so many columns on, unpacking a tile pays */
+
 /* Of the weights those that take quantised activations. */
 size_t matmul_using_act(const matmul_job *job);
 /* Rows of a unit of the dots, and the dots of one: few columns. The rows depend on the shape alone. */
 size_t matmul_dot_rows(const matmul_out *outs, size_t n_w);
 void matmul_unit_dot(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile);
+
+/* Whether a product goes by unpacked tiles of QUANT_GEMM_ROWS rows; and one of them. */
+bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt);
+void matmul_unit_tile(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile);
 
 /* Thread t's range, before any thread takes from it. Neighbouring rows go to one thread: what it asks of memory ahead of
  * time is then what it needs next. */

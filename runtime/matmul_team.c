@@ -5,9 +5,11 @@
 #include "base/mem.h"
 #include "runtime/matmul_impl.h"
 
+/* For each thread its range, then activations, then a tile. */
 cmc_status matmul_team_reserve(matmul_team *team, const cmc_runtime *rt, size_t cols, size_t n_in, cmc_error *err) {
     const size_t threads = (size_t)cmc_pool_threads(rt->pool), stride = quant_act_bytes(n_in);
-    const size_t need = threads * (sizeof(matmul_range) + cols * stride);
+    const size_t tile = rt->integer_gemm && cols >= MATMUL_TILE_MIN_COLS ? (quant_gemm_bytes(n_in) + 63) / 64 * 64 : 0;
+    const size_t need = threads * (sizeof(matmul_range) + cols * stride + tile);
     if (need > team->size) {
         matmul_team_free(team);
         team->buf = cmc_alloc_aligned(need, 1);
@@ -15,9 +17,13 @@ cmc_status matmul_team_reserve(matmul_team *team, const cmc_runtime *rt, size_t 
             return cmc_fail_nomem(err, "scratch of matrix products", need);
         team->size = need;
     }
-    team->cols = cols;
-    team->act_stride = stride;
+    team->rt = rt;
     team->threads = (int)threads;
+    team->act_stride = stride;
+    team->acts = (uint8_t *)team->buf + threads * sizeof(matmul_range);
+    team->act_bytes = cols * stride;
+    team->tiles = (float *)(void *)(team->acts + threads * cols * stride);
+    team->tile_floats = tile / sizeof(float);
     matmul_range *ranges = team->buf;
     for (size_t t = 0; t < threads; t++)
         atomic_init(&ranges[t].v, 0);   /* nothing to be taken until its thread says so */
@@ -30,9 +36,15 @@ void matmul_team_free(matmul_team *team) {
 }
 
 static matmul_job team_job(const matmul_team *team, const matmul_step *s) {
-    return (matmul_job){.kernels = quant_kernels_best(), .outs = s->outs, .n_w = s->n_w, .gate = s->gate, .x = s->x,
-                        .ldx = s->ldx, .cols = s->cols, .n_in = s->outs[0].w->n_in, .unit = matmul_unit_dot,
-                        .unit_rows = matmul_dot_rows(s->outs, s->n_w), .ranges = team->buf};
+    matmul_job job = {.kernels = quant_kernels_best(), .outs = s->outs, .n_w = s->n_w, .gate = s->gate, .x = s->x,
+                      .ldx = s->ldx, .cols = s->cols, .n_in = s->outs[0].w->n_in, .ranges = team->buf};
+    const bool tiles = matmul_takes_tiles(&job, team->rt);
+    job.integer = team->rt->integer_gemm;
+    job.unit = tiles ? matmul_unit_tile : matmul_unit_dot;
+    job.unit_rows = tiles ? QUANT_GEMM_ROWS : matmul_dot_rows(s->outs, s->n_w);
+    job.tiles = tiles ? team->tiles : NULL;
+    job.tile_floats = team->tile_floats;
+    return job;
 }
 
 void matmul_team_run(matmul_team *team, const matmul_step *s, const matmul_step *next, int t) {
@@ -43,8 +55,7 @@ void matmul_team_run(matmul_team *team, const matmul_step *s, const matmul_step 
         job.next = matmul_range_begin(&then, t, team->threads);
     }
     if (matmul_using_act(&job) > 0) {
-        job.act = (uint8_t *)team->buf + (size_t)team->threads * sizeof(matmul_range) +
-                  (size_t)t * team->cols * team->act_stride;
+        job.act = team->acts + (size_t)t * team->act_bytes;
         job.act_stride = team->act_stride;
         for (size_t c = 0; c < job.cols; c++)
             job.kernels->act_row(job.x + c * job.ldx, job.act + c * job.act_stride, job.n_in);

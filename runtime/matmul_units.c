@@ -38,6 +38,18 @@ void matmul_unit_dot(const matmul_job *job, const matmul_out *o, size_t row, siz
     }
 }
 
+bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt) {
+    return rt->integer_gemm && job->cols >= MATMUL_TILE_MIN_COLS && matmul_using_act(job) == job->n_w;
+}
+
+void matmul_unit_tile(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
+    const weight *w = o->w;
+    quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .ahead = ahead, .acts = job->act,
+                        .act_stride = job->act_stride, .n_cols = job->cols, .fine = job->fine, .n = job->n_in,
+                        .out = o->y + row, .out_stride = o->ldy};
+    job->integer->gemm(w->type, &a, tile);
+}
+
 /* ------------------------------------------------------------------------------------------------- units */
 
 static size_t units_of(const matmul_job *job, const matmul_out *o) {
