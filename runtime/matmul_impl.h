@@ -35,7 +35,7 @@ struct matmul_job {
     const uint8_t *next;      /* what this thread begins the next product with, or NULL */
 };
 
-enum { MATMUL_TILE_MIN_COLS = 5 };   /* from so many columns on, unpacking a tile pays */
+enum { MATMUL_TILE_MIN_COLS = 4 };   /* from so many columns on, unpacking a tile pays */
 
 /* Of the weights those that take quantised activations. */
 size_t matmul_using_act(const matmul_job *job);
