@@ -112,11 +112,11 @@ class Header:
         return total // weights
 
     def kv_bytes(self):
-        """Of one position: cmc's keys and values are float32."""
+        """Of one position: cmc keeps keys and values in float16."""
         heads = self.number("attention.head_count")
         head = self.number("attention.key_length") or self.number("embedding_length") // heads
         value = self.number("attention.value_length") or head
-        return self.number("block_count") * (self.number("attention.head_count_kv") or heads) * (head + value) * 4
+        return self.number("block_count") * (self.number("attention.head_count_kv") or heads) * (head + value) * 2
 
 
 def bytes_a_token(model, gen):
