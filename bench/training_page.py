@@ -35,8 +35,9 @@ def transfer(data):
             cells = [pm(t[k]["gain"], t[k]["sd"]) + ("" if k == "one" else " (" + ", ".join(f"{a:.3g}" for a in t[k]["alphas"]) + ")")
                      for k in ("default", "one", "tuned")]
             if split:
-                part = [f"{t[k]['gain_unaligned']:.4f}" for k in ("default", "one", "tuned")]
-                kept += f" | {' / '.join(part)} | {100 * t['one']['unaligned']:.1f} %"
+                known = "gain_unaligned" in t["one"]
+                part = [f"{t[k]['gain_unaligned']:.4f}" for k in ("default", "one", "tuned")] if known else []
+                kept += f" | {' / '.join(part)} | {100 * t['one']['unaligned']:.1f} %" if known else " | | "
             seen = "" if host in beside else " (this host unseen)"
             out.append(f"| {' and '.join(beside) or 'no host'}{seen} | {variant} | {' | '.join(cells)} | {kept} | {t['one']['seeds']} |")
         out.append("")

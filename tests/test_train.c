@@ -435,7 +435,7 @@ static void test_options(void **state) {
     REFUSED(o.out_path = r.data, CMC_E_ARG, "inputs");
     REFUSED(o.out_path = "/nonexistent/dir/delta.gguf", CMC_E_IO, "/nonexistent/dir");
     REFUSED(o.out_path = r.dir, CMC_E_IO, "regular");
-    REFUSED(o.cache_dir = "/nonexistent", CMC_E_IO, "/nonexistent");
+    REFUSED(o.cache_dir = "/nonexistent/cache", CMC_E_IO, "/nonexistent/cache");
     REFUSED(o.hosts = &nowhere, CMC_E_IO, "/nonexistent.gguf");
     REFUSED(o.resume = true; o.fresh = true, CMC_E_ARG, "fresh");
     REFUSED(o.max_len = 3, CMC_E_ARG, "longer than 3");
