@@ -430,6 +430,8 @@ typedef struct cmc_score {
     float *logprob;           /* [n_alphas][n]: steered, a block per alpha set */
     float *host_logprob;      /* [n]: unsteered */
     uint8_t *end;             /* [n]: 1 for an end token, which has no bytes */
+    uint8_t *top, *host_top;  /* [n_alphas][n] and [n]: 1 where the token is the likeliest of all, steered and unsteered: what
+                                 greedy decoding would have taken (of equals, the lowest id) */
     size_t bytes;             /* of the scored tokens */
 } cmc_score;
 /* Scores under several strengths at once: alphas[n_sets][n_deltas]; n_sets 0 or no deltas: the steering's own alphas,

@@ -35,6 +35,8 @@ void cmc_score_free(cmc_score *s) {
     free(s->logprob);
     free(s->host_logprob);
     free(s->end);
+    free(s->top);
+    free(s->host_top);
     *s = (cmc_score){0};
 }
 
@@ -60,7 +62,9 @@ static cmc_status choose_positions(const cmc_vocab *v, const cmc_rendered *r, bo
     out->end = cmc_alloc(n, sizeof *out->end);
     out->host_logprob = cmc_alloc(n, sizeof *out->host_logprob);
     out->logprob = cmc_alloc(n_sets * n, sizeof *out->logprob);
-    if (!out->pos || !out->end || !out->host_logprob || !out->logprob)
+    out->top = cmc_alloc(n_sets * n, sizeof *out->top);
+    out->host_top = cmc_alloc(n, sizeof *out->host_top);
+    if (!out->pos || !out->end || !out->host_logprob || !out->logprob || !out->top || !out->host_top)
         return cmc_fail_nomem(err, "a score", n * n_sets);
     for (size_t j = 0; j < r->n_spans; j++) {
         for (size_t i = r->spans[j].first; i < r->spans[j].first + r->spans[j].n; i++) {
@@ -120,6 +124,14 @@ static cmc_status delta_rows(score_job *job, const cmc_record *r, const cmc_rend
 
 /* -------------------------------------------------------------------------------------------------- the blocks */
 
+/* Whether the sampler, at temperature 0, would take the token: no other is likelier, and of equals it is the first. */
+static bool is_top(const float *row, int32_t n, int32_t id) {
+    bool beaten = false;
+    for (int32_t i = 0; i < id; i++) beaten |= row[i] >= row[id];
+    for (int32_t i = id + 1; i < n; i++) beaten |= row[i] > row[id];
+    return !beaten;
+}
+
 /* One row: the host's own value, then each set's. The host's softmax serves them all (shift_log_sum). */
 static void score_one(score_job *job, size_t i, int t, const float **rows, steering_row *kinds) {
     const cmc_steering *st = job->st;
@@ -129,6 +141,7 @@ static void score_one(score_job *job, size_t i, int t, const float **rows, steer
     int32_t id = out->ids.v[out->pos[q]];
     double log_sum = shift_log_sum(logits, (int32_t)n_vocab);
     out->host_logprob[q] = (float)((double)logits[id] - log_sum);
+    out->host_top[q] = is_top(logits, (int32_t)n_vocab, id);
     for (size_t k = 0; k < st->n; k++) {
         size_t n_delta = (size_t)cmc_model_n_vocab(st->deltas[k].model);
         rows[k] = job->delta_hidden[k] ? job->delta_logits[k] + i * n_delta : NULL;
@@ -140,6 +153,7 @@ static void score_one(score_job *job, size_t i, int t, const float **rows, steer
         const float *row = job->row[t];
         double own_sum = steered && st->opts.unmapped_raw ? shift_log_sum(row, (int32_t)n_vocab) : log_sum;
         out->logprob[a * out->n + q] = steered ? (float)((double)row[id] - own_sum) : out->host_logprob[q];
+        out->top[a * out->n + q] = steered ? is_top(row, (int32_t)n_vocab, id) : out->host_top[q];
     }
 }
 

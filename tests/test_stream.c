@@ -71,10 +71,10 @@ static void run(cmc_stream *s) {
 
 /* ------------------------------------------------------------------------------------------- forcing tokens */
 
-/* Plays ids in order, and keeps the log-probability that each had. */
+/* Plays ids in order, and keeps the log-probability that each had, and how far above the others' it was. */
 typedef struct script {
     const int32_t *ids; size_t n, at;
-    double logprob[512];
+    double logprob[512], lead[512];
 } script;
 
 static int32_t play(void *user, const float *logits, int32_t n) {
@@ -84,6 +84,10 @@ static int32_t play(void *user, const float *logits, int32_t n) {
     for (int32_t i = 0; i < n; i++) sum += exp((double)logits[i] - top);
     assert_true(sc->at < sc->n && sc->n <= 512);
     int32_t id = sc->ids[sc->at];
+    double other = -INFINITY;
+    for (int32_t i = 0; i < n; i++)
+        if (i != id) other = fmax(other, (double)logits[i]);
+    sc->lead[sc->at] = (double)logits[id] - other;
     sc->logprob[sc->at++] = (double)logits[id] - top - log(sum);
     return id;
 }
@@ -507,7 +511,8 @@ static void test_first_token(void **state) {
 
 /* ------------------------------------------------------------------------------------------------------ scores */
 
-/* Scores a record, then generates its responses token by token: the log-probabilities are the same. */
+/* Scores a record, then generates its responses token by token: the log-probabilities are the same, and so are the likeliest
+ * tokens. */
 static void score_is_stream(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
                             cmc_steering *live) {
     cmc_error err = {0};
@@ -532,8 +537,11 @@ static void score_is_stream(const cmc_steering *st, const cmc_record *r, const d
             assert_int_equal(cmc_stream_prompt_tokens(s), score.pos[first]);
             stream_set_pick(s, play, &sc);
             run(s);
-            for (size_t t = 0; t < n; t++)
-                worst = fmax(worst, fabs(sc.logprob[t] - (double)score.logprob[a * score.n + first + t]));
+            for (size_t t = 0; t < n; t++) {
+                size_t at = a * score.n + first + t;
+                worst = fmax(worst, fabs(sc.logprob[t] - (double)score.logprob[at]));
+                if (fabs(sc.lead[t]) > 1e-4) assert_int_equal(score.top[at], sc.lead[t] > 0);
+            }
             q += n;
             cmc_stream_free(s);
         }
@@ -570,6 +578,43 @@ static void test_score_is_stream(void **state) {
     }
 }
 
+/* The token that a stream takes first is marked as the likeliest when it is scored. */
+static void test_score_top(void **state) {
+    const fixture *f = *state;
+    cmc_error err = {0};
+    int seen = 0;
+    cmc_steering *st = steering(f->host, CMC_TMPL_CHATML, f->same, 2, CMC_TMPL_CHATML);
+    for (int i = 0; i < 40; i++) {
+        for (int side = 0; side < 2; side++) {
+            char question[32], answer[64];
+            cmc_message m[2];
+            cmc_stream_opts o = opts_of(1);
+            cmc_stream *s;
+            cmc_score score;
+            size_t len, n;
+            snprintf(question, sizeof question, "the cat %d?", i);
+            cmc_record r = steered_record(m, question, NULL);
+            o.unsteered = side == 0;
+            OK(cmc_stream_new(st, &r, &o, &s, &err));
+            run(s);
+            const char *text = cmc_stream_text(s, &len);
+            snprintf(answer, sizeof answer, "%.*s", (int)len, text);
+            int32_t id = cmc_stream_ids(s, &n)[0];
+            cmc_stream_free(s);
+            if (!answer[0]) continue;
+            r = steered_record(m, question, answer);
+            OK(cmc_score_record(st, &r, NULL, 0, &score, &err));
+            if (score.ids.v[score.pos[0]] == id) {
+                assert_true(side ? score.top[0] : score.host_top[0]);
+                seen |= 1 << side;
+            }
+            cmc_score_free(&score);
+        }
+    }
+    assert_int_equal(seen, 3);
+    cmc_steering_free(st);
+}
+
 /* Contexts that do not fit: the score slides as the stream does. */
 static void test_score_overflow(void **state) {
     const fixture *f = *state;
@@ -598,7 +643,7 @@ static void test_score_counts(void **state) {
     assert_int_equal(s.bytes, 6); /* " café" */
     assert_int_equal(s.end[s.n - 1], 1);
     for (size_t i = 0; i < s.n; i++) {
-        assert_true(s.logprob[i] == s.host_logprob[i]);
+        assert_true(s.logprob[i] == s.host_logprob[i] && s.top[i] == s.host_top[i]);
         assert_true(i + 1 == s.n || s.end[i] == 0);
     }
     cmc_score_free(&s);
@@ -633,6 +678,7 @@ int main(void) {
         cmocka_unit_test(test_same_vocabulary_and_late_start),
         cmocka_unit_test(test_first_token),
         cmocka_unit_test(test_score_is_stream),
+        cmocka_unit_test(test_score_top),
         cmocka_unit_test(test_score_overflow),
         cmocka_unit_test(test_score_counts),
     };
