@@ -57,9 +57,14 @@ void jdrop(jbuild o) {
     json_decref(o.j);
 }
 
-int jout(jbuild o) {
+char *jline(jbuild o) {
     char *line = o.bad ? NULL : json_dumps(o.j, JSON_COMPACT | JSON_REAL_PRECISION(15));
     jdrop(o);
+    return line;
+}
+
+int jout(jbuild o) {
+    char *line = jline(o);
     if (!line)
         return cli_no_memory();
     int rc = out_bytes(line, strlen(line));

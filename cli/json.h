@@ -20,6 +20,8 @@ void jset_text(jbuild *o, const char *key, const char *s, size_t n);
 void jset_string(jbuild *o, const char *key, const char *s);
 void jadd(jbuild *a, json_t *value);
 void jadd_built(jbuild *a, jbuild value);
+/* It as one line without a newline, the caller's, and frees it; NULL where it is bad. */
+char *jline(jbuild o);
 /* Writes it as one line on standard output and frees it; gives the exit status. */
 int jout(jbuild o);
 /* Writes it as an indented file, whole or not at all, and frees it; gives the exit status. */

@@ -9,7 +9,7 @@
 
 static const arg_verb *const main_verbs[] = {
     &verb_run, &verb_ab, &verb_score, &verb_map, &verb_tokenize, &verb_inspect, &verb_train, &verb_merge, &verb_train_vocab,
-    &verb_bench,
+    &verb_eval_nll, &verb_eval_rouge, &verb_eval_tofu, &verb_eval_text, &verb_eval_compare, &verb_bench,
 };
 enum { MAIN_N_VERBS = sizeof main_verbs / sizeof *main_verbs };
 
@@ -33,12 +33,27 @@ cmc_runtime_opts cli_runtime_opts(const common_args *c, bool exact, const char *
     return o;
 }
 
+/* The name that argv begins with: one word, or two for the verbs of eval. *used: how many. */
+static void main_name(int argc, char **argv, char *name, size_t size, int *used) {
+    *used = argc > 1 && strcmp(argv[0], "eval") == 0 && argv[1][0] != '-' ? 2 : 1;
+    snprintf(name, size, *used == 2 ? "%.60s %.60s" : "%.60s", argv[0], *used == 2 ? argv[1] : "");
+}
+
 static const arg_verb *main_find(const char *name) {
     for (size_t i = 0; i < MAIN_N_VERBS; i++) {
         if (strcmp(main_verbs[i]->name, name) == 0)
             return main_verbs[i];
     }
     return NULL;
+}
+
+/* eval by itself: its verbs. */
+static void main_help_eval(FILE *to) {
+    fputs("Usage: cmc eval VERB [options]\n\nMeasures what a host, or a host with deltas, does on a file of records.\n\nVerbs:\n", to);
+    for (size_t i = 0; i < MAIN_N_VERBS; i++) {
+        if (strncmp(main_verbs[i]->name, "eval ", 5) == 0)
+            fprintf(to, "  %-13s%s\n", main_verbs[i]->name + 5, main_verbs[i]->summary);
+    }
 }
 
 static int main_unknown(const char *name) {
@@ -87,10 +102,16 @@ static int main_help_verb(int argc, char **argv) {
         main_man();
         return out_flush();
     }
-    const arg_verb *verb = main_find(argv[0]);
-    if (!verb)
-        return main_unknown(argv[0]);
-    arg_help(verb, stdout);
+    char name[128];
+    int used;
+    main_name(argc, argv, name, sizeof name, &used);
+    const arg_verb *verb = main_find(name);
+    if (verb)
+        arg_help(verb, stdout);
+    else if (strcmp(name, "eval") == 0)
+        main_help_eval(stdout);
+    else
+        return main_unknown(name);
     return out_flush();
 }
 
@@ -137,6 +158,15 @@ int main(int argc, char **argv) {
     }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         return main_help_verb(argc - 2, argv + 2);
-    const arg_verb *verb = main_find(name);
-    return verb ? main_verb(verb, argc - 2, argv + 2) : main_unknown(name);
+    char full[128];
+    int used;
+    main_name(argc - 1, argv + 1, full, sizeof full, &used);
+    const arg_verb *verb = main_find(full);
+    if (verb)
+        return main_verb(verb, argc - 1 - used, argv + 1 + used);
+    if (strcmp(full, "eval") != 0)
+        return main_unknown(full);
+    bool help = argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0);
+    main_help_eval(help ? stdout : stderr);
+    return help ? out_flush() : CLI_USAGE;
 }

@@ -1,0 +1,25 @@
+/* Sums over a record's scored tokens. */
+#include "eval/likelihood.h"
+
+#include <math.h>
+
+likelihood likelihood_of(const cmc_score *s, bool host) {
+    const float *logprob = host ? s->host_logprob : s->logprob;
+    const uint8_t *top = host ? s->host_top : s->top;
+    likelihood l = {.tokens = s->n, .bytes = s->bytes, .exact_memorization = NAN, .extraction_strength = NAN};
+    size_t n = 0, hits = 0, run = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        l.nll -= (double)logprob[i];
+        if (s->end[i])
+            continue;
+        n++;
+        hits += top[i];
+        run = top[i] ? run + 1 : 0;
+    }
+    if (n) {
+        l.exact_memorization = (double)hits / (double)n;
+        /* The public code's loop ends at the last token whether that is a hit or not. */
+        l.extraction_strength = (double)(run ? run : 1) / (double)n;
+    }
+    return l;
+}
