@@ -46,7 +46,7 @@ static int answers_from_file(const answers_job *job) {
         if (rc == CLI_OK)
             rc = answers_one(&j, i, n, &a);
         if (rc == CLI_OK)
-            rc = job->on_answer(job->user, n++, &a, NULL);
+            rc = job->on_answer(job->user, n++, &a);
     }
     if (rc == CLI_OK && n < job->p->n)
         rc = cli_failed("%s: holds %zu answers, and %s %zu records", j.path, n, job->p->path, job->p->n);
@@ -76,7 +76,7 @@ static int answers_on_result(void *user, size_t index, const gen_side side[2]) {
     answer a = {g->text, g->len, gen_stop_name(g->stop), (int64_t)g->n_ids};
     st->done = index + 1;
     progress_clear(&st->bar);
-    return g->stop == CMC_STOP_NONE ? CLI_OK : st->job->on_answer(st->job->user, index, &a, &st->s);
+    return g->stop == CMC_STOP_NONE ? CLI_OK : st->job->on_answer(st->job->user, index, &a);
 }
 
 int answers_run(const answers_job *job) {

@@ -20,8 +20,7 @@ typedef struct answers_job {
     const common_args *common;
     const prompts *p;          /* one answer for each; n 0 with a file: for as many as that holds */
     void *user;
-    /* In order. `s`: the models in use, NULL with a file. */
-    int (*on_answer)(void *user, size_t index, const answer *a, const steer *s);
+    int (*on_answer)(void *user, size_t index, const answer *a);    /* in order */
 } answers_job;
 
 /* Refuses options that do not fit together. */

@@ -46,12 +46,11 @@ static int rouge_reference(const rouge_state *st, size_t i, const char **s, size
     return cli_failed("%s: record %zu (line %ld): holds no answer to compare with", st->p->path, i + 1, r->line);
 }
 
-static int rouge_on_answer(void *user, size_t index, const answer *a, const steer *s) {
+static int rouge_on_answer(void *user, size_t index, const answer *a) {
     rouge_state *st = user;
     const char *reference;
     size_t len;
     rouge_score score;
-    (void)s;
     int rc = rouge_reference(st, index, &reference, &len);
     if (rc)
         return rc;

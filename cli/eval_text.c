@@ -98,10 +98,9 @@ static int text_columns(text_state *st, const answer *a, const text_measure *m) 
     return rc ? rc : column_add_known(&st->repetition, m->repetition);
 }
 
-static int text_on_answer(void *user, size_t index, const answer *a, const steer *s) {
+static int text_on_answer(void *user, size_t index, const answer *a) {
     text_state *st = user;
     text_measure m;
-    (void)s;
     if (text_stats_add(st->stats, a->text, a->len, &m) != CMC_OK)
         return cli_no_memory();
     int rc = text_columns(st, a, &m);

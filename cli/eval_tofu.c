@@ -81,6 +81,14 @@ static int tofu_score(tofu_state *st, size_t i, const char *text, likelihood *ou
     return CLI_OK;
 }
 
+/* A figure as a report holds it: the forget quality goes by the order of values, and a model beside its own report must be
+ * equal to itself. */
+static double tofu_reported(double v) {
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.15g", v);
+    return strtod(digits, NULL);
+}
+
 static double tofu_per_token(const likelihood *l) {
     return l->nll / (double)l->tokens;
 }
@@ -104,7 +112,7 @@ static int tofu_score_record(tofu_state *st, size_t i, tofu_figures *out) {
         if (r->paraphrase && r->paraphrase != r->answer)
             rc = tofu_score(st, i, r->paraphrase, &other);
         if (rc == CLI_OK && r->paraphrase)
-            out->truth_ratio = tofu_truth_ratio(tofu_per_token(&other), wrong, r->n_wrong);
+            out->truth_ratio = tofu_reported(tofu_truth_ratio(tofu_per_token(&other), wrong, r->n_wrong));
     }
     free(wrong);
     return rc;
@@ -357,7 +365,7 @@ const arg_verb verb_eval_tofu = {
             "ROUGE-L recall of greedy answers, truth ratio, exact memorization and extraction strength; of the last three sets together the "
             "model utility; and beside a reference report the forget quality, the p-value of a two-sample Kolmogorov-Smirnov test "
             "between the truth ratios on the forget set.",
-    .example = "cmc eval tofu -m host.gguf -d forget.gguf --forget forget10_perturbed.json --reference retained.jsonl -o after.jsonl",
+    .example = "cmc eval tofu -m host.gguf -d forget.gguf --forget forget10_perturbed.json -o after.jsonl",
     .groups = tofu_groups,
     .n_groups = sizeof tofu_groups / sizeof *tofu_groups,
     .size = sizeof(tofu_args),

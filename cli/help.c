@@ -73,7 +73,7 @@ void arg_help(const arg_verb *verb, FILE *to) {
     if (opts && verb->defaults)
         verb->defaults(opts);
     fprintf(to, "Usage: cmc %s ", verb->name);
-    help_wrap(to, verb->usage, 11 + (int)strlen(verb->name), 11);
+    help_wrap(to, verb->usage, 12 + (int)strlen(verb->name), 11);
     fputc('\n', to);
     help_wrap(to, verb->text, 0, 0);
     for (size_t g = 0; g < verb->n_groups; g++) {

@@ -11,7 +11,7 @@
 #include <utf8proc.h>
 
 /* What a kind takes beside "kind": one of these, */
-typedef enum check_needs { CHECK_NOTHING, CHECK_NUMBER, CHECK_TEXT, CHECK_PATTERN, CHECK_KEYS } check_needs;
+typedef enum check_needs { CHECK_NOTHING, CHECK_NUMBER, CHECK_TEXT, CHECK_WORDS, CHECK_PATTERN, CHECK_KEYS } check_needs;
 
 /* What a check works on: the answer without white space around it, and the check's text; both case-folded where it says so. */
 typedef struct check_in {
@@ -30,7 +30,7 @@ struct check {
     const check_type *type;
     size_t n;
     char *text; size_t text_len;
-    bool ignore_case, whole_words;     /* of kinds that take a text */
+    bool ignore_case, whole_words;
     pcre2_code *pattern;
     json_t *keys;                      /* NULL: any JSON */
 };
@@ -184,8 +184,8 @@ static const check_type check_types[] = {
     {"min_lines", CHECK_NUMBER, check_min_lines},
     {"max_lines", CHECK_NUMBER, check_max_lines},
     {"items", CHECK_NUMBER, check_items},
-    {"contains", CHECK_TEXT, check_contains},
-    {"excludes", CHECK_TEXT, check_excludes},
+    {"contains", CHECK_WORDS, check_contains},
+    {"excludes", CHECK_WORDS, check_excludes},
     {"starts_with", CHECK_TEXT, check_starts_with},
     {"ends_with", CHECK_TEXT, check_ends_with},
     {"equals", CHECK_TEXT, check_equals},
@@ -281,8 +281,8 @@ static cmc_status check_read_flag(const check_place *p, const json_t *o, const c
 /* A key that the kind does not take would be a check that does not check. */
 static cmc_status check_read_known(const check_place *p, const json_t *o, check_needs needs) {
     static const char *const takes[][4] = {
-        [CHECK_NOTHING] = {NULL}, [CHECK_NUMBER] = {"n"}, [CHECK_TEXT] = {"text", "ignore_case", "whole_words"},
-        [CHECK_PATTERN] = {"pattern", "ignore_case"}, [CHECK_KEYS] = {"keys"}};
+        [CHECK_NOTHING] = {NULL}, [CHECK_NUMBER] = {"n"}, [CHECK_TEXT] = {"text", "ignore_case"},
+        [CHECK_WORDS] = {"text", "ignore_case", "whole_words"}, [CHECK_PATTERN] = {"pattern", "ignore_case"}, [CHECK_KEYS] = {"keys"}};
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)o, key, v) {
@@ -318,7 +318,8 @@ static cmc_status check_read_one(check_place *p, const json_t *o, check *c) {
             return check_bad(p, "needs \"n\", a whole number of at least 0");
         c->n = (size_t)json_integer_value(n);
         return CMC_OK;
-    case CHECK_TEXT: return check_read_text(p, json_object_get(o, "text"), c);
+    case CHECK_TEXT:
+    case CHECK_WORDS: return check_read_text(p, json_object_get(o, "text"), c);
     case CHECK_PATTERN: return check_read_pattern(p, json_object_get(o, "pattern"), c);
     case CHECK_KEYS: return check_read_keys(p, json_object_get(o, "keys"), c);
     }

@@ -50,6 +50,7 @@ static const struct { const char *checks, *say; } BAD[] = {
     {"[{'kind':'words','n':-1}]", "needs \"n\""},
     {"[{'kind':'words','n':1.5}]", "needs \"n\""},
     {"[{'kind':'words','n':1,'max':2}]", "has no key \"max\""},
+    {"[{'kind':'equals','text':'a','whole_words':true}]", "has no key \"whole_words\""},
     {"[{'kind':'contains'}]", "needs \"text\""},
     {"[{'kind':'contains','text':''}]", "needs \"text\""},
     {"[{'kind':'contains','text':'a','ignore_case':1}]", "\"ignore_case\" is not true or false"},
