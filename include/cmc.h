@@ -103,7 +103,7 @@ CMC_API void cmc_runtime_free(cmc_runtime *rt);
 CMC_API int cmc_runtime_threads(const cmc_runtime *rt);
 /* The core type OpenBLAS chose ("Haswell", "SkylakeX", ...), or "none" where the library could not be loaded. */
 CMC_API const char *cmc_runtime_blas_core(const cmc_runtime *rt);
-/* The instruction set of the kernels in use: "portable", "avx2", "avx512-vnni" */
+/* The instruction set of the kernels in use: "portable", "avx2", "avx512-vnni", "neon", "neon-dotprod" */
 CMC_API const char *cmc_runtime_isa(const cmc_runtime *rt);
 /* The value OPENBLAS_CORETYPE should have on this machine, or NULL where OpenBLAS 0.3.21's own detection is right.
  * The library changes no environment: a program that wants full speed sets it first thing in main. */

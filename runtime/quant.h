@@ -22,6 +22,6 @@ bool quant_dot_uses_act(uint32_t type);
 /* float32 dot in one fixed order (16 lanes, summed pairwise): the exact path. The same bits on every machine. */
 float quant_dot_exact(const float *a, const float *b, size_t n);
 
-/* Name of the kernels chosen for this machine: "portable", "avx2", "avx512-vnni" */
+/* Name of the kernels chosen for this machine: "portable", "avx2", "avx512-vnni", "neon", "neon-dotprod" */
 const char *quant_isa(void);
 #endif

@@ -19,30 +19,30 @@ AVX2_INLINE void decode_group(__m256i q, __m256 a0, __m256 a1, __m256 m0, __m256
 }
 
 AVX2_INLINE void decode_blocks(uint32_t type, const uint8_t *b, float *out, size_t n) {
-    const __m256i offset = _mm256_set1_epi8((char)avx2_offset(type));
-    for (size_t i = 0; i < n; i += QUANT_GROUP, b += avx2_block_bytes(type)) {
-        __m256 a = _mm256_set1_ps(avx2_f16(b)), m = avx2_has_min(type) ? _mm256_set1_ps(avx2_f16(b + 2)) : a;
-        decode_group(_mm256_sub_epi8(avx2_unpack_block(type, b), offset), a, a, m, m, avx2_has_min(type), out + i);
+    const __m256i offset = _mm256_set1_epi8((char)quant_offset(type));
+    for (size_t i = 0; i < n; i += QUANT_GROUP, b += quant_block_bytes(type)) {
+        __m256 a = _mm256_set1_ps(avx2_f16(b)), m = quant_has_min(type) ? _mm256_set1_ps(avx2_f16(b + 2)) : a;
+        decode_group(_mm256_sub_epi8(avx2_unpack_block(type, b), offset), a, a, m, m, quant_has_min(type), out + i);
     }
 }
 
 AVX2_INLINE void decode_supers(uint32_t type, const uint8_t *b, float *out, size_t n) {
-    const __m256i offset = _mm256_set1_epi8((char)avx2_offset(type));
-    for (size_t i = 0; i < n; i += QUANT_SUPER, b += avx2_block_bytes(type)) {
+    const __m256i offset = _mm256_set1_epi8((char)quant_offset(type));
+    for (size_t i = 0; i < n; i += QUANT_SUPER, b += quant_block_bytes(type)) {
         avx2_scales s = avx2_scales_load(type, b);
         float a[2][8], m[2][8];
         _mm256_storeu_ps(a[0], _mm256_mul_ps(_mm256_set1_ps(s.d), avx2_low_floats(s.scale)));
         _mm256_storeu_ps(a[1], _mm256_mul_ps(_mm256_set1_ps(s.d), avx2_high_floats(s.scale)));
-        if (avx2_has_min(type)) {
+        if (quant_has_min(type)) {
             _mm256_storeu_ps(m[0], _mm256_mul_ps(_mm256_set1_ps(s.dmin), avx2_low_floats(s.min)));
             _mm256_storeu_ps(m[1], _mm256_mul_ps(_mm256_set1_ps(s.dmin), avx2_high_floats(s.min)));
         }
         QUANT_UNROLL
         for (int g = 0; g < QUANT_SUPER_GROUPS; g++) {
             __m256 a0 = _mm256_set1_ps(a[0][g]), a1 = _mm256_set1_ps(a[1][g]);
-            __m256 m0 = avx2_has_min(type) ? _mm256_set1_ps(m[0][g]) : a0;
-            __m256 m1 = avx2_has_min(type) ? _mm256_set1_ps(m[1][g]) : a1;
-            decode_group(_mm256_sub_epi8(avx2_unpack_super(type, b, g), offset), a0, a1, m0, m1, avx2_has_min(type),
+            __m256 m0 = quant_has_min(type) ? _mm256_set1_ps(m[0][g]) : a0;
+            __m256 m1 = quant_has_min(type) ? _mm256_set1_ps(m[1][g]) : a1;
+            decode_group(_mm256_sub_epi8(avx2_unpack_super(type, b, g), offset), a0, a1, m0, m1, quant_has_min(type),
                          out + i + g * QUANT_GROUP);
         }
     }

@@ -1,12 +1,12 @@
 /* Unpacking of block formats into AVX2 registers, shared by decoding and dot products. Include only in files that check
  * for AVX2 at run time. Every function is inlined with `type` and `g` constant, so its switch costs nothing.
  *
- * A group of 32 unpacks to bytes u, from which the quantised value is u - offset(type), u unsigned; or, where
- * is_signed(type), to the signed value itself. Unsigned bytes are what maddubs wants; the offset then costs only a product
+ * A group of 32 unpacks to bytes u, from which the quantised value is u - quant_offset(type), u unsigned; or, where
+ * quant_is_signed(type), to the signed value itself. Unsigned bytes are what maddubs wants; the offset then costs only a product
  * with the activations' sums, as a minimum does. */
 #ifndef CMC_RUNTIME_QUANT_AVX2_H
 #define CMC_RUNTIME_QUANT_AVX2_H
-#include "runtime/quant_impl.h"
+#include "runtime/quant_shape.h"
 
 #include <immintrin.h>
 
@@ -15,60 +15,6 @@ void quant_dot_rows_avx2(uint32_t type, const quant_dot_args *a);
 
 #define AVX2_TARGET __attribute__((target("avx2,fma,f16c")))
 #define AVX2_INLINE static inline __attribute__((always_inline)) AVX2_TARGET
-
-#if defined(__clang__)
-#define QUANT_UNROLL _Pragma("unroll")
-#define QUANT_UNROLL16 _Pragma("unroll")
-#else
-#define QUANT_UNROLL _Pragma("GCC unroll 8")
-#define QUANT_UNROLL16 _Pragma("GCC unroll 16")
-#endif
-
-AVX2_INLINE bool avx2_is_super(uint32_t type) {
-    return type == CMC_Q2_K || type == CMC_Q3_K || type == CMC_Q4_K || type == CMC_Q5_K || type == CMC_Q6_K ||
-           type == CMC_IQ4_XS;
-}
-
-AVX2_INLINE bool avx2_is_signed(uint32_t type) {
-    return type == CMC_Q8_0 || type == CMC_IQ4_NL || type == CMC_IQ4_XS;
-}
-
-/* Types that store a minimum (an addend) beside the scale. */
-AVX2_INLINE bool avx2_has_min(uint32_t type) {
-    return type == CMC_Q4_1 || type == CMC_Q5_1 || type == CMC_Q2_K || type == CMC_Q4_K || type == CMC_Q5_K;
-}
-
-/* Super-blocks with a scale for each 16 elements rather than each 32. */
-AVX2_INLINE bool avx2_has_halves(uint32_t type) {
-    return type == CMC_Q2_K || type == CMC_Q3_K || type == CMC_Q6_K;
-}
-
-AVX2_INLINE int avx2_offset(uint32_t type) {
-    switch (type) {
-    case CMC_Q4_0: return 8;
-    case CMC_Q5_0: return 16;
-    case CMC_Q3_K: return 4;
-    case CMC_Q6_K: return 32;
-    default: return 0;
-    }
-}
-
-AVX2_INLINE size_t avx2_block_bytes(uint32_t type) {
-    switch (type) {
-    case CMC_Q4_0: return 18;
-    case CMC_Q4_1: return 20;
-    case CMC_Q5_0: return 22;
-    case CMC_Q5_1: return 24;
-    case CMC_Q8_0: return 34;
-    case CMC_IQ4_NL: return 18;
-    case CMC_Q2_K: return 84;
-    case CMC_Q3_K: return 110;
-    case CMC_Q4_K: return 144;
-    case CMC_Q5_K: return 176;
-    case CMC_Q6_K: return 210;
-    default: return 136;   /* IQ4_XS */
-    }
-}
 
 AVX2_INLINE __m256i avx2_load(const void *p) {
     return _mm256_loadu_si256((const __m256i *)p);
@@ -143,7 +89,7 @@ AVX2_INLINE __m256i avx2_unpack_super(uint32_t type, const uint8_t *b, int g) {
 /* The scales of a super-block: w = d * scale * q + dmin * min, a scale and a minimum for each half group. As int16: in the
  * low lane those of the first halves of the 8 groups, in the high lane those of the second. */
 typedef struct avx2_scales {
-    __m256i scale, min;   /* min only where avx2_has_min */
+    __m256i scale, min;   /* min only where quant_has_min */
     float d, dmin;        /* dmin is negative what the file says: minima are subtracted there */
 } avx2_scales;
 

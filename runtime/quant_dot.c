@@ -118,8 +118,9 @@ const quant_kernels quant_kernels_plain = {
 
 const quant_kernels *quant_kernels_best(void) {
     const quant_kernels *k = quant_kernels_vnni();
-    if (!k)
-        k = quant_kernels_avx2();
+    k = k ? k : quant_kernels_avx2();
+    k = k ? k : quant_kernels_neon_dotprod();
+    k = k ? k : quant_kernels_neon();
     return k ? k : &quant_kernels_plain;
 }
 

@@ -29,7 +29,7 @@ AVX2_INLINE float sum_8(__m256 v) {
 /* 16 sums of two products u * y. Unsigned u as it is; signed u as |u| and the sign moved to y. No pair overflows:
  * 2 * 128 * 127 < 2^15. */
 AVX2_INLINE __m256i dot_pairs(uint32_t type, __m256i u, __m256i u_abs, __m256i y) {
-    return avx2_is_signed(type) ? _mm256_maddubs_epi16(u_abs, _mm256_sign_epi8(y, u)) : _mm256_maddubs_epi16(u, y);
+    return quant_is_signed(type) ? _mm256_maddubs_epi16(u_abs, _mm256_sign_epi8(y, u)) : _mm256_maddubs_epi16(u, y);
 }
 
 /* ------------------------------------------------------------------------------------------- blocks of 32 */
@@ -46,8 +46,8 @@ AVX2_INLINE __m128 load_pair(const float *p) {
 /* The factors of a block's two parts: lane 0 of (d, m) * (activations' d, s) scales the integer sums, lane 1 is the addend
  * that the minimum makes; for a type with an offset (d, d) * (d, s), and the addend is -offset times lane 1. */
 AVX2_INLINE void dot_blocks(uint32_t type, const int nr, const int nc, const quant_dot_args *a, size_t r0, size_t c0) {
-    const size_t block = avx2_block_bytes(type);
-    const bool addend = avx2_has_min(type) || avx2_offset(type) != 0;
+    const size_t block = quant_block_bytes(type);
+    const bool addend = quant_has_min(type) || quant_offset(type) != 0;
     const uint8_t *row = a->rows + r0 * a->row_stride;
     quant_act y[TILE_MAX];
     __m256 acc[TILE_MAX];
@@ -62,10 +62,10 @@ AVX2_INLINE void dot_blocks(uint32_t type, const int nr, const int nc, const qua
         QUANT_UNROLL
         for (int r = 0; r < nr; r++) {
             const uint8_t *b = row + (size_t)r * a->row_stride + g * block;
-            __m256i u = avx2_unpack_block(type, b), u_abs = avx2_is_signed(type) ? _mm256_abs_epi8(u) : u;
+            __m256i u = avx2_unpack_block(type, b), u_abs = quant_is_signed(type) ? _mm256_abs_epi8(u) : u;
             __m128 dm = block_scales(b);
             prefetch(b, a->ahead, block);
-            if (!avx2_has_min(type))
+            if (!quant_has_min(type))
                 dm = _mm_moveldup_ps(dm);
             QUANT_UNROLL
             for (int c = 0; c < nc; c++) {
@@ -78,7 +78,7 @@ AVX2_INLINE void dot_blocks(uint32_t type, const int nr, const int nc, const qua
             }
         }
     }
-    const float factor = avx2_has_min(type) ? 1 : -(float)avx2_offset(type);
+    const float factor = quant_has_min(type) ? 1 : -(float)quant_offset(type);
     for (int r = 0; r < nr; r++) {
         for (int c = 0; c < nc; c++) {
             float sum = sum_8(acc[r * nc + c]) + (addend ? factor * _mm_cvtss_f32(_mm_movehdup_ps(add[r * nc + c])) : 0);
@@ -93,24 +93,24 @@ AVX2_INLINE void dot_blocks(uint32_t type, const int nr, const int nc, const qua
 typedef struct super_addend { __m256 first, second; } super_addend;
 
 AVX2_INLINE super_addend super_addend_of(uint32_t type, const avx2_scales *s) {
-    __m256i v = avx2_has_min(type) ? s->min : s->scale;
-    __m256 f = _mm256_set1_ps(avx2_has_min(type) ? s->dmin : -(float)avx2_offset(type) * s->d);
+    __m256i v = quant_has_min(type) ? s->min : s->scale;
+    __m256 f = _mm256_set1_ps(quant_has_min(type) ? s->dmin : -(float)quant_offset(type) * s->d);
     super_addend out = {_mm256_mul_ps(f, avx2_low_floats(v)), _mm256_setzero_ps()};
-    if (avx2_has_halves(type))
+    if (quant_has_halves(type))
         out.second = _mm256_mul_ps(f, avx2_high_floats(v));
     return out;
 }
 
 AVX2_INLINE __m256 super_add(uint32_t type, const super_addend *m, const quant_act *y, size_t g, __m256 add) {
-    if (!avx2_has_halves(type))
+    if (!quant_has_halves(type))
         return _mm256_fmadd_ps(m->first, _mm256_loadu_ps(y->s + g), add);
     add = _mm256_fmadd_ps(m->first, _mm256_loadu_ps(y->s0 + g), add);
     return _mm256_fmadd_ps(m->second, _mm256_loadu_ps(y->s1 + g), add);
 }
 
 AVX2_INLINE void dot_supers(uint32_t type, const int nr, const int nc, const quant_dot_args *a, size_t r0, size_t c0) {
-    const size_t block = avx2_block_bytes(type);
-    const bool addend = avx2_has_min(type) || avx2_offset(type) != 0;
+    const size_t block = quant_block_bytes(type);
+    const bool addend = quant_has_min(type) || quant_offset(type) != 0;
     const uint8_t *row = a->rows + r0 * a->row_stride;
     quant_act y[TILE_MAX];
     __m256 acc[TILE_MAX], add[TILE_MAX];
@@ -139,7 +139,7 @@ AVX2_INLINE void dot_supers(uint32_t type, const int nr, const int nc, const qua
             QUANT_UNROLL
             for (int r = 0; r < nr; r++) {
                 __m256i u = avx2_unpack_super(type, row + (size_t)r * a->row_stride, g);
-                __m256i u_abs = avx2_is_signed(type) ? _mm256_abs_epi8(u) : u, sc = _mm256_shuffle_epi8(scale[r], pick);
+                __m256i u_abs = quant_is_signed(type) ? _mm256_abs_epi8(u) : u, sc = _mm256_shuffle_epi8(scale[r], pick);
                 QUANT_UNROLL
                 for (int c = 0; c < nc; c++) {
                     __m256i p = dot_pairs(type, u, u_abs, avx2_load(y[c].q + (g0 + (size_t)g) * QUANT_GROUP));
@@ -205,7 +205,7 @@ AVX2_INLINE void dot_floats(uint32_t type, const int nr, const int nc, const qua
 AVX2_INLINE void dot_tile(uint32_t type, const int nr, const int nc, const quant_dot_args *a, size_t r, size_t c) {
     if (type == CMC_F32 || type == CMC_F16 || type == CMC_BF16)
         dot_floats(type, nr, nc, a, r, c);
-    else if (avx2_is_super(type))
+    else if (quant_is_super(type))
         dot_supers(type, nr, nc, a, r, c);
     else
         dot_blocks(type, nr, nc, a, r, c);

@@ -113,7 +113,7 @@ VNNI_INLINE __m512i unpack_super(uint32_t type, const uint8_t *b, const int p) {
 /* d, and in the second place m where the block has one, of both blocks as floats. */
 VNNI_INLINE __m128 block_scales(uint32_t type, const uint8_t *a, const uint8_t *b) {
     __m128 dm = _mm_cvtph_ps(_mm_insert_epi32(_mm_cvtsi32_si128((int)quant_le32(a)), (int)quant_le32(b), 1));
-    return avx2_has_min(type) ? dm : _mm_moveldup_ps(dm);
+    return quant_has_min(type) ? dm : _mm_moveldup_ps(dm);
 }
 
 /* Groups g and g + 1 of a row; `both` false: g alone, the row's last. (d, m) times the activations' (d, s) gives the
@@ -121,7 +121,7 @@ VNNI_INLINE __m128 block_scales(uint32_t type, const uint8_t *a, const uint8_t *
  * and the addend is -offset times the second. */
 VNNI_INLINE void dot_block_pair(uint32_t type, const int nc, const uint8_t *row, size_t g, bool both, const int odd,
                                 ptrdiff_t ahead, const dot_column *y, dot_sums *s) {
-    const size_t block = avx2_block_bytes(type);
+    const size_t block = quant_block_bytes(type);
     const uint8_t *a = row + g * block, *b = both ? a + block : a;
     const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
     const __mmask64 used = both ? ~(__mmask64)0 : 0xffffffff;
@@ -136,7 +136,7 @@ VNNI_INLINE void dot_block_pair(uint32_t type, const int nc, const uint8_t *row,
         const __m512 sums = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), u, v));
         const __m512 by = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(f));
         s->pair[c][odd] = _mm512_fmadd_ps(by, sums, s->pair[c][odd]);
-        if (avx2_has_min(type) || vnni_offset(type))
+        if (quant_has_min(type) || vnni_offset(type))
             s->add[c] = _mm512_add_ps(s->add[c], _mm512_zextps128_ps512(f));
     }
 }
@@ -154,9 +154,9 @@ VNNI_INLINE void dot_block_row(uint32_t type, const int nc, const uint8_t *row, 
     }
     if (g < groups)
         dot_block_pair(type, nc, row, g, false, 1, ahead, y, s);
-    if (!avx2_has_min(type) && !vnni_offset(type))
+    if (!quant_has_min(type) && !vnni_offset(type))
         return;
-    const __m512 factor = _mm512_set1_ps(avx2_has_min(type) ? 1 : -(float)vnni_offset(type));   /* lanes 1 and 3 are the addends */
+    const __m512 factor = _mm512_set1_ps(quant_has_min(type) ? 1 : -(float)vnni_offset(type));   /* lanes 1 and 3 are the addends */
     for (int c = 0; c < nc; c++)
         s->add[c] = _mm512_maskz_mul_ps(10, factor, s->add[c]);
 }
@@ -166,36 +166,36 @@ VNNI_INLINE void dot_block_row(uint32_t type, const int nc, const uint8_t *row, 
 /* A value for each half group, first halves of the 8 groups before second ones; where a group has one value alone, the
  * second halves are zero. */
 VNNI_INLINE __m512 half_floats(uint32_t type, __m256i v) {
-    if (avx2_has_halves(type))
+    if (quant_has_halves(type))
         return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(v));
     return _mm512_zextps256_ps512(avx2_low_floats(v));
 }
 
 VNNI_INLINE __m512 half_loads(uint32_t type, const float *first, const float *second) {
     const __m512 v = _mm512_zextps256_ps512(_mm256_loadu_ps(first));
-    return avx2_has_halves(type) ? _mm512_insertf32x8(v, _mm256_loadu_ps(second), 1) : v;
+    return quant_has_halves(type) ? _mm512_insertf32x8(v, _mm256_loadu_ps(second), 1) : v;
 }
 
 /* Where pair p's lanes find their factor among half_floats. */
 VNNI_INLINE __m512i half_spread(uint32_t type, const int p) {
-    const int a = 2 * p, b = avx2_has_halves(type) ? 2 * p + 8 : 2 * p, c = a + 1, d = b + 1;
+    const int a = 2 * p, b = quant_has_halves(type) ? 2 * p + 8 : 2 * p, c = a + 1, d = b + 1;
     return _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d);
 }
 
 VNNI_INLINE void dot_super_row(uint32_t type, const int nc, const uint8_t *row, size_t n, ptrdiff_t ahead,
                                const dot_column *y, dot_sums *s) {
-    const size_t block = avx2_block_bytes(type);
+    const size_t block = quant_block_bytes(type);
     for (size_t g = 0; g < n / QUANT_GROUP; g += QUANT_SUPER_GROUPS, row += block) {
         const avx2_scales sc = avx2_scales_load(type, row);
         const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(sc.d), half_floats(type, sc.scale));
-        const __m512 addend = avx2_has_min(type) ? _mm512_mul_ps(_mm512_set1_ps(sc.dmin), half_floats(type, sc.min))
+        const __m512 addend = quant_has_min(type) ? _mm512_mul_ps(_mm512_set1_ps(sc.dmin), half_floats(type, sc.min))
                                                  : _mm512_mul_ps(_mm512_set1_ps(-(float)vnni_offset(type)), scale);
         __m512 by[MAX_COLS];
         prefetch(row, ahead, block);
         QUANT_UNROLL
         for (int c = 0; c < nc; c++) {
             by[c] = _mm512_mul_ps(scale, half_loads(type, y[c].d + g, y[c].d + g));
-            s->add[c] = _mm512_fmadd_ps(addend, avx2_has_halves(type) ? half_loads(type, y[c].s0 + g, y[c].s1 + g)
+            s->add[c] = _mm512_fmadd_ps(addend, quant_has_halves(type) ? half_loads(type, y[c].s0 + g, y[c].s1 + g)
                                                                       : half_loads(type, y[c].s + g, NULL), s->add[c]);
         }
         QUANT_UNROLL
@@ -225,7 +225,7 @@ VNNI_INLINE void dot_rows(uint32_t type, const int nc, const quant_dot_args *a, 
         QUANT_UNROLL
         for (int c = 0; c < nc; c++)
             s.pair[c][0] = s.pair[c][1] = s.add[c] = _mm512_setzero_ps();
-        if (avx2_is_super(type))
+        if (quant_is_super(type))
             dot_super_row(type, nc, a->rows + r * a->row_stride, a->n, a->ahead, y, &s);
         else
             dot_block_row(type, nc, a->rows + r * a->row_stride, a->n, a->ahead, y, &s);

@@ -61,16 +61,16 @@ VNNI_INLINE void unpack_group(uint32_t type, const uint8_t *b, size_t stride, si
     for (size_t r = 0; r < 16; r++) {
         u[r] = _mm256_setzero_si256();
         if (r < rows)
-            u[r] = avx2_is_super(type) ? avx2_unpack_super(type, b + r * stride, g) : avx2_unpack_block(type, b + r * stride);
-        if (avx2_is_signed(type))
+            u[r] = quant_is_super(type) ? avx2_unpack_super(type, b + r * stride, g) : avx2_unpack_block(type, b + r * stride);
+        if (quant_is_signed(type))
             u[r] = _mm256_xor_si256(u[r], _mm256_set1_epi8((char)0x80));
     }
 }
 
 VNNI_INLINE void unpack_blocks(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
     for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
-        const uint8_t *b = a->rows + g * avx2_block_bytes(type);
-        const bool ask = g % (64 / avx2_block_bytes(type)) == 0;   /* once a line of memory, about */
+        const uint8_t *b = a->rows + g * quant_block_bytes(type);
+        const bool ask = g % (64 / quant_block_bytes(type)) == 0;   /* once a line of memory, about */
         uint32_t dm[TILE_ROWS] = {0};   /* d, and above it m where the block has one */
         for (size_t r = 0; r < a->n_rows; r++) {
             if (ask)
@@ -80,7 +80,7 @@ VNNI_INLINE void unpack_blocks(uint32_t type, const quant_dot_args *a, const gem
         for (size_t r = 0; r < TILE_ROWS; r += 16) {
             const __m512i v = _mm512_loadu_si512(dm + r);
             _mm512_storeu_ps(t->scale + g * TILE_ROWS + r, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)));
-            if (avx2_has_min(type))
+            if (quant_has_min(type))
                 _mm512_storeu_ps(t->min + g * TILE_ROWS + r, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16))));
         }
         for (size_t r = 0; r < a->n_rows; r += 16) {
@@ -93,7 +93,7 @@ VNNI_INLINE void unpack_blocks(uint32_t type, const quant_dot_args *a, const gem
 
 /* The scales of a row's super-block, whose first group is g0. */
 VNNI_INLINE void unpack_scales(uint32_t type, const uint8_t *b, const gemm_tile *t, size_t g0, size_t row) {
-    const size_t halves = avx2_has_halves(type) ? 2 : 1;
+    const size_t halves = quant_has_halves(type) ? 2 : 1;
     avx2_scales s = avx2_scales_load(type, b);
     int16_t scale[16], min[16];   /* the first halves of the 8 groups, then the second */
     _mm256_storeu_si256((__m256i *)(void *)scale, s.scale);
@@ -102,7 +102,7 @@ VNNI_INLINE void unpack_scales(uint32_t type, const uint8_t *b, const gemm_tile 
         for (size_t h = 0; h < halves; h++) {
             size_t at = ((g0 + g) * halves + h) * TILE_ROWS + row;
             t->scale[at] = s.d * (float)scale[8 * h + g];
-            if (avx2_has_min(type))
+            if (quant_has_min(type))
                 t->min[at] = s.dmin * (float)min[8 * h + g];
         }
     }
@@ -110,9 +110,9 @@ VNNI_INLINE void unpack_scales(uint32_t type, const uint8_t *b, const gemm_tile 
 
 VNNI_INLINE void unpack_supers(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
     const uint8_t *b = a->rows;
-    for (size_t g0 = 0; g0 < a->n / QUANT_GROUP; g0 += QUANT_SUPER_GROUPS, b += avx2_block_bytes(type)) {
+    for (size_t g0 = 0; g0 < a->n / QUANT_GROUP; g0 += QUANT_SUPER_GROUPS, b += quant_block_bytes(type)) {
         for (size_t r = 0; r < a->n_rows; r++) {
-            for (size_t i = 0; i < avx2_block_bytes(type); i += 64)
+            for (size_t i = 0; i < quant_block_bytes(type); i += 64)
                 _mm_prefetch((const char *)((uintptr_t)(b + r * a->row_stride + i) + (uintptr_t)a->ahead), _MM_HINT_T1);
             unpack_scales(type, b + r * a->row_stride, t, g0, r);
         }
@@ -128,7 +128,7 @@ VNNI_INLINE void unpack_supers(uint32_t type, const quant_dot_args *a, const gem
 }
 
 VNNI_INLINE void unpack(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
-    if (avx2_is_super(type))
+    if (quant_is_super(type))
         unpack_supers(type, a, t);
     else
         unpack_blocks(type, a, t);
@@ -197,7 +197,7 @@ VNNI_INLINE void sum_ints(const int nc, bool fine, int offset, const uint8_t *by
 
 VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot_args *a, const gemm_tile *t, size_t c0) {
     const int offset = vnni_offset(type);
-    const bool halves = avx2_is_super(type) && avx2_has_halves(type), has_min = avx2_has_min(type);
+    const bool halves = quant_is_super(type) && quant_has_halves(type), has_min = quant_has_min(type);
     const int8_t *high[MAX_COLS], *low[MAX_COLS];
     const float *d[MAX_COLS], *sum[2][MAX_COLS];
     const int32_t *count[2][MAX_COLS];

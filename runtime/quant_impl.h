@@ -120,6 +120,8 @@ extern const quant_kernels quant_kernels_plain;
 /* NULL where the machine (or the build) does not have it. */
 const quant_kernels *quant_kernels_avx2(void);
 const quant_kernels *quant_kernels_vnni(void);
+const quant_kernels *quant_kernels_neon(void);
+const quant_kernels *quant_kernels_neon_dotprod(void);
 const quant_kernels *quant_kernels_best(void);
 
 /* The portable parts, which other tables may take over where they have nothing better. */

@@ -8,7 +8,7 @@
 
 /* What unpacked bytes have too much: signed values are kept 128 higher, for the dot instruction's weights are unsigned. */
 VNNI_INLINE int vnni_offset(uint32_t type) {
-    return avx2_is_signed(type) ? 128 : avx2_offset(type);
+    return quant_is_signed(type) ? 128 : quant_offset(type);
 }
 
 static inline bool vnni_supported(void) {

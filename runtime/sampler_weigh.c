@@ -9,6 +9,9 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define WEIGH_AVX2 1
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#define WEIGH_NEON 1
+#include <arm_neon.h>
 #endif
 
 enum { PARTS = 8 };
@@ -127,11 +130,71 @@ static TARGET double weigh_row_avx2(const float *logits, size_t n, float top, do
 }
 #endif
 
+#ifdef WEIGH_NEON
+/* exp_fixed on two lanes; the caller masks what is not in [LEAST, 0]. */
+static inline float64x2_t exp_lanes(float64x2_t x) {
+    const float64x2_t one = vdupq_n_f64(1);
+    x = vmaxq_f64(x, vdupq_n_f64(LEAST));
+    int64x2_t k = vcvtq_s64_f64(x * vdupq_n_f64(STEPS) - vdupq_n_f64(0.5));
+    float64x2_t kd = vcvtq_f64_s64(k);
+    float64x2_t r = (x - kd * vdupq_n_f64(STEP_HI)) - kd * vdupq_n_f64(STEP_LO);
+    float64x2_t p = vdupq_n_f64(TAYLOR[4]);
+    for (int t = 3; t >= 0; t--) {
+        p = vdupq_n_f64(TAYLOR[t]) + r * p;
+    }
+    p = r * (one + r * p);
+    float64x2_t root = {ROOT[vgetq_lane_s64(k, 0) & 31], ROOT[vgetq_lane_s64(k, 1) & 31]};
+    float64x2_t scale = vreinterpretq_f64_s64(vshlq_n_s64(vshrq_n_s64(k, 5) + vdupq_n_s64(1023), 52));
+    return (root + root * p) * scale;
+}
+
+static inline float64x2_t weigh_lanes(float64x2_t logit, float64x2_t top, float64x2_t inverse) {
+    float64x2_t x = (logit - top) * inverse;
+    uint64x2_t below = vcltq_f64(logit, top) & vcgeq_f64(x, vdupq_n_f64(LEAST));
+    uint64x2_t w = vreinterpretq_u64_f64(exp_lanes(x)) & below;
+    return vbslq_f64(vceqq_f64(logit, top), vdupq_n_f64(1), vreinterpretq_f64_u64(w));
+}
+
+static double weigh_row_neon(const float *logits, size_t n, float top, double inverse_temperature, double *weights,
+                             double *sums) {
+    const float64x2_t tops = vdupq_n_f64((double)top), inverse = vdupq_n_f64(inverse_temperature);
+    double total = 0;
+    for (size_t at = 0; at < n; at += WEIGH_BLOCK) {
+        size_t end = n - at < WEIGH_BLOCK ? n : at + WEIGH_BLOCK, i = at;
+        double part[PARTS];
+        float64x2_t acc[PARTS / 2];
+        for (size_t k = 0; k < PARTS / 2; k++) {
+            acc[k] = vdupq_n_f64(0);
+        }
+        for (; i + PARTS <= end; i += PARTS) {
+            for (size_t k = 0; k < PARTS / 2; k++) {
+                float64x2_t w = weigh_lanes(vcvt_f64_f32(vld1_f32(logits + i + 2 * k)), tops, inverse);
+                vst1q_f64(weights + i + 2 * k, w);
+                acc[k] += w;
+            }
+        }
+        for (size_t k = 0; k < PARTS / 2; k++) {
+            vst1q_f64(part + 2 * k, acc[k]);
+        }
+        for (; i < end; i++) {
+            weights[i] = weigh(logits[i], top, inverse_temperature);
+            part[(i - at) % PARTS] += weights[i];
+        }
+        total += sums[at / WEIGH_BLOCK] = join_parts(part);
+    }
+    return total;
+}
+#endif
+
 double weigh_row(const float *logits, size_t n, float top, double inverse_temperature, double *weights, double *sums) {
 #ifdef WEIGH_AVX2
     if (__builtin_cpu_supports("avx2")) {
         return weigh_row_avx2(logits, n, top, inverse_temperature, weights, sums);
     }
 #endif
+#ifdef WEIGH_NEON
+    return weigh_row_neon(logits, n, top, inverse_temperature, weights, sums);
+#else
     return weigh_row_plain(logits, n, top, inverse_temperature, weights, sums);
+#endif
 }

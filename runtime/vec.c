@@ -106,5 +106,6 @@ const vec_ops vec_plain = {
 
 const vec_ops *vec_fast(void) {
     const vec_ops *v = vec_avx2();
+    v = v ? v : vec_neon();
     return v ? v : &vec_plain;
 }

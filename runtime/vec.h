@@ -32,6 +32,7 @@ typedef struct vec_ops {
 extern const vec_ops vec_plain;
 /* The fastest that this machine has (vec_plain where there is no other). */
 const vec_ops *vec_fast(void);
-/* AVX2 and FMA, or NULL where not compiled in or not available. */
+/* AVX2 and FMA; NEON. NULL where not compiled in or not available. */
 const vec_ops *vec_avx2(void);
+const vec_ops *vec_neon(void);
 #endif

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, and nothing where none is. Usage: scripts/deps.sh [build] [test] [fetch]
+# Installs the Debian packages that are missing, and nothing where none is. Usage: scripts/deps.sh [build] [test] [fetch] [arm64]
 set -eu
 need=
 want() { for p in "$@"; do dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q '^install ok installed$' || need="$need $p"; done; }
@@ -16,7 +16,8 @@ for what in "$@"; do
         tool python3 python3
         { command -v python3 >/dev/null 2>&1 && python3 -m pip --version >/dev/null 2>&1; } || want python3-pip
         want ca-certificates ;;
-    *) echo "deps.sh: unknown set '$what'; there are build, test and fetch" >&2; exit 2 ;;
+    arm64) want gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static ;;
+    *) echo "deps.sh: unknown set '$what'; there are build, test, fetch and arm64" >&2; exit 2 ;;
     esac
 done
 [ -n "$need" ] || exit 0

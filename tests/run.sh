@@ -11,7 +11,7 @@ san=${2:-}
 [ -d "$san" ] || san=
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
+. "$src/tests/tally.sh"
 
 # have_model NAME: prints the path of a real model, or fails.
 have_model() {
@@ -24,25 +24,6 @@ have_model() {
 
 have_vocabs() {
     "$src/scripts/fetch-vocabs.sh" 2>"$tmp/fetch.log" || { sed 's/^/    /' "$tmp/fetch.log" >&2; return 1; }
-}
-
-# tally NAME STATUS LOG [noskips]: adds what a cmocka program reported.
-tally() {
-    p=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s)\..*/\1/p' "$3" | awk '{ s += $1 } END { print s + 0 }')
-    f=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test(s).*/\1/p' "$3" | awk '{ s += $1 } END { print s + 0 }')
-    k=$(grep -c '^SKIP ' "$3")
-    if [ "$2" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
-    if [ "$p" -eq 0 ] && [ "$f" -eq 0 ]; then f=1; echo "no test ran" >>"$3"; fi
-    [ "$p" -ge "$k" ] && p=$((p - k)) || p=0
-    if [ "$f" -ne 0 ]; then
-        echo "FAIL $1 (exit $2)"
-        grep -v '^\[ RUN\|^\[       OK' "$3" | tail -n 40 | sed 's/^/    /'
-    else
-        echo "ok   $1: $p passed${k:+, $k skipped}"
-        grep '^SKIP ' "$3" | sed 's/^/    /'
-    fi
-    passed=$((passed + p)) failed=$((failed + f))
-    [ "${4:-}" = noskips ] || skipped=$((skipped + k))
 }
 
 units() {
@@ -72,16 +53,6 @@ fuzz() {
     done
 }
 
-program() {
-    CMC=$build/cmc MKTINY=$build/tests/mktiny JSONCHECK=$build/tests/jsoncheck "$src/tests/cli/run.sh" >"$tmp/log" 2>&1
-    status=$?
-    last=$(tail -n 1 "$tmp/log")
-    set -- $(echo "$last" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
-    if [ $# -ne 3 ] || { [ $status -ne 0 ] && [ "$2" -eq 0 ]; }; then set -- 0 1 0; fi
-    [ "$2" -eq 0 ] && echo "ok   program cases: $1 passed" || { echo "FAIL program cases"; grep -v '^ok' "$tmp/log" | tail -n 60 | sed 's/^/    /'; }
-    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
-}
-
 if [ -z "${CMC_TEST_SMOLLM2:-}" ]; then CMC_TEST_SMOLLM2=$(have_model smollm2) && export CMC_TEST_SMOLLM2 || unset CMC_TEST_SMOLLM2; fi
 if [ -z "${CMC_TEST_GEMMA:-}" ]; then CMC_TEST_GEMMA=$(have_model gemma) && export CMC_TEST_GEMMA || unset CMC_TEST_GEMMA; fi
 if [ -z "${CMC_TEST_LLAMA_VOCABS:-}" ]; then CMC_TEST_LLAMA_VOCABS=$(have_vocabs) && export CMC_TEST_LLAMA_VOCABS || unset CMC_TEST_LLAMA_VOCABS; fi
@@ -89,7 +60,8 @@ export CMC_TEST_ORACLE="${CMC_TEST_ORACLE:-$src/tests/data/oracle}" CMC_TEST_DEL
 export CMC_TEST_DATA="$src/tests/data"
 
 units "$build" ""
-program
+part "program cases" env CMC="$build/cmc" MKTINY="$build/tests/mktiny" JSONCHECK="$build/tests/jsoncheck" "$src/tests/cli/run.sh"
+part "ARM, emulated" "$src/tests/neon.sh"
 if "$build/tests/mktiny" --ctx 512 --seed 1 "$tmp/host.gguf" >"$tmp/log" 2>&1 &&
     "$build/tests/mktiny" --vocab spm --embd 32 --layers 1 --ctx 512 --seed 2 "$tmp/delta.gguf" >>"$tmp/log" 2>&1 &&
     "$src/tests/install.sh" "$build" "$tmp/host.gguf" "$tmp/delta.gguf" >>"$tmp/log" 2>&1; then

@@ -129,11 +129,11 @@ static double compare_logits(cmc_model *m, const lm_net *n, const int32_t *ids, 
     cmc_eval_item item = {s, CMC_WANT_LOGITS, n_ids, want};
     assert_int_equal(cmc_eval(m, &item, 1, &err), CMC_OK);
     blas_gemm(NULL, false, false, n_ids, v, e, 1.0f, n->hidden, e, n->w + n->l->head, e, 0.0f, got, v);
-    double worst = 0.0, largest = 0.0;
-    for (size_t i = 0; i < n_ids * v; i++) {
+    double worst = 0.0, largest = 0.0;   /* a loop for each: of both in one gcc 12 makes an internal error on ARM */
+    for (size_t i = 0; i < n_ids * v; i++)
         worst = fmax(worst, fabs((double)got[i] - (double)want[i]));
+    for (size_t i = 0; i < n_ids * v; i++)
         largest = fmax(largest, fabs((double)want[i]));
-    }
     cmc_session_free(s);
     free(want);
     free(got);

@@ -12,7 +12,7 @@
 
 static const uint32_t all_types[] = {CMC_F32, CMC_F16, CMC_BF16, CMC_Q4_0, CMC_Q4_1, CMC_Q5_0, CMC_Q5_1, CMC_Q8_0, CMC_Q2_K,
                                      CMC_Q3_K, CMC_Q4_K, CMC_Q5_K, CMC_Q6_K, CMC_IQ4_NL, CMC_IQ4_XS};
-enum { N_TYPES = sizeof all_types / sizeof all_types[0], MAX_N = 2048, MAX_COLS = 17 };
+enum { N_TYPES = sizeof all_types / sizeof all_types[0], MAX_N = 2048, MAX_COLS = 17, MAX_KERNELS = 5 };
 
 static uint64_t random_next(uint64_t *s) {
     *s ^= *s << 13;
@@ -246,10 +246,11 @@ static double reference(const dot_case *c, size_t col, double *bound, double *si
 }
 
 /* The tables of kernels that this machine can run; how many. */
-static size_t kernels_here(const quant_kernels *out[3]) {
-    const quant_kernels *all[] = {&quant_kernels_plain, quant_kernels_avx2(), quant_kernels_vnni()};
+static size_t kernels_here(const quant_kernels *out[MAX_KERNELS]) {
+    const quant_kernels *all[MAX_KERNELS] = {&quant_kernels_plain, quant_kernels_avx2(), quant_kernels_vnni(), quant_kernels_neon(),
+                                             quant_kernels_neon_dotprod()};
     size_t n = 0;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < MAX_KERNELS; i++)
         if (all[i])
             out[n++] = all[i];
     return n;
@@ -281,7 +282,7 @@ static void check_dot_by(const quant_kernels *kernels, const dot_case *c) {
 }
 
 static void check_dot(const dot_case *c) {
-    const quant_kernels *kernels[3];
+    const quant_kernels *kernels[MAX_KERNELS];
     for (size_t k = kernels_here(kernels); k-- > 0;)
         check_dot_by(kernels[k], c);
 }
@@ -302,7 +303,7 @@ static void test_dot(void **state) {
 static void test_dot_rows(void **state) {
     (void)state;
     uint64_t seed = 13;
-    const quant_kernels *kernels[3];
+    const quant_kernels *kernels[MAX_KERNELS];
     const size_t n_kernels = kernels_here(kernels);
     for (size_t k = 0; k < n_kernels * N_TYPES; k++) {
         uint32_t type = all_types[k / n_kernels];

@@ -1,5 +1,5 @@
-/* The shift and its transpose, fast: one sweep over the host's vocabulary for each sum of exponentials, AVX2 where
- * the machine has it. The same results as shift.c up to rounding.
+/* The shift and its transpose, fast: one sweep over the host's vocabulary for each sum of exponentials, several
+ * tokens at a time where the machine can (shift_lanes.h). The same results as shift.c up to rounding.
  *
  * A sum is kept online: each block is taken relative to the greatest logit seen so far, and what was summed before is
  * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. In a row
@@ -8,104 +8,52 @@
 #include <string.h>
 
 #include "tokenmap/map.h"
+#include "tokenmap/shift_lanes.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define SHIFT_AVX2 1
-#include <immintrin.h>
-#endif
+#ifdef SHIFT_LANES
 
-#ifdef SHIFT_AVX2
-
-#define TARGET __attribute__((target("avx2,fma")))
-#define INLINE static inline __attribute__((always_inline)) TARGET
-
-enum { BLOCK = 512, LANES = 8 };   /* host tokens: a block's rows (2 KiB each) stay in the first-level cache */
+enum { BLOCK = 512 };   /* host tokens: a block's rows (2 KiB each) stay in the first-level cache */
 
 /* Running log-sum-exps over the tokens seen: of the host's logits h, and of h + s. */
 static const shift_sums NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
 
-INLINE float max_lanes(__m256 v) {
-    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    m = _mm_max_ss(m, _mm_movehdup_ps(m));
-    return _mm_cvtss_f32(m);
-}
-
-INLINE double sum_lanes(__m256 v) {
-    __m256d d = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
-    __m128d s = _mm_add_pd(_mm256_castpd256_pd128(d), _mm256_extractf128_pd(d, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
-}
-
 /* e^x for x <= 0, relative error under 2e-7 (1 + |x|); never less than 2^-126. With x log2(e) = n + r, |r| <= 1/2:
  * 2^r by the polynomial of Cephes' exp2f, 2^n into the exponent. */
-INLINE __m256 exp_lanes(__m256 x) {
-    x = _mm256_max_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _mm256_set1_ps(-126.0f));
-    __m256 n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_sub_ps(x, n);
-    __m256 p = _mm256_set1_ps(1.535336188319500e-4f);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.339887440266574e-3f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(9.618437357674640e-3f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.550332471162809e-2f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(2.402264791363012e-1f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(6.931472028550421e-1f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
+INLINE lanes lanes_exp(lanes x) {
+    x = lanes_max(x * lanes_of(1.44269504f), lanes_of(-126.0f));
+    lanes n = lanes_round(x), r = x - n;
+    lanes p = lanes_of(1.535336188319500e-4f);
+    p = lanes_fma(p, r, lanes_of(1.339887440266574e-3f));
+    p = lanes_fma(p, r, lanes_of(9.618437357674640e-3f));
+    p = lanes_fma(p, r, lanes_of(5.550332471162809e-2f));
+    p = lanes_fma(p, r, lanes_of(2.402264791363012e-1f));
+    p = lanes_fma(p, r, lanes_of(6.931472028550421e-1f));
+    p = lanes_fma(p, r, lanes_of(1.0f));
+    return lanes_scale(p, n);
 }
 
-/* Runs STEP(i, left) over [0, n) in steps of LANES: `left` is the constant LANES in all but a last, partial step. */
-#define FOR_LANES(n, STEP)                                   \
-    do {                                                     \
-        int32_t lane_i_ = 0;                                 \
-        for (; lane_i_ + LANES <= (n); lane_i_ += LANES) {   \
-            STEP(lane_i_, LANES);                            \
-        }                                                    \
-        if (lane_i_ < (n)) {                                 \
-            STEP(lane_i_, (n) - lane_i_);                    \
-        }                                                    \
+/* Runs STEP(i, left) over [0, n) in steps of SHIFT_LANES: `left` is the constant SHIFT_LANES in all but a last, partial step. */
+#define FOR_LANES(n, STEP)                                           \
+    do {                                                             \
+        int32_t lane_i_ = 0;                                         \
+        for (; lane_i_ + SHIFT_LANES <= (n); lane_i_ += SHIFT_LANES) { \
+            STEP(lane_i_, SHIFT_LANES);                              \
+        }                                                            \
+        if (lane_i_ < (n)) {                                         \
+            STEP(lane_i_, (n) - lane_i_);                            \
+        }                                                            \
     } while (0)
 
-/* The first `left` lanes have their sign bit set: for masked loads and stores. */
-INLINE __m256i lanes_below(int32_t left) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-/* Floats at v, -inf in the lanes from `left` on. */
-INLINE __m256 load_lanes(const float *v, int32_t left) {
-    if (left >= LANES) {
-        return _mm256_loadu_ps(v);
-    }
-    __m256i mask = lanes_below(left);
-    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), _mm256_maskload_ps(v, mask), _mm256_castsi256_ps(mask));
-}
-
-/* Map entries, -1 (unmapped) in the lanes from `left` on. */
-INLINE __m256i load_ids(const int32_t *v, int32_t left) {
-    if (left >= LANES) {
-        return _mm256_loadu_si256((const __m256i *)(const void *)v);
-    }
-    __m256i mask = lanes_below(left);
-    return _mm256_or_si256(_mm256_maskload_epi32(v, mask), _mm256_xor_si256(mask, _mm256_set1_epi32(-1)));
-}
-
-INLINE void store_lanes(float *v, int32_t left, __m256 x) {
-    if (left >= LANES) {
-        _mm256_storeu_ps(v, x);
-    } else {
-        _mm256_maskstore_ps(v, lanes_below(left), x);
-    }
-}
-
-INLINE __m256 is_unmapped(__m256 s) {
-    return _mm256_cmp_ps(s, _mm256_set1_ps(-INFINITY), _CMP_EQ_OQ);
+INLINE lane_mask is_unmapped(lanes s) {
+    return lanes_equal(s, lanes_of(-INFINITY));
 }
 
 /* x = alpha d[to[i]] for n host tokens from `at` on, -inf where unmapped. */
 INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
-    const __m256 alpha = _mm256_set1_ps(in->alpha), unmapped = _mm256_set1_ps(-INFINITY);
+    const lanes alpha = lanes_of(in->alpha), unmapped = lanes_of(-INFINITY);
     const float *d = in->logits;
     if (in->map->identity) {
-#define STEP(i, left) store_lanes(x + (i), left, _mm256_mul_ps(alpha, load_lanes(d + at + (i), left)))
+#define STEP(i, left) lanes_store(x + (i), left, alpha * lanes_load(d + at + (i), left))
         FOR_LANES(n, STEP);
 #undef STEP
         return;
@@ -113,11 +61,8 @@ INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
     const int32_t *to = in->map->to + at;
 #define STEP(i, left)                                                                                            \
     do {                                                                                                         \
-        __m256i id = load_ids(to + (i), left);                                                                   \
-        __m256 none = _mm256_castsi256_ps(id);                                                                   \
-        __m256 all = _mm256_castsi256_ps(_mm256_set1_epi32(-1));                                                 \
-        __m256 v = _mm256_mask_i32gather_ps(_mm256_setzero_ps(), d, id, _mm256_xor_ps(none, all), 4);            \
-        store_lanes(x + (i), left, _mm256_blendv_ps(_mm256_mul_ps(alpha, v), unmapped, none));                   \
+        lane_ids id = ids_load(to + (i), left);                                                                  \
+        lanes_store(x + (i), left, lanes_pick(ids_none(id), unmapped, alpha * ids_gather(d, id)));               \
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
@@ -136,43 +81,43 @@ INLINE void raise_top_h(shift_sums *sum, float top_h) {
 /* Adds a block of n <= BLOCK tokens with shifts s (-inf: not mapped) to the sums. */
 INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n) {
     float u[BLOCK], y[BLOCK];                    /* h, and h - top_h + s; -inf where unmapped, and up to whole lanes */
-    const __m256 nothing = _mm256_set1_ps(-INFINITY);
-    __m256 top = nothing;
+    const lanes nothing = lanes_of(-INFINITY);
+    lanes top = nothing;
 #define STEP(i, left)                                                                                            \
     do {                                                                                                         \
-        __m256 v = _mm256_blendv_ps(load_lanes(h + (i), left), nothing, is_unmapped(load_lanes(s + (i), left))); \
-        _mm256_storeu_ps(u + (i), v);                                                                            \
-        top = _mm256_max_ps(top, v);                                                                             \
+        lanes v = lanes_pick(is_unmapped(lanes_load(s + (i), left)), nothing, lanes_load(h + (i), left));        \
+        lanes_store(u + (i), SHIFT_LANES, v);                                                                    \
+        top = lanes_max(top, v);                                                                                 \
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
-    raise_top_h(sum, max_lanes(top));
+    raise_top_h(sum, lanes_top(top));
     if (sum->top_h == -INFINITY) {
         return;
     }
-    const __m256 ref_h = _mm256_set1_ps(sum->top_h);
+    const lanes ref_h = lanes_of(sum->top_h);
     top = nothing;
 #define STEP(i, left)                                                                                            \
     do {                                                                                                         \
-        __m256 v = _mm256_add_ps(_mm256_sub_ps(_mm256_loadu_ps(u + (i)), ref_h), load_lanes(s + (i), left));     \
-        _mm256_storeu_ps(y + (i), v);                                                                            \
-        top = _mm256_max_ps(top, v);                                                                             \
+        lanes v = (lanes_load(u + (i), SHIFT_LANES) - ref_h) + lanes_load(s + (i), left);                        \
+        lanes_store(y + (i), SHIFT_LANES, v);                                                                    \
+        top = lanes_max(top, v);                                                                                 \
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
-    double top_y = (double)max_lanes(top);
+    double top_y = (double)lanes_top(top);
     if (top_y > sum->top_y) {
         sum->sum_y *= exp(sum->top_y - top_y);
         sum->top_y = top_y;
     }
-    const __m256 ref_y = _mm256_set1_ps((float)sum->top_y);
-    __m256 acc_h = _mm256_setzero_ps(), acc_y = _mm256_setzero_ps();
-    for (int32_t i = 0; i < n; i += LANES) {
-        acc_h = _mm256_add_ps(acc_h, exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(u + i), ref_h)));
-        acc_y = _mm256_add_ps(acc_y, exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(y + i), ref_y)));
+    const lanes ref_y = lanes_of((float)sum->top_y);
+    lanes acc_h = lanes_of(0), acc_y = lanes_of(0);
+    for (int32_t i = 0; i < n; i += SHIFT_LANES) {
+        acc_h = acc_h + lanes_exp(lanes_load(u + i, SHIFT_LANES) - ref_h);
+        acc_y = acc_y + lanes_exp(lanes_load(y + i, SHIFT_LANES) - ref_y);
     }
-    sum->sum_h += sum_lanes(acc_h);
-    sum->sum_y += sum_lanes(acc_y);
+    sum->sum_h += lanes_sum(acc_h);
+    sum->sum_y += lanes_sum(acc_y);
 }
 
 static double sums_centre(const shift_sums *sum) {
@@ -235,12 +180,11 @@ static double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bo
 
 /* h += s - c where mapped. */
 static TARGET void add_shift(float *h, int32_t n_host, const float *s, double c) {
-    const __m256 centre = _mm256_set1_ps((float)c);
+    const lanes centre = lanes_of((float)c);
 #define STEP(i, left)                                                                                            \
     do {                                                                                                         \
-        __m256 old = load_lanes(h + (i), left), x = load_lanes(s + (i), left);                                   \
-        __m256 sum = _mm256_add_ps(old, _mm256_sub_ps(x, centre));                                               \
-        store_lanes(h + (i), left, _mm256_blendv_ps(sum, old, is_unmapped(x)));                                  \
+        lanes old = lanes_load(h + (i), left), x = lanes_load(s + (i), left);                                    \
+        lanes_store(h + (i), left, lanes_pick(is_unmapped(x), old, old + (x - centre)));                         \
     } while (0)
     FOR_LANES(n_host, STEP);
 #undef STEP
@@ -248,13 +192,12 @@ static TARGET void add_shift(float *h, int32_t n_host, const float *s, double c)
 
 /* s += x - c where x is mapped, both with -inf for unmapped. */
 static TARGET void unite_shift(float *s, int32_t n_host, const float *x, double c) {
-    const __m256 centre = _mm256_set1_ps((float)c);
+    const lanes centre = lanes_of((float)c);
 #define STEP(i, left)                                                                                            \
     do {                                                                                                         \
-        __m256 old = load_lanes(s + (i), left), v = load_lanes(x + (i), left);                                   \
-        __m256 before = _mm256_andnot_ps(is_unmapped(old), old);                                                 \
-        __m256 sum = _mm256_add_ps(before, _mm256_sub_ps(v, centre));                                            \
-        store_lanes(s + (i), left, _mm256_blendv_ps(sum, old, is_unmapped(v)));                                  \
+        lanes old = lanes_load(s + (i), left), v = lanes_load(x + (i), left);                                    \
+        lanes before = lanes_pick(is_unmapped(old), lanes_of(0), old);                                           \
+        lanes_store(s + (i), left, lanes_pick(is_unmapped(v), old, before + (v - centre)));                      \
     } while (0)
     FOR_LANES(n_host, STEP);
 #undef STEP
@@ -278,7 +221,7 @@ static TARGET void apply_several(float *h, int32_t n_host, const shift_in *in, s
 }
 
 /* One delta: its own centring leaves the sum over M unchanged already, so C = 0. */
-static void apply_avx2(float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
+static void apply_lanes(float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
     if (n_in == 1) {
         double c = sweep_delta(h, n_host, in, raw, work);
         add_shift(h, n_host, work, c);
@@ -288,44 +231,39 @@ static void apply_avx2(float *h, int32_t n_host, const shift_in *in, size_t n_in
 }
 
 /* o where the map's entry is not -1 (to NULL: everywhere), else -inf. */
-INLINE __m256 load_mapped(const float *o, const int32_t *to, int32_t left) {
-    __m256 v = load_lanes(o, left);
-    return to ? _mm256_blendv_ps(v, _mm256_set1_ps(-INFINITY), _mm256_castsi256_ps(load_ids(to, left))) : v;
+INLINE lanes load_mapped(const float *o, const int32_t *to, int32_t left) {
+    lanes v = lanes_load(o, left);
+    return to ? lanes_pick(ids_none(ids_load(to, left)), lanes_of(-INFINITY), v) : v;
 }
 
 /* sum over M (to NULL: over everything) of e^(o - *top); 0 where all of M is banned. */
 static TARGET double sum_softmax(const float *o, const int32_t *to, int32_t n, float *top) {
-    __m256 v = _mm256_set1_ps(-INFINITY);
-#define STEP(i, left) v = _mm256_max_ps(v, load_mapped(o + (i), to ? to + (i) : NULL, left))
+    lanes v = lanes_of(-INFINITY);
+#define STEP(i, left) v = lanes_max(v, load_mapped(o + (i), to ? to + (i) : NULL, left))
     FOR_LANES(n, STEP);
 #undef STEP
-    *top = max_lanes(v);
-    const __m256 ref = _mm256_set1_ps(*top);
+    *top = lanes_top(v);
+    const lanes ref = lanes_of(*top);
     double sum = 0;
     for (int32_t at = 0; *top > -INFINITY && at < n; at += BLOCK) {
-        __m256 acc = _mm256_setzero_ps();
-#define STEP(i, left) \
-    acc = _mm256_add_ps(acc, exp_lanes(_mm256_sub_ps(load_mapped(o + at + (i), to ? to + at + (i) : NULL, left), ref)))
+        lanes acc = lanes_of(0);
+#define STEP(i, left) acc = acc + lanes_exp(load_mapped(o + at + (i), to ? to + at + (i) : NULL, left) - ref)
         FOR_LANES(block_at(at, n), STEP);
 #undef STEP
-        sum += sum_lanes(acc);
+        sum += lanes_sum(acc);
     }
     return sum;
 }
 
 static TARGET bool any_nan(const float *o, int32_t n) {
-    __m256 odd = _mm256_setzero_ps();
-#define STEP(i, left)                                                                                            \
-    do {                                                                                                         \
-        __m256 v = load_lanes(o + (i), left);                                                                    \
-        odd = _mm256_or_ps(odd, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));                                              \
-    } while (0)
+    lane_mask odd = {0};
+#define STEP(i, left) odd = lanes_note_nan(odd, lanes_load(o + (i), left))
     FOR_LANES(n, STEP);
 #undef STEP
-    return _mm256_movemask_ps(odd) != 0;
+    return lanes_any(odd);
 }
 
-static double log_sum_avx2(const float *o, int32_t n) {
+static double log_sum_lanes(const float *o, int32_t n) {
     float top;
     if (any_nan(o, n)) {
         return NAN;
@@ -336,32 +274,29 @@ static double log_sum_avx2(const float *o, int32_t n) {
 
 /* cell[i] and p[i] say what a block of the gradient adds where. An unmapped token adds 0 to one of the first cells:
  * which tokens are mapped follows no pattern, and a branch on it costs more than all the rest. */
-INLINE void transpose_block(const float *o, const int32_t *to, int32_t n, __m256 ref, __m256 scale, __m256i spare,
+INLINE void transpose_block(const float *o, const int32_t *to, int32_t n, lanes ref, lanes scale, lane_ids spare,
                             int32_t *cell, float *p) {
 #define STEP(i, left)                                                                                            \
     do {                                                                                                         \
-        __m256i id = load_ids(to + (i), left);                                                                   \
-        __m256 none = _mm256_castsi256_ps(id), u = _mm256_sub_ps(load_mapped(o + (i), to + (i), left), ref);     \
-        __m256 at = _mm256_blendv_ps(none, _mm256_castsi256_ps(spare), none);                                    \
-        __m256 v = _mm256_blendv_ps(_mm256_mul_ps(scale, exp_lanes(u)), _mm256_setzero_ps(), none);              \
-        _mm256_storeu_si256((__m256i *)(void *)(cell + (i)), _mm256_castps_si256(at));                           \
-        _mm256_storeu_ps(p + (i), v);                                                                            \
+        lane_ids id = ids_load(to + (i), left);                                                                  \
+        lane_mask none = ids_none(id);                                                                           \
+        lanes u = load_mapped(o + (i), to + (i), left) - ref;                                                    \
+        ids_store(cell + (i), ids_pick(none, spare, id));                                                        \
+        lanes_store(p + (i), SHIFT_LANES, lanes_pick(none, lanes_of(0), scale * lanes_exp(u)));                  \
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
 }
 
-static TARGET void transpose_avx2(const cmc_map *m, float alpha, bool raw, const float *o, int32_t target,
-                                  float *ddelta) {
+static TARGET void transpose_lanes(const cmc_map *m, float alpha, bool raw, const float *o, int32_t target, float *ddelta) {
     float top, p[BLOCK];
     int32_t cell[BLOCK];
     double sum = sum_softmax(o, raw || m->complete ? NULL : m->to, m->n_host, &top);
     if (sum == 0) {
         return;
     }
-    const __m256 scale = _mm256_set1_ps((float)((double)alpha / sum)), ref = _mm256_set1_ps(top);
-    const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i spare = _mm256_min_epi32(first, _mm256_set1_epi32(m->n_delta - 1));
+    const lanes scale = lanes_of((float)((double)alpha / sum)), ref = lanes_of(top);
+    const lane_ids spare = ids_first(m->n_delta - 1);
     for (int32_t at = 0; at < m->n_host; at += BLOCK) {
         int32_t n = block_at(at, m->n_host);
         transpose_block(o + at, m->to + at, n, ref, scale, spare, cell, p);
@@ -380,22 +315,18 @@ static TARGET void transpose_avx2(const cmc_map *m, float alpha, bool raw, const
     }
 }
 
-static bool have_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
 #endif
 
 bool shift_has_parts(void) {
-#ifdef SHIFT_AVX2
-    return have_avx2();
+#ifdef SHIFT_LANES
+    return lanes_here();
 #else
     return false;
 #endif
 }
 
 void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, bool raw, float *work, int part, shift_sums *out) {
-#ifdef SHIFT_AVX2
+#ifdef SHIFT_LANES
     sweep_part(logits, n_host, in, raw, work, part, out);
 #else
     (void)logits, (void)n_host, (void)in, (void)raw, (void)work, (void)part, (void)out;
@@ -403,7 +334,7 @@ void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, boo
 }
 
 void shift_part_add(float *logits, int32_t n_host, const float *work, const shift_sums sums[SHIFT_PARTS], int part) {
-#ifdef SHIFT_AVX2
+#ifdef SHIFT_LANES
     int32_t lo, hi;
     part_range(n_host, part, &lo, &hi);
     if (lo < hi) {
@@ -418,9 +349,9 @@ void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bo
     if (n == 0) {
         return;
     }
-#ifdef SHIFT_AVX2
-    if (have_avx2()) {
-        apply_avx2(logits, n_host, in, n, raw, work);
+#ifdef SHIFT_LANES
+    if (lanes_here()) {
+        apply_lanes(logits, n_host, in, n, raw, work);
         return;
     }
 #endif
@@ -428,9 +359,9 @@ void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bo
 }
 
 double shift_log_sum(const float *logits, int32_t n) {
-#ifdef SHIFT_AVX2
-    if (have_avx2()) {
-        return log_sum_avx2(logits, n);
+#ifdef SHIFT_LANES
+    if (lanes_here()) {
+        return log_sum_lanes(logits, n);
     }
 #endif
     return shift_log_sum_plain(logits, n);
@@ -438,10 +369,10 @@ double shift_log_sum(const float *logits, int32_t n) {
 
 void shift_transpose(const cmc_map *m, float alpha, bool raw, const float *host_logits, const float *steered_logits,
                      int32_t target, float *ddelta) {
-#ifdef SHIFT_AVX2
-    if (have_avx2()) {
+#ifdef SHIFT_LANES
+    if (lanes_here()) {
         if (raw || m->to[target] >= 0) {
-            transpose_avx2(m, alpha, raw, steered_logits, target, ddelta);
+            transpose_lanes(m, alpha, raw, steered_logits, target, ddelta);
         }
         return;
     }
