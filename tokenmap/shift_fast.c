@@ -1,28 +1,18 @@
 /* The shift and its transpose, fast: one sweep over the host's vocabulary for each sum of exponentials, AVX2 where
- * the machine has it. The same results as shift.c up to rounding.
+ * the machine has it (and one delta's sweep in AVX-512: shift_avx512.c). The same results as shift.c up to rounding.
  *
  * A sum is kept online: each block is taken relative to the greatest logit seen so far, and what was summed before is
  * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. In a row
  * of shifts, -inf says that the token is not mapped: no map entry has to be looked at twice. */
-#include <math.h>
-#include <string.h>
+#include "tokenmap/shift_impl.h"
 
-#include "tokenmap/map.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define SHIFT_AVX2 1
+#ifdef SHIFT_X86
 #include <immintrin.h>
-#endif
-
-#ifdef SHIFT_AVX2
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-enum { BLOCK = 512, LANES = 8 };   /* host tokens: a block's rows (2 KiB each) stay in the first-level cache */
-
-/* Running log-sum-exps over the tokens seen: of the host's logits h, and of h + s. */
-static const shift_sums NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
+enum { BLOCK = SHIFT_BLOCK, LANES = 8 };
 
 INLINE float max_lanes(__m256 v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -123,16 +113,6 @@ INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
 #undef STEP
 }
 
-/* Takes the references of the sums up to a block's greatest h. */
-INLINE void raise_top_h(shift_sums *sum, float top_h) {
-    if (top_h > sum->top_h) {
-        double grown = sum->top_h == -INFINITY ? 0 : (double)top_h - (double)sum->top_h;
-        sum->sum_h *= exp(-grown);
-        sum->top_y -= grown;
-        sum->top_h = top_h;
-    }
-}
-
 /* Adds a block of n <= BLOCK tokens with shifts s (-inf: not mapped) to the sums. */
 INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n) {
     float u[BLOCK], y[BLOCK];                    /* h, and h - top_h + s; -inf where unmapped, and up to whole lanes */
@@ -146,7 +126,7 @@ INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
-    raise_top_h(sum, max_lanes(top));
+    shift_raise_h(sum, max_lanes(top));
     if (sum->top_h == -INFINITY) {
         return;
     }
@@ -160,11 +140,7 @@ INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
-    double top_y = (double)max_lanes(top);
-    if (top_y > sum->top_y) {
-        sum->sum_y *= exp(sum->top_y - top_y);
-        sum->top_y = top_y;
-    }
+    shift_raise_y(sum, (double)max_lanes(top));
     const __m256 ref_y = _mm256_set1_ps((float)sum->top_y);
     __m256 acc_h = _mm256_setzero_ps(), acc_y = _mm256_setzero_ps();
     for (int32_t i = 0; i < n; i += LANES) {
@@ -191,11 +167,8 @@ static void part_range(int32_t n_host, int part, int32_t *lo, int32_t *hi) {
     *hi = last < n_host ? (int32_t)last : n_host;
 }
 
-/* x = one delta's alpha d[map[i]] in a part, -inf where unmapped; and the part's sums. */
-static TARGET void sweep_part(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x, int part, shift_sums *out) {
-    int32_t lo, hi;
-    part_range(n_host, part, &lo, &hi);
-    *out = NO_SUMS;
+TARGET void shift_sweep_avx2(const float *h, const shift_in *in, bool raw, float *x, int32_t lo, int32_t hi, shift_sums *out) {
+    *out = SHIFT_NO_SUMS;
     for (int32_t at = lo; at < hi; at += BLOCK) {
         int32_t n = block_at(at, hi);
         gather_block(in, at, n, x + at);
@@ -205,9 +178,17 @@ static TARGET void sweep_part(const float *h, int32_t n_host, const shift_in *in
     }
 }
 
+/* Loading what stands in a row is faster than packing it. */
+static void sweep_part(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x, int part, shift_sums *out) {
+    int32_t lo, hi;
+    part_range(n_host, part, &lo, &hi);
+    bool wide = shift_have_avx512() && !in->map->identity;
+    (wide ? shift_sweep_avx512 : shift_sweep_avx2)(h, in, raw, x, lo, hi, out);
+}
+
 /* The centre of all parts together: each part's sums are taken relative to the greatest references. */
 static double parts_centre(const shift_sums *part) {
-    shift_sums all = NO_SUMS;
+    shift_sums all = SHIFT_NO_SUMS;
     for (int p = 0; p < SHIFT_PARTS; p++) {
         all.top_h = fmaxf(all.top_h, part[p].top_h);
     }
@@ -270,7 +251,7 @@ static TARGET void apply_several(float *h, int32_t n_host, const shift_in *in, s
         double c = sweep_delta(h, n_host, &in[k], raw, x);
         unite_shift(s, n_host, x, c);
     }
-    shift_sums sum = NO_SUMS;
+    shift_sums sum = SHIFT_NO_SUMS;
     for (int32_t at = 0; !raw && at < n_host; at += BLOCK) {
         sum_block(&sum, h + at, s + at, block_at(at, n_host));
     }
@@ -380,22 +361,22 @@ static TARGET void transpose_avx2(const cmc_map *m, float alpha, bool raw, const
     }
 }
 
-static bool have_avx2(void) {
+bool shift_have_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 #endif
 
 bool shift_has_parts(void) {
-#ifdef SHIFT_AVX2
-    return have_avx2();
+#ifdef SHIFT_X86
+    return shift_have_avx2();
 #else
     return false;
 #endif
 }
 
 void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, bool raw, float *work, int part, shift_sums *out) {
-#ifdef SHIFT_AVX2
+#ifdef SHIFT_X86
     sweep_part(logits, n_host, in, raw, work, part, out);
 #else
     (void)logits, (void)n_host, (void)in, (void)raw, (void)work, (void)part, (void)out;
@@ -403,7 +384,7 @@ void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, boo
 }
 
 void shift_part_add(float *logits, int32_t n_host, const float *work, const shift_sums sums[SHIFT_PARTS], int part) {
-#ifdef SHIFT_AVX2
+#ifdef SHIFT_X86
     int32_t lo, hi;
     part_range(n_host, part, &lo, &hi);
     if (lo < hi) {
@@ -418,8 +399,8 @@ void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bo
     if (n == 0) {
         return;
     }
-#ifdef SHIFT_AVX2
-    if (have_avx2()) {
+#ifdef SHIFT_X86
+    if (shift_have_avx2()) {
         apply_avx2(logits, n_host, in, n, raw, work);
         return;
     }
@@ -428,8 +409,8 @@ void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bo
 }
 
 double shift_log_sum(const float *logits, int32_t n) {
-#ifdef SHIFT_AVX2
-    if (have_avx2()) {
+#ifdef SHIFT_X86
+    if (shift_have_avx2()) {
         return log_sum_avx2(logits, n);
     }
 #endif
@@ -438,8 +419,8 @@ double shift_log_sum(const float *logits, int32_t n) {
 
 void shift_transpose(const cmc_map *m, float alpha, bool raw, const float *host_logits, const float *steered_logits,
                      int32_t target, float *ddelta) {
-#ifdef SHIFT_AVX2
-    if (have_avx2()) {
+#ifdef SHIFT_X86
+    if (shift_have_avx2()) {
         if (raw || m->to[target] >= 0) {
             transpose_avx2(m, alpha, raw, steered_logits, target, ddelta);
         }
