@@ -170,7 +170,7 @@ def measure_steered(a, model):
     plain, steered = [], []
     for _ in range(a.r):
         r = cmc_bench(model, a.threads, 0, a.gen, "-d", a.delta)
-        plain.append(1000 / r["tg_tps"])
+        plain.append(1000 / r["unsteered_tg_tps"])
         steered.append(1000 / r["steered_tg_tps"])
     delta, host = inspect(a.delta)["bytes"], inspect(model)["bytes"]
     return {"plain_ms": spread(plain), "steered_ms": spread(steered), "ratio": over(steered, plain), "delta_bytes": delta,

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What steering costs: the steered step against the unsteered step plus the delta's own, in turn, medians.
+"""What steering costs: the steered step against the same text's unsteered step, taken in turn, medians. The delta's own
+step is shown beside them.
 
     bench/steered_step.py DELTA HOST.gguf... [-r ROUNDS] [-t THREADS] [-n 64]
 """
@@ -13,7 +14,7 @@ CMC = os.environ.get("CMC", os.path.join(os.path.dirname(__file__), "..", "cmc")
 
 
 def bench(a, *args):
-    out = subprocess.run([CMC, "bench", *args, "-t", str(a.t), "-p", "16", "-n", str(a.n), "-r", "1", "--json"],
+    out = subprocess.run([CMC, "bench", *args, "-t", str(a.t), "-p", "0", "-n", str(a.n), "-r", "1", "--json"],
                          capture_output=True, check=True).stdout
     return json.loads(out)
 
@@ -31,8 +32,8 @@ def main():
         for _ in range(a.r):
             delta = 1 / bench(a, "-m", a.delta)["tg_tps"]
             both = bench(a, "-m", host, "-d", a.delta)
-            plain, steered = 1 / both["tg_tps"], 1 / both["steered_tg_tps"]
-            ratios.append(steered / (plain + delta))
+            plain, steered = 1 / both["unsteered_tg_tps"], 1 / both["steered_tg_tps"]
+            ratios.append(steered / plain)
             rows.append((plain, delta, steered))
         med = [1000 * statistics.median(r[i] for r in rows) for i in range(3)]
         print(json.dumps({"host": os.path.basename(host), "host_ms": round(med[0], 2), "delta_ms": round(med[1], 2),

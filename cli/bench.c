@@ -34,7 +34,7 @@ typedef struct bench_state {
     uint64_t random;          /* state of the token generator */
     float *logits;            /* [batch][n_vocab] */
     int32_t *ids;             /* [max(n_prompt, context)] */
-    double *tps;              /* [repeats] */
+    double *tps;              /* [2][repeats] */
     cmc_session *context;     /* what every decoded sequence begins as */
     cmc_session **sessions;   /* [batch] */
     cmc_eval_item *items;     /* [batch] */
@@ -125,13 +125,12 @@ static int bench_decode(bench_state *b, int32_t n, double *tps) {
     return rc;
 }
 
-/* The speed of n steered tokens: the real thing, with the text's tokens kept in step and the shift added (and greedy
- * sampling, which the host alone is spared above). The prompt's evaluation is left out. */
-static int bench_steered(bench_state *b, int32_t n, double *tps) {
+/* The speed of n tokens of one text: the real thing, greedy sampling included. The prompt's evaluation is left out. */
+static int bench_stream(bench_state *b, int32_t n, bool unsteered, double *tps) {
     static char text[] = "The";
     cmc_message message = {CMC_USER, text, 3};
     cmc_record prompt = {.line = 1, .messages = &message, .n_messages = 1};
-    cmc_stream_opts opts = {.max_tokens = n + 1, .ignore_end = true, .sampling = cmc_sampling_defaults()};
+    cmc_stream_opts opts = {.unsteered = unsteered, .max_tokens = n + 1, .ignore_end = true, .sampling = cmc_sampling_defaults()};
     cmc_stream *stream = NULL;
     cmc_stream_timing timing;
     cmc_error err = {0};
@@ -146,6 +145,15 @@ static int bench_steered(bench_state *b, int32_t n, double *tps) {
     return st == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 
+/* With the text's tokens kept in step and the shift added. */
+static int bench_steered(bench_state *b, int32_t n, double *tps) {
+    return bench_stream(b, n, false, tps);
+}
+
+static int bench_unsteered(bench_state *b, int32_t n, double *tps) {
+    return bench_stream(b, n, true, tps);
+}
+
 static int bench_compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -153,33 +161,45 @@ static int bench_compare(const void *a, const void *b) {
 
 typedef int bench_fn(bench_state *b, int32_t n, double *tps);
 
-/* The median speed of `fn` over n tokens, after a warm-up that is not counted; NaN where n is 0. */
-static int bench_measure(bench_state *b, const char *what, bench_fn *fn, int32_t n, double *tps) {
-    double first;
-    size_t repeats = (size_t)b->args->repeats;
-    *tps = NAN;
-    if (n == 0)
-        return CLI_OK;
-    int rc = fn(b, n, &first);
-    for (size_t i = 0; i < repeats && rc == CLI_OK; i++) {
-        progress_show(&b->bar, "%s: %zu of %zu", what, i + 1, repeats);
-        rc = fn(b, n, &b->tps[i]);
-    }
-    progress_clear(&b->bar);
-    if (rc)
-        return rc;
-    qsort(b->tps, repeats, sizeof *b->tps, bench_compare);
-    *tps = repeats % 2 ? b->tps[repeats / 2] : (b->tps[repeats / 2 - 1] + b->tps[repeats / 2]) / 2;
-    return CLI_OK;
+static double bench_median(double *v, size_t n) {
+    qsort(v, n, sizeof *v, bench_compare);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-static int bench_json(const bench_state *b, double pp, double tg, double steered) {
+/* The median speed of fn[0] over n tokens, and of fn[1] in turn with it where there is one, each after a warm-up that is
+ * not counted; NaN where n is 0. */
+static int bench_measure(bench_state *b, const char *what, bench_fn *const fn[2], int32_t n, double *const tps[2]) {
+    size_t repeats = (size_t)b->args->repeats, fns = fn[1] ? 2 : 1;
+    int rc = CLI_OK;
+    for (size_t k = 0; k < fns; k++)
+        *tps[k] = NAN;
+    if (n == 0)
+        return CLI_OK;
+    for (size_t i = 0; i <= repeats && rc == CLI_OK; i++) {
+        if (i > 0)
+            progress_show(&b->bar, "%s: %zu of %zu", what, i, repeats);
+        for (size_t k = 0; k < fns && rc == CLI_OK; k++) {
+            double warm_up;
+            rc = fn[k](b, n, i > 0 ? &b->tps[k * repeats + i - 1] : &warm_up);
+        }
+    }
+    progress_clear(&b->bar);
+    for (size_t k = 0; k < fns && rc == CLI_OK; k++)
+        *tps[k] = bench_median(b->tps + k * repeats, repeats);
+    return rc;
+}
+
+/* Tokens a second. */
+typedef struct bench_result { double pp, tg, steered, unsteered; } bench_result;
+
+static int bench_json(const bench_state *b, const bench_result *r) {
     jbuild o = jobject();
     jset_string(&o, "model", b->args->steer.host);
     jset_int(&o, "threads", cmc_runtime_threads(b->s.rt));
-    jset_real(&o, "pp_tps", pp);
-    jset_real(&o, "tg_tps", tg);
-    jset_real(&o, "steered_tg_tps", steered);
+    jset_real(&o, "pp_tps", r->pp);
+    jset_real(&o, "tg_tps", r->tg);
+    jset_real(&o, "steered_tg_tps", r->steered);
+    jset_real(&o, "unsteered_tg_tps", r->unsteered);
     jset_string(&o, "blas_core", cmc_runtime_blas_core(b->s.rt));
     jset_string(&o, "isa", cmc_runtime_isa(b->s.rt));
     jset_int(&o, "n_prompt", b->args->n_prompt);
@@ -192,16 +212,17 @@ static int bench_json(const bench_state *b, double pp, double tg, double steered
     return jout(o);
 }
 
-static int bench_table(const bench_state *b, double pp, double tg, double steered) {
+static int bench_table(const bench_state *b, const bench_result *r) {
     int rc = out_printf("model     %s\nthreads   %d\nisa       %s, OpenBLAS core %s\n", b->args->steer.host,
                         cmc_runtime_threads(b->s.rt), cmc_runtime_isa(b->s.rt), cmc_runtime_blas_core(b->s.rt));
-    if (rc == CLI_OK && isfinite(pp))
-        rc = out_printf("prompt    %8.2f tok/s  (%d tokens)\n", pp, b->args->n_prompt);
-    if (rc == CLI_OK && isfinite(tg))
-        rc = out_printf("decode    %8.2f tok/s  (%d tokens, batch %d, context %d)\n", tg, b->args->n_gen, b->args->batch,
+    if (rc == CLI_OK && isfinite(r->pp))
+        rc = out_printf("prompt    %8.2f tok/s  (%d tokens)\n", r->pp, b->args->n_prompt);
+    if (rc == CLI_OK && isfinite(r->tg))
+        rc = out_printf("decode    %8.2f tok/s  (%d tokens, batch %d, context %d)\n", r->tg, b->args->n_gen, b->args->batch,
                         b->args->context);
-    if (rc == CLI_OK && isfinite(steered))
-        rc = out_printf("steered   %8.2f tok/s  (%d tokens)\n", steered, b->args->n_gen);
+    if (rc == CLI_OK && isfinite(r->steered))
+        rc = out_printf("steered   %8.2f tok/s  (%d tokens)\nunsteered %8.2f tok/s  (the same without the deltas)\n", r->steered,
+                        b->args->n_gen, r->unsteered);
     return rc;
 }
 
@@ -211,7 +232,7 @@ static bool bench_alloc(bench_state *b) {
     size_t batch = (size_t)a->batch;
     b->logits = calloc(batch * (size_t)cmc_model_n_vocab(b->s.host), sizeof *b->logits);
     b->ids = calloc(n ? (size_t)n : 1, sizeof *b->ids);
-    b->tps = calloc((size_t)a->repeats, sizeof *b->tps);
+    b->tps = calloc(2 * (size_t)a->repeats, sizeof *b->tps);
     b->sessions = calloc(batch, sizeof *b->sessions);
     b->items = calloc(batch, sizeof *b->items);
     return b->logits && b->ids && b->tps && b->sessions && b->items;
@@ -228,7 +249,7 @@ static void bench_close(bench_state *b) {
 }
 
 static int bench_run(bench_state *b) {
-    double pp, tg, steered = NAN;
+    bench_result r = {.steered = NAN, .unsteered = NAN};
     b->random = b->args->common.seed;
     if (!bench_alloc(b))
         return cli_no_memory();
@@ -236,14 +257,15 @@ static int bench_run(bench_state *b) {
     if (rc)
         return rc;
     progress_start(&b->bar);
-    rc = bench_measure(b, "prompt", bench_prompt, b->args->n_prompt, &pp);
+    rc = bench_measure(b, "prompt", (bench_fn *[2]){bench_prompt}, b->args->n_prompt, (double *[2]){&r.pp});
     if (rc == CLI_OK)
-        rc = bench_measure(b, "decode", bench_decode, b->args->n_gen, &tg);
+        rc = bench_measure(b, "decode", (bench_fn *[2]){bench_decode}, b->args->n_gen, (double *[2]){&r.tg});
     if (rc == CLI_OK && b->s.n)
-        rc = bench_measure(b, "steered", bench_steered, b->args->n_gen, &steered);
+        rc = bench_measure(b, "steered", (bench_fn *[2]){bench_steered, bench_unsteered}, b->args->n_gen,
+                           (double *[2]){&r.steered, &r.unsteered});
     if (rc)
         return rc;
-    return b->args->common.json ? bench_json(b, pp, tg, steered) : bench_table(b, pp, tg, steered);
+    return b->args->common.json ? bench_json(b, &r) : bench_table(b, &r);
 }
 
 static int bench_main(void *opts, const arg_list *operands) {
@@ -282,8 +304,9 @@ const arg_verb verb_bench = {
     .summary = "tokens a second",
     .text = "Measures the host's speed as llama-bench does: random tokens, a prompt of which only the last row of "
             "logits is wanted, decoding from an empty cache (or after --context tokens), sampling excluded; after a "
-            "warm-up, the median of the repeats. With deltas also the speed of steered decoding, all of its work "
-            "included, of one text and from a short prompt.",
+            "warm-up, the median of the repeats. With deltas also the speed of steered decoding, all of its work and "
+            "greedy sampling included, of one text and from a short prompt; and in turn with it that of the same "
+            "without the deltas.",
     .example = "cmc bench -m host.gguf -d delta.gguf -p 512 -n 128",
     .groups = bench_groups,
     .n_groups = sizeof bench_groups / sizeof *bench_groups,

@@ -15,6 +15,8 @@
 #include "runtime/sampler_cut.h"
 #include "runtime/sampler_weigh.h"
 
+enum { WEIGH_SHARED = 8192 };   /* tokens from which the other threads help to weigh them */
+
 struct sampler {
     cmc_sampling opts;
     size_t n_vocab;
@@ -146,45 +148,79 @@ static void penalise(sampler *s, float *logits, const int32_t *recent, size_t n)
 static int32_t best_token(const float *logits, size_t n) {
     int32_t best = -1;
     float top = -INFINITY;
-    for (size_t i = 0; i < n; i++) {
-        if (logits[i] > top) {
-            top = logits[i];
-            best = (int32_t)i;
-        }
+    for (size_t i = 0; (i = cut_next_above(logits, i, n, top)) < n; i++) {
+        top = logits[i];
+        best = (int32_t)i;
     }
     return best;
 }
 
-static double weigh_all(sampler *s, const float *logits, float top, double inverse_temperature) {
-    return weigh_row(logits, s->n_vocab, top, inverse_temperature, s->weights, s->sums);
+/* What one pick goes by. */
+typedef struct row {
+    const float *logits;
+    float top;
+    cmc_pool *pool;            /* NULL: the caller's thread alone */
+} row;
+
+typedef struct weigh_job { sampler *s; const row *r; double inverse_temperature; } weigh_job;
+
+static void weigh_share(void *arg, int t, int nt) {
+    const weigh_job *j = arg;
+    size_t lo, hi;
+    cmc_pool_share(j->s->n_vocab, WEIGH_BLOCK, t, nt, &lo, &hi);
+    weigh_row(j->r->logits + lo, hi - lo, j->r->top, j->inverse_temperature, j->s->weights + lo, j->s->sums + lo / WEIGH_BLOCK);
+}
+
+/* The blocks' sums are added in their order, whoever made them. */
+static double weigh_all(sampler *s, const row *r, double inverse_temperature) {
+    weigh_job job = {s, r, inverse_temperature};
+    if (r->pool && s->n_vocab >= WEIGH_SHARED) {
+        cmc_pool_run(r->pool, weigh_share, &job);
+    } else {
+        weigh_share(&job, 0, 1);
+    }
+    double total = 0;
+    for (size_t i = 0; i * WEIGH_BLOCK < s->n_vocab; i++) {
+        total += s->sums[i];
+    }
+    return total;
+}
+
+/* A logit under which no token weighs `least`: a little low, so that it spares exponentials but decides nothing. */
+static float weight_floor(float top, double least) {
+    if (top == INFINITY) {
+        return FLT_MAX;
+    }
+    return least > 0 ? (float)((double)top + log(least) - 1e-3 * (1 + fabs((double)top))) : -INFINITY;
 }
 
 /* Candidates that top-p may keep, where nothing was filtered yet. Those that weigh less than (1 - p) / n_vocab of all
  * weigh less than 1 - p together, so the others hold enough. With top-p off, every token that weighs anything. */
-static size_t collect(sampler *s, const float *logits, double total) {
-    double least = 0.5 * (1 - s->opts.top_p) * total / (double)s->n_vocab;   /* half: room for rounding */
+static size_t collect(sampler *s, const row *r, double total) {
+    double least = fmax(0.5 * (1 - s->opts.top_p) * total / (double)s->n_vocab, 0.5 * s->opts.min_p); /* half: room for rounding */
+    float bar = weight_floor(r->top, least);
     size_t m = 0;
-    for (size_t i = 0; i < s->n_vocab; i++) {
-        if (s->weights[i] > 0 && s->weights[i] >= least && s->weights[i] >= s->opts.min_p * 0.5) {
-            s->candidates[m++] = (candidate){.weight = s->weights[i], .logit = logits[i], .id = (int32_t)i};
+    for (size_t i = 0; (i = cut_next_above(r->logits, i, s->n_vocab, bar)) < s->n_vocab; i++) {
+        if (s->weights[i] > 0 && s->weights[i] >= least) {
+            s->candidates[m++] = (candidate){.weight = s->weights[i], .logit = r->logits[i], .id = (int32_t)i};
         }
     }
     return m;
 }
 
 /* The last candidate, in the order of greater logit, then lower id, that top-k and top-p keep. */
-static candidate last_kept(sampler *s, const float *logits, float top) {
+static candidate last_kept(sampler *s, const row *r) {
     candidate *c = s->candidates;
     size_t m;
     double total = 0;
     if (has_top_k(s)) {
-        m = cut_top_k(logits, s->n_vocab, (size_t)s->opts.top_k, c);
+        m = cut_top_k(r->logits, s->n_vocab, (size_t)s->opts.top_k, c);
         for (size_t i = 0; i < m; i++) {
-            total += c[i].weight = weigh(c[i].logit, top, 1);
+            total += c[i].weight = weigh(c[i].logit, r->top, 1);
         }
     } else {
-        total = weigh_all(s, logits, top, 1);
-        m = collect(s, logits, total);
+        total = weigh_all(s, r, 1);
+        m = collect(s, r, total);
     }
     if (s->opts.top_p < 1) {
         m = cut_mass(c, m, s->opts.top_p * total);
@@ -198,28 +234,21 @@ static candidate last_kept(sampler *s, const float *logits, float top) {
     return last;
 }
 
-/* A logit under which min-p keeps none: a little low, so that it spares exponentials but decides nothing. */
-static float min_p_floor(const sampler *s, float top) {
-    if (top == INFINITY) {
-        return FLT_MAX;
-    }
-    return s->opts.min_p > 0 ? (float)((double)top + log(s->opts.min_p) - 1e-3 * (1 + fabs((double)top))) : -INFINITY;
-}
-
 /* Leaves the kept tokens as candidates, in the order of their ids, with their final weights; gives their number. */
-static size_t filter(sampler *s, const float *logits, float top) {
-    candidate last = {.logit = min_p_floor(s, top), .id = -1};
+static size_t filter(sampler *s, const row *r) {
+    candidate last = {.logit = weight_floor(r->top, s->opts.min_p), .id = -1};
     if (has_top_k(s) || s->opts.top_p < 1) {
-        last = last_kept(s, logits, top);
+        last = last_kept(s, r);
     }
+    const float bar = nextafterf(last.logit, -INFINITY);
     size_t kept = 0;
-    for (size_t i = 0; i < s->n_vocab; i++) {
-        float l = logits[i];
+    for (size_t i = 0; (i = cut_next_above(r->logits, i, s->n_vocab, bar)) < s->n_vocab; i++) {
+        float l = r->logits[i];
         if (l > last.logit || (l == last.logit && (int32_t)i <= last.id)) {
-            if (s->opts.min_p > 0 && weigh(l, top, 1) < s->opts.min_p) {
+            if (s->opts.min_p > 0 && weigh(l, r->top, 1) < s->opts.min_p) {
                 continue;
             }
-            double weight = weigh(l, top, 1 / s->opts.temperature);
+            double weight = weigh(l, r->top, 1 / s->opts.temperature);
             s->candidates[kept++] = (candidate){.weight = weight, .logit = l, .id = (int32_t)i};
         }
     }
@@ -241,8 +270,8 @@ static int32_t pick_candidate(const candidate *c, size_t n, double at) {
 
 /* The token at share `at` of the weight: its block by the blocks' sums, then the token in it. Where rounding leaves
  * nothing at that place, the block's last token that weighs anything. */
-static int32_t pick_any(sampler *s, const float *logits, float top, double at) {
-    double need = at * weigh_all(s, logits, top, 1 / s->opts.temperature), before = 0;
+static int32_t pick_any(sampler *s, const row *r, double at) {
+    double need = at * weigh_all(s, r, 1 / s->opts.temperature), before = 0;
     size_t n_blocks = (s->n_vocab + WEIGH_BLOCK - 1) / WEIGH_BLOCK, block = 0;
     for (size_t i = 0; i < n_blocks; i++) {
         if (s->sums[i] > 0) {
@@ -262,16 +291,16 @@ static int32_t pick_any(sampler *s, const float *logits, float top, double at) {
     return last;
 }
 
-int32_t sampler_pick(sampler *s, float *logits, const int32_t *recent, size_t n) {
+int32_t sampler_pick(sampler *s, float *logits, const int32_t *recent, size_t n, cmc_pool *pool) {
     penalise(s, logits, recent, n);
     int32_t best = best_token(logits, s->n_vocab);
     if (best < 0 || s->opts.temperature == 0) {
         return best;
     }
     double at = draw(s);
-    float top = logits[best];
+    row r = {.logits = logits, .top = logits[best], .pool = pool};
     if (!s->candidates) {
-        return pick_any(s, logits, top, at);
+        return pick_any(s, &r, at);
     }
-    return pick_candidate(s->candidates, filter(s, logits, top), at);
+    return pick_candidate(s->candidates, filter(s, &r), at);
 }

@@ -3,7 +3,45 @@
 
 #include <math.h>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define CUT_AVX2 1
+#include <immintrin.h>
+#endif
+
 enum { SMALL = 24, TOP_K_SPARE = 1024 };
+
+size_t cut_next_above_plain(const float *logits, size_t at, size_t n, float least) {
+    while (at < n && !(logits[at] > least)) {
+        at++;
+    }
+    return at;
+}
+
+#ifdef CUT_AVX2
+/* 32 logits at a time while none of them is above. */
+__attribute__((target("avx2"))) static size_t next_above_avx2(const float *logits, size_t at, size_t n, float least) {
+    const __m256 bar = _mm256_set1_ps(least);
+    for (; at + 32 <= n; at += 32) {
+        __m256 above[4];
+        for (size_t k = 0; k < 4; k++) {
+            above[k] = _mm256_cmp_ps(_mm256_loadu_ps(logits + at + 8 * k), bar, _CMP_GT_OQ);
+        }
+        if (_mm256_movemask_ps(_mm256_or_ps(_mm256_or_ps(above[0], above[1]), _mm256_or_ps(above[2], above[3])))) {
+            break;
+        }
+    }
+    return cut_next_above_plain(logits, at, n, least);
+}
+#endif
+
+size_t cut_next_above(const float *logits, size_t at, size_t n, float least) {
+#ifdef CUT_AVX2
+    if (__builtin_cpu_supports("avx2")) {
+        return next_above_avx2(logits, at, n, least);
+    }
+#endif
+    return cut_next_above_plain(logits, at, n, least);
+}
 
 static bool better(const candidate *a, const candidate *b) {
     return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
@@ -75,10 +113,7 @@ size_t cut_top_k_room(size_t n, size_t k) {
 size_t cut_top_k(const float *logits, size_t n, size_t k, candidate *c) {
     size_t m = 0, room = cut_top_k_room(n, k);
     float least = -INFINITY;
-    for (size_t i = 0; i < n; i++) {
-        if (!(logits[i] > least)) {        /* NaN too; an equal logit with a higher id is no better */
-            continue;
-        }
+    for (size_t i = 0; (i = cut_next_above(logits, i, n, least)) < n; i++) {   /* an equal logit with a higher id is no better */
         if (m == room) {
             m = cut_mass(c, m, (double)k);
             least = INFINITY;

@@ -9,6 +9,10 @@ typedef struct candidate {
     int32_t id;
 } candidate;
 
+/* The first i >= at with logits[i] > least, or n; a NaN is above nothing. What is looked for is rare: few calls go through
+ * a row. */
+size_t cut_next_above(const float *logits, size_t at, size_t n, float least);
+size_t cut_next_above_plain(const float *logits, size_t at, size_t n, float least);
 /* Moves to the front the fewest best candidates (greater logit, then lower id) whose weights add up to at least
  * `need`, and gives their number: at least 1 where n > 0, and n where all together do not. Expected time O(n); the
  * order within both parts is any, but the same for the same input. No logit is NaN. */

@@ -128,6 +128,60 @@ static TARGET double weigh_row_avx2(const float *logits, size_t n, float top, do
     }
     return total;
 }
+
+#define WIDE __attribute__((target("avx512f")))
+
+/* 2^(j/32): j's low four bits choose in a pair of registers, its fifth between two pairs. */
+static inline __attribute__((always_inline)) WIDE __m512d root_wide(const __m512d table[4], __m512i k) {
+    __m512d low = _mm512_permutex2var_pd(table[0], k, table[1]), high = _mm512_permutex2var_pd(table[2], k, table[3]);
+    return _mm512_mask_blend_pd(_mm512_test_epi64_mask(k, _mm512_set1_epi64(16)), low, high);
+}
+
+/* exp_fixed on eight lanes; the caller masks what is not in [LEAST, 0]. */
+static inline __attribute__((always_inline)) WIDE __m512d exp_wide(__m512d x, const __m512d table[4]) {
+    x = _mm512_max_pd(x, _mm512_set1_pd(LEAST));
+    __m256i k = _mm512_cvttpd_epi32(_mm512_sub_pd(_mm512_mul_pd(x, _mm512_set1_pd(STEPS)), _mm512_set1_pd(0.5)));
+    __m512d kd = _mm512_cvtepi32_pd(k);
+    __m512d r = _mm512_sub_pd(_mm512_sub_pd(x, _mm512_mul_pd(kd, _mm512_set1_pd(STEP_HI))),
+                              _mm512_mul_pd(kd, _mm512_set1_pd(STEP_LO)));
+    __m512d p = _mm512_set1_pd(TAYLOR[4]);
+    for (int t = 3; t >= 0; t--) {
+        p = _mm512_add_pd(_mm512_set1_pd(TAYLOR[t]), _mm512_mul_pd(r, p));
+    }
+    p = _mm512_mul_pd(r, _mm512_add_pd(_mm512_set1_pd(1), _mm512_mul_pd(r, p)));
+    __m512i wide = _mm512_cvtepi32_epi64(k);
+    __m512d root = root_wide(table, wide);
+    __m512i e = _mm512_add_epi64(_mm512_srai_epi64(wide, 5), _mm512_set1_epi64(1023));
+    __m512d scale = _mm512_castsi512_pd(_mm512_slli_epi64(e, 52));
+    return _mm512_mul_pd(_mm512_add_pd(root, _mm512_mul_pd(root, p)), scale);
+}
+
+static WIDE double weigh_row_avx512(const float *logits, size_t n, float top, double inverse_temperature, double *weights,
+                                    double *sums) {
+    const __m512d t = _mm512_set1_pd((double)top), inverse = _mm512_set1_pd(inverse_temperature);
+    const __m512d table[4] = {_mm512_loadu_pd(ROOT), _mm512_loadu_pd(ROOT + 8), _mm512_loadu_pd(ROOT + 16), _mm512_loadu_pd(ROOT + 24)};
+    double total = 0;
+    for (size_t at = 0; at < n; at += WEIGH_BLOCK) {
+        size_t end = n - at < WEIGH_BLOCK ? n : at + WEIGH_BLOCK, i = at;
+        __m512d sum = _mm512_setzero_pd();
+        for (; i + PARTS <= end; i += PARTS) {
+            __m512d l = _mm512_cvtps_pd(_mm256_loadu_ps(logits + i)), x = _mm512_mul_pd(_mm512_sub_pd(l, t), inverse);
+            __mmask8 below = _mm512_cmp_pd_mask(l, t, _CMP_LT_OQ) & _mm512_cmp_pd_mask(x, _mm512_set1_pd(LEAST), _CMP_GE_OQ);
+            __m512d w = _mm512_maskz_mov_pd(below, exp_wide(x, table));
+            w = _mm512_mask_mov_pd(w, _mm512_cmp_pd_mask(l, t, _CMP_EQ_OQ), _mm512_set1_pd(1));
+            _mm512_storeu_pd(weights + i, w);
+            sum = _mm512_add_pd(sum, w);
+        }
+        double part[PARTS];
+        _mm512_storeu_pd(part, sum);
+        for (; i < end; i++) {
+            weights[i] = weigh(logits[i], top, inverse_temperature);
+            part[(i - at) % PARTS] += weights[i];
+        }
+        total += sums[at / WEIGH_BLOCK] = join_parts(part);
+    }
+    return total;
+}
 #endif
 
 #ifdef WEIGH_NEON
@@ -186,15 +240,24 @@ static double weigh_row_neon(const float *logits, size_t n, float top, double in
 }
 #endif
 
-double weigh_row(const float *logits, size_t n, float top, double inverse_temperature, double *weights, double *sums) {
+weigh_row_fn *weigh_row_version(size_t i) {
+    weigh_row_fn *have[3];
+    size_t n = 0;
 #ifdef WEIGH_AVX2
+    if (__builtin_cpu_supports("avx512f")) {
+        have[n++] = weigh_row_avx512;
+    }
     if (__builtin_cpu_supports("avx2")) {
-        return weigh_row_avx2(logits, n, top, inverse_temperature, weights, sums);
+        have[n++] = weigh_row_avx2;
     }
 #endif
 #ifdef WEIGH_NEON
-    return weigh_row_neon(logits, n, top, inverse_temperature, weights, sums);
-#else
-    return weigh_row_plain(logits, n, top, inverse_temperature, weights, sums);
+    have[n++] = weigh_row_neon;
 #endif
+    have[n++] = weigh_row_plain;
+    return i < n ? have[i] : NULL;
+}
+
+double weigh_row(const float *logits, size_t n, float top, double inverse_temperature, double *weights, double *sums) {
+    return weigh_row_version(0)(logits, n, top, inverse_temperature, weights, sums);
 }

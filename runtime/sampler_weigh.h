@@ -10,8 +10,9 @@ enum { WEIGH_BLOCK = 512 };
 /* How far below the greatest, as a weight that the greatest has as 1. Right for a greatest of +inf too; 0 for NaN. */
 double weigh(float logit, float top, double inverse_temperature);
 /* weights[n] of logits[n]; sums[ceil(n / WEIGH_BLOCK)] of each block. Gives the sum of all. The plain version defines the
- * result, the other one has the same bits faster. */
-double weigh_row_plain(const float *logits, size_t n, float top, double inverse_temperature, double *weights,
-                       double *sums);
-double weigh_row(const float *logits, size_t n, float top, double inverse_temperature, double *weights, double *sums);
+ * result, the others have the same bits faster. */
+typedef double weigh_row_fn(const float *logits, size_t n, float top, double inverse_temperature, double *weights, double *sums);
+weigh_row_fn weigh_row_plain, weigh_row;
+/* The versions that this machine can run, the fastest first; NULL past the plain one. */
+weigh_row_fn *weigh_row_version(size_t i);
 #endif

@@ -2,6 +2,7 @@
 #include "runtime/steering.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,11 +64,28 @@ static cmc_status check_alpha(const cmc_model *delta, double alpha, cmc_error *e
                     cmc_model_path(delta), alpha);
 }
 
+/* A tokenizer is loaded by its first use. What goes wrong here comes out where it is used again. */
+static void *load_tokenizer(void *vocab) {
+    cmc_ids ids = {0};
+    (void)cmc_tokenize(vocab, "a", 1, CMC_TOK_CONTINUE, &ids, NULL);
+    cmc_ids_free(&ids);
+    return NULL;
+}
+
+/* The map, and meanwhile the host's tokenizer, which with a large vocabulary takes as long and is needed next. */
+static cmc_status build_map(const cmc_vocab *host, const cmc_vocab *delta, cmc_map **out, cmc_error *err) {
+    pthread_t thread;
+    bool beside = pthread_create(&thread, NULL, load_tokenizer, (void *)(uintptr_t)host) == 0;
+    cmc_status status = cmc_map_build(host, delta, CMC_RULE_DEFAULT, out, err);
+    if (beside) pthread_join(thread, NULL);
+    return status;
+}
+
 /* Maps of a delta that is being added: d->map is the caller's, or built here. */
 static cmc_status add_maps(const cmc_steering *st, steering_delta *d, cmc_error *err) {
     const cmc_vocab *hv = cmc_model_vocab(st->host), *dv = cmc_model_vocab(d->model);
     if (!d->map) {
-        CMC_TRY(cmc_map_build(hv, dv, CMC_RULE_DEFAULT, &d->own_map, err));
+        CMC_TRY(build_map(hv, dv, &d->own_map, err));
         d->map = d->own_map;
     }
     int32_t n_host = cmc_model_n_vocab(st->host), n_delta = cmc_model_n_vocab(d->model);

@@ -133,12 +133,13 @@ static cmc_status eval_deltas(stream_batch *b, cmc_error *err) {
 
 /* ---------------------------------------------------------------------------------------------- the new token */
 
-static int32_t choose(cmc_stream *s) {
+/* With the pool's threads, or NULL. */
+static int32_t choose(cmc_stream *s, cmc_pool *pool) {
     int32_t n_vocab = cmc_model_n_vocab(s->st->host);
     if (s->pick) return s->pick(s->pick_user, s->logits, n_vocab);
     size_t n = s->seq.n;
     if (s->repeat_last_n >= 0 && (size_t)s->repeat_last_n < n) n = (size_t)s->repeat_last_n;
-    return sampler_pick(s->sampler, s->logits, s->seq.v + (s->seq.n - n), n);
+    return sampler_pick(s->sampler, s->logits, s->seq.v + (s->seq.n - n), n, pool);
 }
 
 /* The token's bytes, for the text and for the deltas. */
@@ -182,7 +183,7 @@ static void pick_share(void *arg, int t, int nt) {
     for (size_t i = (size_t)t; i < b->n; i += (size_t)nt) {
         cmc_stream *s = b->v[i];
         steering_shift(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
-        b->picks[i] = choose(s);
+        b->picks[i] = choose(s, NULL);
     }
 }
 
@@ -190,12 +191,13 @@ static cmc_status step_batch(stream_batch *b, cmc_error *err) {
     double t0 = cmc_now();
     CMC_TRY(eval_hosts(b, err));
     CMC_TRY(eval_deltas(b, err));
+    cmc_pool *pool = cmc_model_runtime(b->v[0]->st->host)->pool;
     if (b->n > 1) {
-        cmc_pool_run(cmc_model_runtime(b->v[0]->st->host)->pool, pick_share, b);
+        cmc_pool_run(pool, pick_share, b);
     } else {
         cmc_stream *s = b->v[0];
         steering_shift_by_all(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
-        b->picks[0] = choose(s);
+        b->picks[0] = choose(s, pool);
     }
     for (size_t i = 0; i < b->n; i++) CMC_TRY(take_token(b->v[i], b->picks[i], err));
     double seconds = cmc_now() - t0;

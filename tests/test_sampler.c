@@ -40,7 +40,7 @@ static int32_t pick(sampler *s, const float *row, int32_t n, const int32_t *rece
     float *copy = cmc_alloc((size_t)n, sizeof *copy);
     assert_non_null(copy);
     memcpy(copy, row, (size_t)n * sizeof *copy);
-    int32_t id = sampler_pick(s, copy, recent, n_recent);
+    int32_t id = sampler_pick(s, copy, recent, n_recent, NULL);
     free(copy);
     return id;
 }
@@ -236,6 +236,53 @@ static void test_top_k_is_the_head_of_a_sort(void **state) {
     free(c);
 }
 
+/* Rows with few hits, with many, and with none. */
+static void test_next_above(void **state) {
+    (void)state;
+    enum { N = 300 };
+    float row[N];
+    for (int round = 0; round < 300; round++) {
+        uint32_t rare = 1u << (rnd() % 9);
+        size_t n = 1 + rnd() % N;
+        for (size_t i = 0; i < n; i++) {
+            row[i] = rnd() % rare ? (rnd() % 9 ? -1.0f : rnd() % 2 ? NAN : -INFINITY) : (float)(rnd() % 3);
+        }
+        for (size_t i = 0; i < n; i++) {
+            assert_int_equal(cut_next_above(row, i, n, 0), cut_next_above_plain(row, i, n, 0));
+            assert_int_equal(cut_next_above(row, i, n, -INFINITY), cut_next_above_plain(row, i, n, -INFINITY));
+        }
+    }
+}
+
+/* The same picks with a pool's threads as without, whatever filters. */
+static void test_threads_change_nothing(void **state) {
+    (void)state;
+    enum { N = 70001 };
+    cmc_pool *pool;
+    float *row = cmc_alloc(N, sizeof *row), *copy = cmc_alloc(N, sizeof *copy);
+    assert_true(row && copy);
+    assert_int_equal(cmc_pool_new(3, &pool, NULL), CMC_OK);
+    for (int mask = 0; mask < 8; mask++) {
+        cmc_sampling o = warm(1.3, (uint64_t)mask);
+        o.top_k = mask & 1 ? 500 : 0;
+        o.top_p = mask & 2 ? 0.95 : 1;
+        o.min_p = mask & 4 ? 1e-4 : 0;
+        sampler *alone = make(o, N), *helped = make(o, N);
+        for (int d = 0; d < 20; d++) {
+            for (size_t i = 0; i < N; i++) {
+                row[i] = (float)(rnd() % 65536) / 4096;
+            }
+            memcpy(copy, row, N * sizeof *copy);
+            assert_int_equal(sampler_pick(helped, copy, NULL, 0, pool), pick(alone, row, N, NULL, 0));
+        }
+        sampler_free(alone);
+        sampler_free(helped);
+    }
+    cmc_pool_free(pool);
+    free(row);
+    free(copy);
+}
+
 /* ---------------------------------------------------------------------------------------------------- corners */
 
 /* The vector code is the plain code bit for bit, whatever the logits and the length. */
@@ -256,10 +303,13 @@ static void test_weights_are_the_same_bits(void **state) {
             l[rnd() % n] = top = INFINITY;
         }
         double inverse = round % 3 ? 1.0 / (0.1 + (double)(rnd() % 20)) : 1;
-        double x = weigh_row_plain(l, n, top, inverse, a, sa), y = weigh_row(l, n, top, inverse, b, sb), sum = 0;
-        assert_memory_equal(a, b, n * sizeof *a);
-        assert_memory_equal(sa, sb, (n + WEIGH_BLOCK - 1) / WEIGH_BLOCK * sizeof *sa);
-        assert_true(x == y);
+        double x = weigh_row_plain(l, n, top, inverse, a, sa), sum = 0;
+        for (size_t v = 0; weigh_row_version(v); v++) {
+            double y = weigh_row_version(v)(l, n, top, inverse, b, sb);
+            assert_memory_equal(a, b, n * sizeof *a);
+            assert_memory_equal(sa, sb, (n + WEIGH_BLOCK - 1) / WEIGH_BLOCK * sizeof *sa);
+            assert_true(x == y);
+        }
         for (size_t i = 0; i < n; i++) {
             double want = l[i] == top ? 1 : l[i] < top ? exp(((double)l[i] - (double)top) * inverse) : 0;
             assert_true(fabs(a[i] - want) <= 1e-14 * want + 1e-26);
@@ -322,7 +372,7 @@ static void test_one_token_vocabulary(void **state) {
     o.top_k = 5;
     o.top_p = 0.1;
     sampler *s = make(o, 1);
-    assert_int_equal(sampler_pick(s, row, NULL, 0), 0);
+    assert_int_equal(sampler_pick(s, row, NULL, 0, NULL), 0);
     sampler_free(s);
 }
 
@@ -345,7 +395,7 @@ static void test_penalty(void **state) {
         sampler *s = make(o, 4);
         for (int twice = 0; twice < 2; twice++) {              /* nothing is remembered from the step before */
             float row[4] = {4, 2, -3, -INFINITY};
-            sampler_pick(s, row, cases[i].recent, cases[i].n);
+            sampler_pick(s, row, cases[i].recent, cases[i].n, NULL);
             assert_memory_equal(row, cases[i].want, sizeof row);
         }
         sampler_free(s);
@@ -462,6 +512,8 @@ int main(void) {
         cmocka_unit_test(test_cut_is_the_head_of_a_sort),
         cmocka_unit_test(test_top_k_is_the_head_of_a_sort),
         cmocka_unit_test(test_weights_are_the_same_bits),
+        cmocka_unit_test(test_next_above),
+        cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_not_a_number_is_never_picked),
         cmocka_unit_test(test_one_token_vocabulary),

@@ -1,21 +1,15 @@
 /* The shift and its transpose, fast: one sweep over the host's vocabulary for each sum of exponentials, several
- * tokens at a time where the machine can (shift_lanes.h). The same results as shift.c up to rounding.
+ * tokens at a time where the machine can (shift_lanes.h; one delta's sweep also in AVX-512: shift_avx512.c). The same results as shift.c up to rounding.
  *
  * A sum is kept online: each block is taken relative to the greatest logit seen so far, and what was summed before is
  * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. In a row
  * of shifts, -inf says that the token is not mapped: no map entry has to be looked at twice. */
-#include <math.h>
-#include <string.h>
-
-#include "tokenmap/map.h"
+#include "tokenmap/shift_impl.h"
 #include "tokenmap/shift_lanes.h"
 
 #ifdef SHIFT_LANES
 
-enum { BLOCK = 512 };   /* host tokens: a block's rows (2 KiB each) stay in the first-level cache */
-
-/* Running log-sum-exps over the tokens seen: of the host's logits h, and of h + s. */
-static const shift_sums NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
+enum { BLOCK = SHIFT_BLOCK };
 
 /* e^x for x <= 0, relative error under 2e-7 (1 + |x|); never less than 2^-126. With x log2(e) = n + r, |r| <= 1/2:
  * 2^r by the polynomial of Cephes' exp2f, 2^n into the exponent. */
@@ -68,16 +62,6 @@ INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
 #undef STEP
 }
 
-/* Takes the references of the sums up to a block's greatest h. */
-INLINE void raise_top_h(shift_sums *sum, float top_h) {
-    if (top_h > sum->top_h) {
-        double grown = sum->top_h == -INFINITY ? 0 : (double)top_h - (double)sum->top_h;
-        sum->sum_h *= exp(-grown);
-        sum->top_y -= grown;
-        sum->top_h = top_h;
-    }
-}
-
 /* Adds a block of n <= BLOCK tokens with shifts s (-inf: not mapped) to the sums. */
 INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n) {
     float u[BLOCK], y[BLOCK];                    /* h, and h - top_h + s; -inf where unmapped, and up to whole lanes */
@@ -91,7 +75,7 @@ INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
-    raise_top_h(sum, lanes_top(top));
+    shift_raise_h(sum, lanes_top(top));
     if (sum->top_h == -INFINITY) {
         return;
     }
@@ -105,11 +89,7 @@ INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n
     } while (0)
     FOR_LANES(n, STEP);
 #undef STEP
-    double top_y = (double)lanes_top(top);
-    if (top_y > sum->top_y) {
-        sum->sum_y *= exp(sum->top_y - top_y);
-        sum->top_y = top_y;
-    }
+    shift_raise_y(sum, (double)lanes_top(top));
     const lanes ref_y = lanes_of((float)sum->top_y);
     lanes acc_h = lanes_of(0), acc_y = lanes_of(0);
     for (int32_t i = 0; i < n; i += SHIFT_LANES) {
@@ -136,11 +116,8 @@ static void part_range(int32_t n_host, int part, int32_t *lo, int32_t *hi) {
     *hi = last < n_host ? (int32_t)last : n_host;
 }
 
-/* x = one delta's alpha d[map[i]] in a part, -inf where unmapped; and the part's sums. */
-static TARGET void sweep_part(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x, int part, shift_sums *out) {
-    int32_t lo, hi;
-    part_range(n_host, part, &lo, &hi);
-    *out = NO_SUMS;
+TARGET void shift_sweep_lanes(const float *h, const shift_in *in, bool raw, float *x, int32_t lo, int32_t hi, shift_sums *out) {
+    *out = SHIFT_NO_SUMS;
     for (int32_t at = lo; at < hi; at += BLOCK) {
         int32_t n = block_at(at, hi);
         gather_block(in, at, n, x + at);
@@ -150,9 +127,22 @@ static TARGET void sweep_part(const float *h, int32_t n_host, const shift_in *in
     }
 }
 
+/* Loading what stands in a row is faster than packing it. */
+static void sweep_part(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x, int part, shift_sums *out) {
+    int32_t lo, hi;
+    part_range(n_host, part, &lo, &hi);
+#ifdef SHIFT_X86
+    if (shift_have_avx512() && !in->map->identity) {
+        shift_sweep_avx512(h, in, raw, x, lo, hi, out);
+        return;
+    }
+#endif
+    shift_sweep_lanes(h, in, raw, x, lo, hi, out);
+}
+
 /* The centre of all parts together: each part's sums are taken relative to the greatest references. */
 static double parts_centre(const shift_sums *part) {
-    shift_sums all = NO_SUMS;
+    shift_sums all = SHIFT_NO_SUMS;
     for (int p = 0; p < SHIFT_PARTS; p++) {
         all.top_h = fmaxf(all.top_h, part[p].top_h);
     }
@@ -213,7 +203,7 @@ static TARGET void apply_several(float *h, int32_t n_host, const shift_in *in, s
         double c = sweep_delta(h, n_host, &in[k], raw, x);
         unite_shift(s, n_host, x, c);
     }
-    shift_sums sum = NO_SUMS;
+    shift_sums sum = SHIFT_NO_SUMS;
     for (int32_t at = 0; !raw && at < n_host; at += BLOCK) {
         sum_block(&sum, h + at, s + at, block_at(at, n_host));
     }

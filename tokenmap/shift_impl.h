@@ -1,0 +1,40 @@
+/* What the vector versions of the shift share. */
+#ifndef CMC_TOKENMAP_SHIFT_IMPL_H
+#define CMC_TOKENMAP_SHIFT_IMPL_H
+#include <math.h>
+
+#include "tokenmap/map.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define SHIFT_X86 1
+#endif
+
+enum { SHIFT_BLOCK = 512 };   /* host tokens: a block's rows (2 KiB each) stay in the first-level cache */
+
+/* Running log-sum-exps over the tokens seen: of the host's logits h, and of h + s. */
+static const shift_sums SHIFT_NO_SUMS = {.top_h = -INFINITY, .top_y = -INFINITY};
+
+/* Takes the references of the sums up to a block's greatest h. */
+static inline void shift_raise_h(shift_sums *sum, float top_h) {
+    if (top_h > sum->top_h) {
+        double grown = sum->top_h == -INFINITY ? 0 : (double)top_h - (double)sum->top_h;
+        sum->sum_h *= exp(-grown);
+        sum->top_y -= grown;
+        sum->top_h = top_h;
+    }
+}
+
+/* And to its greatest h - top_h + s. */
+static inline void shift_raise_y(shift_sums *sum, double top_y) {
+    if (top_y > sum->top_y) {
+        sum->sum_y *= exp(sum->top_y - top_y);
+        sum->top_y = top_y;
+    }
+}
+
+/* Host tokens [lo, hi), which begin with a whole block, in blocks: x = alpha d[map[i]], -inf where unmapped; and, but for
+ * raw, the sums. The same x from both, and the same sums up to rounding. */
+typedef void shift_sweep(const float *h, const shift_in *in, bool raw, float *x, int32_t lo, int32_t hi, shift_sums *out);
+bool shift_have_avx512(void);
+shift_sweep shift_sweep_lanes, shift_sweep_avx512;   /* only where the machine has them */
+#endif
