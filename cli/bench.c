@@ -54,7 +54,7 @@ static int bench_eval(bench_state *b, cmc_session *const *sessions, size_t n) {
     cmc_error err = {0};
     size_t n_vocab = (size_t)cmc_model_n_vocab(b->s.host);
     for (size_t i = 0; i < n; i++)
-        b->items[i] = (cmc_eval_item){sessions[i], CMC_WANT_LOGITS, 1, b->logits + i * n_vocab};
+        b->items[i] = (cmc_eval_item){sessions[i], CMC_WANT_SAMPLING, 1, b->logits + i * n_vocab};
     return cmc_eval(b->s.host, b->items, n, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 

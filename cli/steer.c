@@ -37,6 +37,10 @@ const arg_opt steer_opts[] = {
     {.name = "kv", .kind = ARG_STR, .at = offsetof(steer_args, kv), .value = "half|float",
      .help = "how the context's keys and values are kept: in float16 (half, the default; float32 with --exact), or in float32",
      .choices = "half|float"},
+    {.name = "output", .kind = ARG_STR, .at = offsetof(steer_args, output), .value = "auto|full|screened",
+     .help = "how a token's logits are computed when text is written: all from the output matrix (full), or estimated from a copy "
+             "in 4 bits and the likeliest from the matrix (screened); auto is screened where that makes decoding faster",
+     .choices = "auto|full|screened"},
     {.name = NULL},
 };
 
@@ -188,6 +192,9 @@ static int steer_open_parts(const steer_args *a, const common_args *common, cons
     cmc_error err = {0};
     cmc_runtime_opts rt_opts = cli_runtime_opts(common, a->exact, a->batches);
     rt_opts.kv = a->kv && strcmp(a->kv, "float") == 0 ? CMC_KV_FLOAT : CMC_KV_HALF;
+    rt_opts.output = !a->output || strcmp(a->output, "auto") == 0 ? CMC_OUTPUT_AUTO
+                     : strcmp(a->output, "full") == 0             ? CMC_OUTPUT_FULL
+                                                                  : CMC_OUTPUT_SCREENED;
     int rc = CLI_OK;
     s->deltas = calloc(a->deltas.n + 1, sizeof *s->deltas);
     s->paths = calloc(a->deltas.n + 1, sizeof *s->paths);

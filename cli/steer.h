@@ -10,7 +10,7 @@ typedef struct steer_args {
     arg_list loras;               /* FILE or FILE=SCALE */
     const char *host_template, *delta_template;
     bool special, exact;
-    const char *batches, *kv;
+    const char *batches, *kv, *output;
     const char *unmapped;
     arg_list maps, overrides;     /* FILE, or N=FILE for the N-th delta */
 } steer_args;

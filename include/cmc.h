@@ -91,11 +91,20 @@ typedef enum cmc_kv {
     CMC_KV_FLOAT         /* float32: twice the memory */
 } cmc_kv;
 
+/* How the logits are computed that a token is chosen by (CMC_WANT_SAMPLING). */
+typedef enum cmc_output {
+    CMC_OUTPUT_AUTO,     /* screened where that saves a good part of what a step reads */
+    CMC_OUTPUT_FULL,     /* all from the output matrix, as CMC_WANT_LOGITS */
+    CMC_OUTPUT_SCREENED  /* screened whatever it saves; full still with `exact`, beside an adapter of the output matrix, and
+                            where its rows are no multiple of 32 */
+} cmc_output;
+
 typedef struct cmc_runtime_opts {
     int threads;      /* 0: one for each core that is online */
     bool exact;       /* float32 activations, weights dequantised, no BLAS, fixed summation order (design, contract 9) */
     cmc_batches batches;   /* no effect with `exact` */
     cmc_kv kv;
+    cmc_output output;
 } cmc_runtime_opts;
 
 CMC_API cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err);
@@ -279,7 +288,16 @@ CMC_API cmc_status cmc_session_append(cmc_session *s, int32_t id, cmc_error *err
 CMC_API size_t cmc_session_length(const cmc_session *s);   /* evaluated and pending */
 CMC_API size_t cmc_session_pending(const cmc_session *s);
 
-typedef enum cmc_want { CMC_WANT_NONE = 0, CMC_WANT_LOGITS, CMC_WANT_HIDDEN } cmc_want;
+typedef enum cmc_want {
+    CMC_WANT_NONE = 0,
+    CMC_WANT_LOGITS,     /* every logit from the output matrix as it is */
+    CMC_WANT_HIDDEN,     /* final-norm hidden states */
+    CMC_WANT_SAMPLING    /* logits to choose a token by. Where a session has one token pending, they may be screened: all are
+                            estimated from a copy of the output matrix in 4 bits (made the first time, in memory of the model's),
+                            and the 1 in 32 that are greatest by estimate, or those within 32 nats of the greatest where these
+                            are fewer, are computed from the matrix itself, with the bits that CMC_WANT_LOGITS gives the session
+                            by itself. Which ones does not depend on the threads. Else as CMC_WANT_LOGITS */
+} cmc_want;
 
 typedef struct cmc_eval_item {
     cmc_session *session;

@@ -46,7 +46,7 @@ typedef struct eval_cursor {
 typedef struct eval_rows {
     size_t n;
     float *to[GRAPH_BATCH];
-    bool logits[GRAPH_BATCH];
+    cmc_want want[GRAPH_BATCH];
 } eval_rows;
 
 /* The next pass: up to GRAPH_BATCH tokens from the cursor on. */
@@ -61,13 +61,13 @@ static size_t eval_fill(const cmc_model *m, const cmc_eval_item *items, size_t n
         const size_t n = left < GRAPH_BATCH - tokens ? left : GRAPH_BATCH - tokens;
         const size_t first_row = pending - it->n_rows, end = c->at + n;
         const size_t from = c->at > first_row ? c->at : first_row;
-        const size_t width = (size_t)(it->want == CMC_WANT_LOGITS ? m->p.n_vocab : m->p.n_embd);
+        const size_t width = (size_t)(it->want == CMC_WANT_HIDDEN ? m->p.n_embd : m->p.n_vocab);
         if (n > 0)
             seqs[n_seqs++] =
                 (graph_seq){&s->kv, s->ids.v + s->n_eval + c->at, n, s->n_eval + c->at, end > from ? end - from : 0};
         for (size_t i = from; i < end; i++, rows->n++) {
             rows->to[rows->n] = it->out + (i - first_row) * width;
-            rows->logits[rows->n] = it->want == CMC_WANT_LOGITS;
+            rows->want[rows->n] = it->want == CMC_WANT_SAMPLING && pending > 1 ? CMC_WANT_LOGITS : it->want;
         }
         tokens += n;
         c->at = end;
@@ -77,20 +77,22 @@ static size_t eval_fill(const cmc_model *m, const cmc_eval_item *items, size_t n
     return n_seqs;
 }
 
-/* Logits of rows [lo, hi): straight to where they belong if that is one block, else by way of the scratch. */
+/* Logits of rows [lo, hi), which want the same: straight to where they belong if that is one block, else by way of the scratch. */
 static cmc_status eval_logits(cmc_model *m, const eval_rows *rows, size_t lo, size_t hi, const float *hidden,
                               cmc_error *err) {
     const size_t v = (size_t)m->p.n_vocab, e = (size_t)m->p.n_embd;
+    cmc_status (*const logits)(cmc_model *, const float *, size_t, float *, size_t, cmc_error *) =
+        rows->want[lo] == CMC_WANT_SAMPLING ? screen_logits : graph_logits;
     bool block = true;
     for (size_t i = lo + 1; i < hi && block; i++)
         block = rows->to[i] == rows->to[i - 1] + v;
     if (block)
-        return graph_logits(m, hidden + lo * e, hi - lo, rows->to[lo], v, err);
+        return logits(m, hidden + lo * e, hi - lo, rows->to[lo], v, err);
     for (size_t i = lo; i < hi; i += EVAL_LOGIT_ROWS) {
         const size_t n = hi - i < EVAL_LOGIT_ROWS ? hi - i : EVAL_LOGIT_ROWS;
         float *buf;
         CMC_TRY(graph_logits_buffer(m, n, &buf, err));
-        CMC_TRY(graph_logits(m, hidden + i * e, n, buf, v, err));
+        CMC_TRY(logits(m, hidden + i * e, n, buf, v, err));
         for (size_t k = 0; k < n; k++)
             memcpy(rows->to[i + k], buf + k * v, v * sizeof(float));
     }
@@ -100,13 +102,13 @@ static cmc_status eval_logits(cmc_model *m, const eval_rows *rows, size_t lo, si
 static cmc_status eval_deliver(cmc_model *m, const eval_rows *rows, const float *hidden, cmc_error *err) {
     const size_t e = (size_t)m->p.n_embd;
     for (size_t i = 0; i < rows->n;) {
-        if (!rows->logits[i]) {
+        if (rows->want[i] == CMC_WANT_HIDDEN) {
             memcpy(rows->to[i], hidden + i * e, e * sizeof(float));
             i++;
             continue;
         }
         size_t end = i + 1;
-        while (end < rows->n && rows->logits[end])
+        while (end < rows->n && rows->want[end] == rows->want[i])
             end++;
         CMC_TRY(eval_logits(m, rows, i, end, hidden, err));
         i = end;

@@ -87,6 +87,7 @@ void cmc_model_free(cmc_model *m) {
         return;
     graph_scratch_free(m->scratch);
     matmul_work_free(&m->work);
+    screen_free(&m->screen);
     if (m->rope_inv_local != m->rope_inv)
         free(m->rope_inv_local);
     free(m->rope_inv);

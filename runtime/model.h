@@ -3,6 +3,7 @@
 #define CMC_RUNTIME_MODEL_H
 #include "runtime/lora.h"
 #include "runtime/matmul.h"
+#include "runtime/screen.h"
 #include "tokenmap/vocab.h"
 
 typedef enum model_arch { ARCH_LLAMA = 0, ARCH_QWEN2, ARCH_QWEN3, ARCH_GEMMA3 } model_arch;
@@ -46,6 +47,7 @@ struct cmc_model {
     uint64_t n_params, n_bytes;
     char hash[40];
     matmul_work work;
+    screen screen;                         /* of the output matrix, where it pays */
     struct model_scratch *scratch;         /* activations of a batch, grown as needed */
 };
 

@@ -30,6 +30,7 @@ cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc
     rt->gemm_min_cols = GEMM_MIN_COLS;
     rt->integer_gemm = o.exact || o.batches == CMC_BATCHES_FLOAT ? NULL : quant_gemm_vnni();
     rt->fine_batches = o.batches != CMC_BATCHES_INT8;
+    rt->output = o.output;
     rt->half_kv = !o.exact && o.kv == CMC_KV_HALF && vec_fast() != &vec_plain;   /* without instructions for it, converting is slow */
     rt->blas = o.exact ? NULL : blas_open();   /* exact: blas_gemm's plain loops, which sum in one order */
     *out = rt;

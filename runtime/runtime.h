@@ -11,6 +11,7 @@ struct cmc_runtime {
     bool exact;
     const quant_gemm_kernels *integer_gemm;   /* products of quantised weights with batches, or NULL */
     bool fine_batches;            /* they take activations of 15 bits rather than 8 */
+    cmc_output output;            /* how the logits are computed that tokens are chosen by */
     bool half_kv;                 /* sessions keep keys and values as float16 */
     size_t gemm_min_cols;   /* from so many columns on, matmul decodes weights for BLAS rather than taking integer dots */
 };

@@ -29,7 +29,7 @@ static cmc_status eval_hosts(stream_batch *b, cmc_error *err) {
         for (size_t j = i; j < b->n; j++) {
             cmc_stream *s = b->v[j];
             if (b->done[j] || s->st->host != host) continue;
-            b->items[n++] = (cmc_eval_item){.session = s->host, .want = CMC_WANT_LOGITS, .n_rows = 1, .out = s->logits};
+            b->items[n++] = (cmc_eval_item){.session = s->host, .want = CMC_WANT_SAMPLING, .n_rows = 1, .out = s->logits};
             b->done[j] = true;
         }
         CMC_TRY(cmc_eval(host, b->items, n, err));

@@ -141,7 +141,7 @@ static cmc_status check_fork_ctx(const cmc_stream *s, int32_t n_ctx, cmc_error *
 static cmc_status eval_prompt(cmc_stream *s, cmc_error *err) {
     if (s->have_row || s->seq.n > s->n_prompt) return CMC_OK;
     double t0 = cmc_now();
-    cmc_eval_item item = {.session = s->host, .want = CMC_WANT_LOGITS, .n_rows = 1, .out = s->logits};
+    cmc_eval_item item = {.session = s->host, .want = CMC_WANT_SAMPLING, .n_rows = 1, .out = s->logits};
     CMC_TRY(cmc_eval(s->st->host, &item, 1, err));
     s->have_row = true;
     s->timing.prefill_seconds += cmc_now() - t0;
