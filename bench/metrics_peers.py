@@ -118,7 +118,8 @@ def kolmogorov():
 
 def signs():
     print("static const struct { size_t wins, ties, losses; double p; } peer_sign[] = {")
-    for w, t, l in [(0, 0, 0), (1, 0, 0), (0, 5, 1), (5, 2, 5), (9, 0, 1), (60, 10, 40), (40, 10, 60), (500, 3, 400), (0, 0, 200), (3000, 0, 2900)]:
+    for w, t, l in [(0, 0, 0), (1, 0, 0), (0, 5, 1), (5, 2, 5), (9, 0, 1), (60, 10, 40), (40, 10, 60), (500, 3, 400), (0, 0, 200),
+                    (3000, 0, 2900)]:
         p = stats.binomtest(w, w + l, 0.5).pvalue if w + l else 1.0
         print(f"    {{{w}, {t}, {l}, {number(p)}}},")
     print("};")
@@ -128,7 +129,8 @@ def bootstraps():
     """x[i] = ((i * 29 + 7) mod 83) / 83 - 0.4, weight[i] = (i * 5) mod 11 + 1."""
     print("static const struct { size_t n; bool weighted; int32_t draws; double level; uint64_t seed; double value, lo, hi; } "
           "peer_bootstrap[] = {")
-    for n, weighted, draws, level, seed in [(1, False, 10, 0.95, 0), (20, False, 1000, 0.95, 1), (50, True, 1000, 0.95, 2), (50, True, 777, 0.8, 2**63 + 5)]:
+    for n, weighted, draws, level, seed in [(1, False, 10, 0.95, 0), (20, False, 1000, 0.95, 1), (50, True, 1000, 0.95, 2),
+                                            (50, True, 777, 0.8, 2**63 + 5)]:
         x = np.array([((i * 29 + 7) % 83) / 83 - 0.4 for i in range(n)])
         weight = np.array([(i * 5) % 11 + 1.0 for i in range(n)]) if weighted else np.ones(n)
         random = splitmix(seed)
@@ -137,7 +139,8 @@ def bootstraps():
             k = [next(random) % n for _ in range(n)]
             drawn.append(x[k].sum() / weight[k].sum())
         lo, hi = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-        print(f"    {{{n}, {str(weighted).lower()}, {draws}, {level}, {seed}u, {number(x.sum() / weight.sum())}, {number(lo)}, {number(hi)}}},")
+        print(f"    {{{n}, {str(weighted).lower()}, {draws}, {level}, {seed}u, {number(x.sum() / weight.sum())}, "
+              f"{number(lo)}, {number(hi)}}},")
     print("};")
 
 

@@ -362,9 +362,9 @@ const arg_verb verb_eval_tofu = {
              "[--reference REPORT] [options]",
     .summary = "what is forgotten and what is kept, by TOFU's measures",
     .text = "The measures of TOFU (arXiv 2401.06121) as open-unlearning defines them: of every set the answers' probability, "
-            "ROUGE-L recall of greedy answers, truth ratio, exact memorization and extraction strength; of the last three sets together the "
-            "model utility; and beside a reference report the forget quality, the p-value of a two-sample Kolmogorov-Smirnov test "
-            "between the truth ratios on the forget set.",
+            "ROUGE-L recall of greedy answers, truth ratio, exact memorization and extraction strength; of the last three sets "
+            "together the model utility; and beside a reference report the forget quality, the p-value of a two-sample "
+            "Kolmogorov-Smirnov test between the truth ratios on the forget set.",
     .example = "cmc eval tofu -m host.gguf -d forget.gguf --forget forget10_perturbed.json -o after.jsonl",
     .groups = tofu_groups,
     .n_groups = sizeof tofu_groups / sizeof *tofu_groups,
