@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds for 64-bit ARM and runs the kernels' tests in an emulator, on a processor without the dot product extension and on one with
-# it; `all` runs all units (a quarter of an hour or more). Says nothing about speed. Counts in its last line; where the packages cannot be had
+# it; `all` runs all units, which takes long. Says nothing about speed. Counts in its last line; where the packages cannot be had
 # that is a SKIP.
 # Usage: tests/neon.sh [all]
 set -u

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154
 # Counting, for the scripts that run tests: sourced, not run. Wants $tmp, a folder of the caller's own.
 passed=0 failed=0 skipped=0
 
