@@ -20,7 +20,7 @@ typedef struct packed {
 } packed;
 
 INLINE __mmask16 lanes_below(int32_t left) {
-    return left >= LANES ? 0xFFFF : (__mmask16)((1u << left) - 1);
+    return (__mmask16)(left >= LANES ? 0xFFFFu : (1u << left) - 1);
 }
 
 /* e^x for x <= 0, as in shift_fast.c. */
