@@ -11,7 +11,8 @@ A delta's file may be PLUS:LESS, a pair. Held-out pairs with odd numbers choose 
 even numbers are reported: gains in nats a byte over the host alone, at the strength that the delta's file gives a host it was not
 trained beside (a training host's own where it was), and at the strength from 20 prompts. Beside each gain stands what of it comes from
 targets where the delta reads a re-tokenised prefix (`gain_unaligned`; without a shift at such steps the gain would be the rest) and their
-share of all (`unaligned`). bench/alpha_grid.c scores; what it said is kept in --cache. Adapters are scored by `cmc score`. FILE gets `transfer`, `starts` and `lora`; bench/training_page.py makes the page.
+share of all (`unaligned`). bench/alpha_grid.c scores; what it said is kept in --cache. Adapters are scored by `cmc score`. FILE gets `transfer`, `starts` and `lora`; bench/training_page.py makes the page. What FILE holds already and
+the manifest has no files for, or fewer seeds of, stays as it is: a table can grow by the runs that are at hand.
 """
 import argparse
 import hashlib
@@ -109,12 +110,22 @@ def spread(values):
     return round(statistics.mean(values), 5), round(statistics.stdev(values), 5) if len(values) > 1 else None
 
 
-def transfer(m, by):
+def grown(old, new, key):
+    """The rows of old in their places, replaced by those of new with the same key and no fewer seeds; then the other new ones."""
+    better = {key(x): x for x in new}
+    for x in old:
+        if better.get(key(x), x).get("seeds", 1) < x.get("seeds", 1):
+            better[key(x)] = x
+    return [better.pop(key(x), x) for x in old] + [x for x in new if key(x) in better]
+
+
+def transfer(m, by, old):
     out = []
-    direct = {}
+    direct = {t["host"]: t["gain_direct"] for t in old if t["gain_direct"] is not None}
+    seeds = {(*t["beside"], t["variant"], t["host"]): t["seeds"] for t in old}
     for (i, h), c in by.items():
         d = m["deltas"][i]
-        if d["beside"] == [h] and not d.get("vary"):
+        if d["beside"] == [h] and not d.get("vary") and len(c) >= seeds.get((h, d["variant"], h), 0):
             direct[h] = max(direct.get(h, -9.0), statistics.mean(x["tuned"] for x in c))
     for (i, h), c in by.items():
         d = m["deltas"][i]
@@ -149,12 +160,21 @@ def main():
             c = cells(m["hosts"][h], s["files"], a)
             entry["gains"][h] = {kind: dict(zip(("mean", "sd"), spread([x[kind] for x in c]))) for kind in ("one", "tuned")}
         starts.append(entry)
+    old = {"transfer": [], "starts": [], "lora": []}
+    if os.path.exists(a.json):
+        with open(a.json, encoding="utf-8") as f:
+            old |= json.load(f)
     lora = [x | {"gain": round(lora_gain(m["hosts"][x["host"]], x["file"], a), 5)} for x in m.get("lora", [])]
     for x in lora:
         del x["file"]
-    with open(a.json, "w", encoding="utf-8") as f:
-        json.dump({"transfer": transfer(m, by), "starts": starts, "lora": lora}, f, indent=1)
+    result = old | {
+        "transfer": grown(old["transfer"], transfer(m, by, old["transfer"]), lambda t: (*t["beside"], t["variant"], t["host"], t["alpha"])),
+        "starts": grown(old["starts"], starts, lambda s: (s["start"], s.get("shape"), s["vocab"])),
+        "lora": grown(old["lora"], lora, lambda x: (x["host"], x["lr"]))}
+    with open(a.json + ".part", "w", encoding="utf-8") as f:
+        json.dump(result, f, indent=1)
         f.write("\n")
+    os.replace(a.json + ".part", a.json)
 
 
 if __name__ == "__main__":
