@@ -3,9 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
-enum { KERNEL_ALIGN = 64 }; /* a cache line, and the widest vector register */
+enum {
+    KERNEL_ALIGN = 64, /* a cache line, and the widest vector register */
+    LARGE_PAGE = 2 << 20
+};
 
 /* n * size, at least 1; false where the product or an object that large cannot be. */
 static bool mem_product(size_t n, size_t size, size_t *out) {
@@ -33,6 +37,20 @@ void *cmc_alloc_aligned(size_t n, size_t size) {
     }
     bytes = (bytes + KERNEL_ALIGN - 1) / KERNEL_ALIGN * KERNEL_ALIGN;
     return aligned_alloc(KERNEL_ALIGN, bytes);
+}
+
+void *cmc_alloc_large(size_t bytes) {
+    if (bytes > PTRDIFF_MAX - LARGE_PAGE) {
+        return NULL;
+    }
+    bytes = (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    void *p = aligned_alloc(LARGE_PAGE, bytes + (bytes == 0) * LARGE_PAGE);
+#ifdef MADV_HUGEPAGE
+    if (p != NULL) {
+        (void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint: where it is refused, pages are small */
+    }
+#endif
+    return p;
 }
 
 void *cmc_realloc(void *p, size_t n, size_t size) {

@@ -3,8 +3,8 @@
  *     logits_kl MODEL IDS [OTHER [THREADS [BATCH]]]
  *
  * IDS: a text's token ids a line. OTHER: logits of all positions of all texts, float32, [tokens][n_vocab], as llama_logits
- * writes them; - is standard input. BATCH: tokens that the fast path takes at a time; 0, as without it: a whole text. Each
- * figure is over all positions: the mean and the largest KL divergence from the exact path in nats, and how often the most
+ * writes them; - is standard input. BATCH: tokens that the fast path takes at a time; 0, as without it: a whole text; 1: as
+ * in decoding, with the logits that a token is chosen by. Each figure is over all positions: the mean and the largest KL divergence from the exact path in nats, and how often the most
  * likely token is the same. */
 #include <math.h>
 #include <stdio.h>
@@ -71,17 +71,27 @@ static void compare(figures *f, const float *p, const float *q, size_t n) {
     f->same += best_p == best_q;
 }
 
-/* The hidden states of a text that is evaluated `batch` tokens at a time. */
-static void eval_hidden(side *s, const int32_t *ids, size_t n, size_t batch, size_t n_embd) {
+static cmc_session *new_session(const side *s, size_t n) {
     cmc_error err = {0};
     cmc_session *session;
-    s->hidden = need(cmc_alloc(n * n_embd, sizeof *s->hidden));
     check(cmc_session_new(s->m, (int32_t)n, &session, &err), &err);
-    for (size_t at = 0; at < n;) {
-        const size_t rows = n - at < batch ? n - at : batch;
-        check(cmc_session_sync(session, ids, at + rows, &err), &err);
-        check(cmc_eval(s->m, &(cmc_eval_item){session, CMC_WANT_HIDDEN, rows, s->hidden + at * n_embd}, 1, &err), &err);
-        at += rows;
+    return session;
+}
+
+/* The next tokens of ids[0..n), and a row of each. */
+static void eval_rows(const side *s, cmc_session *session, const int32_t *ids, size_t n, cmc_want want, size_t rows, float *out) {
+    cmc_error err = {0};
+    check(cmc_session_sync(session, ids, n, &err), &err);
+    check(cmc_eval(s->m, &(cmc_eval_item){session, want, rows, out}, 1, &err), &err);
+}
+
+/* The hidden states of a text that is evaluated `batch` tokens at a time. */
+static void eval_hidden(side *s, const int32_t *ids, size_t n, size_t batch, size_t n_embd) {
+    cmc_session *session = new_session(s, n);
+    s->hidden = need(cmc_alloc(n * n_embd, sizeof *s->hidden));
+    for (size_t at = 0, rows; at < n; at += rows) {
+        rows = n - at < batch ? n - at : batch;
+        eval_rows(s, session, ids, at + rows, CMC_WANT_HIDDEN, rows, s->hidden + at * n_embd);
     }
     cmc_session_free(session);
 }
@@ -93,12 +103,15 @@ static void read_other(kl *k, size_t rows) {
 static void one_text(kl *k, const int32_t *ids, size_t n) {
     cmc_error err = {0};
     const size_t v = k->n_vocab, e = k->n_embd;
+    cmc_session *decoding = k->batch == 1 ? new_session(&k->fast, n) : NULL;
     eval_hidden(&k->exact, ids, n, n, e);
-    eval_hidden(&k->fast, ids, n, k->batch ? k->batch : n, e);
+    if (!decoding) eval_hidden(&k->fast, ids, n, k->batch ? k->batch : n, e);
     for (size_t at = 0; at < n; at += BLOCK) {
         const size_t rows = n - at < BLOCK ? n - at : BLOCK;
         check(cmc_model_logits(k->exact.m, k->exact.hidden + at * e, rows, k->exact.logits, &err), &err);
-        check(cmc_model_logits(k->fast.m, k->fast.hidden + at * e, rows, k->fast.logits, &err), &err);
+        for (size_t i = 0; decoding && i < rows; i++)
+            eval_rows(&k->fast, decoding, ids, at + i + 1, CMC_WANT_SAMPLING, 1, k->fast.logits + i * v);
+        if (!decoding) check(cmc_model_logits(k->fast.m, k->fast.hidden + at * e, rows, k->fast.logits, &err), &err);
         if (k->from) read_other(k, rows);
         for (size_t i = 0; i < rows; i++) {
             compare(&k->f[0], k->exact.logits + i * v, k->fast.logits + i * v, v);
@@ -106,8 +119,10 @@ static void one_text(kl *k, const int32_t *ids, size_t n) {
         }
     }
     k->n_rows += n;
+    cmc_session_free(decoding);
     free(k->exact.hidden);
     free(k->fast.hidden);
+    k->exact.hidden = k->fast.hidden = NULL;
 }
 
 static void all_texts(kl *k, const char *path) {

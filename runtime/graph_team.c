@@ -113,7 +113,7 @@ static void team_run(void *arg, int t, int nt) {
     float *own = g->s->own + 2 * (size_t)t * team_floats(m);
     const size_t layers = (size_t)m->p.n_layer;
     team_view v = {.g = *g, .t = t, .nt = nt, .x = own, .h = own + team_floats(m), .y = g->s->h};
-    const matmul_out head_out = {screen_reads(m), NULL, 0};
+    const matmul_out head_out = {&m->head, NULL, 0};
     const matmul_step head = {.outs = &head_out, .n_w = 1, .cols = g->n};
     team_embed(&v);
     team_describe(&v, 0, &v.now);

@@ -169,50 +169,11 @@ AVX2_TARGET static void dot_exact(const float *row, const float *cols, size_t co
         dot_exact_cols(row, cols + c * col_stride, col_stride, n, 1, out + c * out_stride, out_stride);
 }
 
-/* The first element whose magnitude is the greatest; NaN has none. */
-AVX2_INLINE float first_greatest(const float *in, const __m256 x[4]) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    __m256 top = _mm256_setzero_ps();
-    for (int k = 0; k < 4; k++)
-        top = _mm256_max_ps(_mm256_andnot_ps(sign, x[k]), top);   /* operand order: a NaN in x is passed over */
-    top = _mm256_max_ps(top, _mm256_permute2f128_ps(top, top, 1));
-    top = _mm256_max_ps(top, _mm256_shuffle_ps(top, top, 0x4e));
-    top = _mm256_max_ps(top, _mm256_shuffle_ps(top, top, 0xb1));
-    if (_mm256_cvtss_f32(top) == 0)
-        return 0;
-    unsigned at = 0;
-    for (int k = 0; k < 4; k++)
-        at |= (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_andnot_ps(sign, x[k]), top, _CMP_EQ_OQ)) << 8 * k;
-    return in[__builtin_ctz(at)];
-}
-
-AVX2_TARGET static void encode_q4_0(const float *in, void *row, size_t n) {
-    uint8_t *b = row;
-    for (size_t i = 0; i < n; i += QUANT_GROUP, b += 18) {
-        __m256 x[4];
-        __m256i q[4];
-        for (int k = 0; k < 4; k++)
-            x[k] = _mm256_loadu_ps(in + i + 8 * k);
-        const float d = first_greatest(in + i, x) / -8, id = d != 0 ? 1 / d : 0;
-        for (int k = 0; k < 4; k++) {
-            const __m256 v = _mm256_add_ps(_mm256_mul_ps(x[k], _mm256_set1_ps(id)), _mm256_set1_ps(8.5f));
-            q[k] = _mm256_cvttps_epi32(_mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(15)));
-        }
-        const __m256i lo = _mm256_or_si256(q[0], _mm256_slli_epi32(q[2], 4)), hi = _mm256_or_si256(q[1], _mm256_slli_epi32(q[3], 4));
-        const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8);
-        const uint16_t scale = quant_f32_to_f16(d);
-        memcpy(b, &scale, sizeof scale);
-        _mm_storeu_si128((__m128i *)(void *)(b + 2),
-                         _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-    }
-}
-
 const quant_kernels *quant_kernels_avx2(void) {
     static const quant_kernels table = {
         .isa = "avx2",
         .decode_row = decode_row,
         .act_row = act_row,
-        .encode_q4_0 = encode_q4_0,
         .dot = quant_dot_rows_avx2,
         .dot_exact = dot_exact,
     };
@@ -226,7 +187,6 @@ const quant_kernels *quant_kernels_vnni(void) {
         .isa = "avx512-vnni",
         .decode_row = decode_row,
         .act_row = act_row,
-        .encode_q4_0 = encode_q4_0,
         .dot = quant_dot_rows_vnni,
         .dot_exact = dot_exact,
     };

@@ -112,7 +112,6 @@ const quant_kernels quant_kernels_plain = {
     .isa = "portable",
     .decode_row = quant_decode_row_plain,
     .act_row = quant_act_row_plain,
-    .encode_q4_0 = quant_encode_q4_0_plain,
     .dot = quant_dot_rows_plain,
     .dot_exact = quant_dot_exact_plain,
 };

@@ -151,7 +151,3 @@ bool quant_encode_row(uint32_t type, const float *in, void *row, size_t n) {
     }
     return type == CMC_Q8_0 || type == CMC_Q4_0 || type == CMC_Q5_0 || type == CMC_Q4_1 || type == CMC_Q5_1;
 }
-
-void quant_encode_q4_0_plain(const float *in, void *row, size_t n) {
-    quant_encode_row(CMC_Q4_0, in, row, n);
-}

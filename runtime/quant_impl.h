@@ -88,13 +88,12 @@ typedef struct quant_dot_args {
 } quant_dot_args;
 
 /* The kernels of one instruction set. To add one: a file with such a table, and a line in quant_kernels_best.
- * Decoding, encoding, act_row, and the exact dots give the same bits in all of them. Each result of `dot` depends on its row and
+ * Decoding, act_row, and the exact dots give the same bits in all of them. Each result of `dot` depends on its row and
  * column alone, not on how many of them a call has. */
 typedef struct quant_kernels {
     const char *isa;
     void (*decode_row)(uint32_t type, const void *row, float *out, size_t n);
     void (*act_row)(const float *x, void *act, size_t n);
-    void (*encode_q4_0)(const float *in, void *row, size_t n);   /* as quant_encode_row */
     void (*dot)(uint32_t type, const quant_dot_args *a);
     /* out[c * out_stride] = quant_dot_exact(row, cols + c * col_stride): float columns, strides in floats. */
     void (*dot_exact)(const float *row, const float *cols, size_t col_stride, size_t n, size_t n_cols, float *out,
@@ -126,7 +125,6 @@ const quant_kernels *quant_kernels_neon_dotprod(void);
 const quant_kernels *quant_kernels_best(void);
 
 /* The portable parts, which other tables may take over where they have nothing better. */
-void quant_encode_q4_0_plain(const float *in, void *row, size_t n);
 void quant_act_row_plain(const float *x, void *act, size_t n);
 void quant_dot_rows_plain(uint32_t type, const quant_dot_args *a);
 void quant_dot_exact_plain(const float *row, const float *cols, size_t col_stride, size_t n, size_t n_cols, float *out,

@@ -6,18 +6,15 @@
 
 /* Made when a token is first chosen; empty until then. */
 typedef struct screen {
-    weight copy;                 /* Q4_0 */
-    uint8_t *data;               /* its rows */
-    struct screen_part *parts;   /* [threads][SCREEN_COLS] */
-    uint8_t *acts;               /* [SCREEN_COLS][act_stride] quantised columns */
+    uint8_t *panels;             /* the copy, of 4.5 bits a weight (screen_panel.h) */
+    struct screen_part *parts;   /* [threads][PANEL_COLS] */
+    uint8_t *acts;               /* [PANEL_COLS][act_stride] quantised columns */
     size_t act_stride;
 } screen;
 void screen_free(screen *s);
 
-/* As graph_logits, for rows of which a token is to be chosen: of each row about 1 logit in 32, the greatest by their
- * estimates, is what graph_logits gives for that row alone; the others are estimates. All are computed where the
- * runtime says so, in exact mode, and where the copy would not pay. */
+/* As graph_logits, for rows of which a token is to be chosen. Of each row the greatest by their estimates are what graph_logits
+ * gives for that row alone: at least 1 in 256 and at most 1 in 64, until the others have 1/256 of the probability; the
+ * others are estimates. All are computed where the runtime says so, in exact mode, and where the copy would not pay. */
 cmc_status screen_logits(cmc_model *m, const float *hidden, size_t n, float *logits, size_t ld, cmc_error *err);
-/* What the next product of the output matrix will read. */
-const weight *screen_reads(const cmc_model *m);
 #endif
