@@ -51,20 +51,23 @@ VNNI_INLINE void dot_cols(const uint8_t *panel, size_t n, const uint8_t *acts, s
     }
     for (size_t g = 0; g < n / QUANT_GROUP; g++, panel += PANEL_GROUP_BYTES) {
         const __m512 scale = _mm512_cvtph_ps(avx2_load(panel));
-        __m512i w[4];
+        __m512i low[4], high[4];
         for (size_t i = 0; i < PANEL_GROUP_BYTES; i += 64)    /* of the panel after this one */
             _mm_prefetch((const char *)((uintptr_t)panel + bytes + i), _MM_HINT_T0);
         QUANT_UNROLL
-        for (int k = 0; k < 4; k++)
-            w[k] = _mm512_loadu_si512(panel + 2 * PANEL_ROWS + 64 * k);
+        for (int k = 0; k < 4; k++) {
+            const __m512i w = _mm512_loadu_si512(panel + 2 * PANEL_ROWS + 64 * k);
+            low[k] = _mm512_and_si512(w, nibble);
+            high[k] = _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble);
+        }
         QUANT_UNROLL
         for (int c = 0; c < nc; c++) {
             const int8_t *q = y[c].q + g * QUANT_GROUP;
             __m512i a = _mm512_set1_epi32(-8 * y[c].n[g]), b = _mm512_setzero_si512();
             QUANT_UNROLL
             for (int k = 0; k < 4; k++) {
-                a = _mm512_dpbusd_epi32(a, _mm512_and_si512(w[k], nibble), four(q + 4 * k));
-                b = _mm512_dpbusd_epi32(b, _mm512_and_si512(_mm512_srli_epi16(w[k], 4), nibble), four(q + 16 + 4 * k));
+                a = _mm512_dpbusd_epi32(a, low[k], four(q + 4 * k));
+                b = _mm512_dpbusd_epi32(b, high[k], four(q + 16 + 4 * k));
             }
             const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(y[c].d[g]));
             sum[c] = _mm512_fmadd_ps(by, _mm512_cvtepi32_ps(_mm512_add_epi32(a, b)), sum[c]);
@@ -77,9 +80,13 @@ VNNI_INLINE void dot_cols(const uint8_t *panel, size_t n, const uint8_t *acts, s
 
 VNNI_TARGET static void dot(const uint8_t *panel, size_t n, const uint8_t *acts, size_t act_stride, size_t cols, float *out, size_t ld) {
     size_t c = 0;
+    for (; c + 8 <= cols; c += 8)
+        dot_cols(panel, n, acts + c * act_stride, act_stride, 8, out + c * ld, ld);
     for (; c + 4 <= cols; c += 4)
         dot_cols(panel, n, acts + c * act_stride, act_stride, 4, out + c * ld, ld);
-    for (; c < cols; c++)
+    for (; c + 2 <= cols; c += 2)
+        dot_cols(panel, n, acts + c * act_stride, act_stride, 2, out + c * ld, ld);
+    if (c < cols)
         dot_cols(panel, n, acts + c * act_stride, act_stride, 1, out + c * ld, ld);
 }
 
