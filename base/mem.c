@@ -43,8 +43,8 @@ void *cmc_alloc_large(size_t bytes) {
     if (bytes > PTRDIFF_MAX - LARGE_PAGE) {
         return NULL;
     }
-    bytes = (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
-    void *p = aligned_alloc(LARGE_PAGE, bytes + (bytes == 0) * LARGE_PAGE);
+    bytes = bytes / LARGE_PAGE * LARGE_PAGE + LARGE_PAGE; /* 1 more than whole ones need, and never none */
+    void *p = aligned_alloc(LARGE_PAGE, bytes);
 #ifdef MADV_HUGEPAGE
     if (p != NULL) {
         (void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint: where it is refused, pages are small */

@@ -6,7 +6,7 @@
 void *cmc_alloc(size_t n, size_t size);              /* uninitialised n * size bytes; 1 byte where that is 0 */
 void *cmc_calloc(size_t n, size_t size);
 void *cmc_alloc_aligned(size_t n, size_t size);      /* 64-byte aligned, for kernels; free() frees it */
-void *cmc_alloc_large(size_t bytes);                 /* aligned for large pages, and asks the system for them; as above */
+void *cmc_alloc_large(size_t bytes);                 /* in large pages, where the system has any; free() frees it */
 void *cmc_realloc(void *p, size_t n, size_t size);
 char *cmc_strndup(const char *s, size_t n);
 /* Grows *v (elements of `size` bytes, *cap of them) so that it holds at least `need`; false when memory is out. */

@@ -93,7 +93,7 @@ typedef enum cmc_kv {
 
 /* How the logits are computed that a token is chosen by (CMC_WANT_SAMPLING). */
 typedef enum cmc_output {
-    CMC_OUTPUT_AUTO,     /* screened where that saves a good part of what a step reads */
+    CMC_OUTPUT_AUTO,     /* screened with AVX-512 VNNI where that saves 1/8 of what a step reads and 8 MB at least */
     CMC_OUTPUT_FULL,     /* all from the output matrix, as CMC_WANT_LOGITS */
     CMC_OUTPUT_SCREENED  /* screened whatever it saves; full still with `exact`, beside an adapter of the output matrix, and
                             where its rows are no multiple of 32 */
@@ -293,10 +293,11 @@ typedef enum cmc_want {
     CMC_WANT_LOGITS,     /* every logit from the output matrix as it is */
     CMC_WANT_HIDDEN,     /* final-norm hidden states */
     CMC_WANT_SAMPLING    /* logits to choose a token by. Where a session has one token pending, they may be screened: all are
-                            estimated from a copy of the output matrix in 4 bits (made the first time, in memory of the model's),
-                            and the 1 in 32 that are greatest by estimate, or those within 32 nats of the greatest where these
-                            are fewer, are computed from the matrix itself, with the bits that CMC_WANT_LOGITS gives the session
-                            by itself. Which ones does not depend on the threads. Else as CMC_WANT_LOGITS */
+                            estimated from a copy of the output matrix in 4.5 bits a weight (made the first time; it stays with
+                            the model), and the greatest of them, at least 1 in 256 and at most about 1 in 64, until the others
+                            have 1/256 of the probability, are computed as CMC_WANT_LOGITS does for the session alone. A logit
+                            that is more than 32 nats below the greatest may stay an estimate whatever its rank. The same
+                            bits for any number of threads. Else as CMC_WANT_LOGITS */
 } cmc_want;
 
 typedef struct cmc_eval_item {

@@ -177,7 +177,6 @@ const quant_kernels *quant_kernels_neon(void) {
         .isa = "neon",
         .decode_row = decode_row,
         .act_row = act_row,
-        .encode_q4_0 = quant_encode_q4_0_plain,
         .dot = quant_dot_rows_neon,
         .dot_exact = dot_exact,
     };
@@ -190,7 +189,6 @@ const quant_kernels *quant_kernels_neon_dotprod(void) {
         .isa = "neon-dotprod",
         .decode_row = decode_row,
         .act_row = act_row,
-        .encode_q4_0 = quant_encode_q4_0_plain,
         .dot = quant_dot_rows_neon_dotprod,
         .dot_exact = dot_exact,
     };

@@ -299,28 +299,6 @@ static void test_dot(void **state) {
     }
 }
 
-/* Every table encodes to the same bytes: random values, ties, groups of zeros. */
-static void test_encode_equals_plain(void **state) {
-    (void)state;
-    enum { N = 96, BYTES = N / 32 * 18 };
-    const quant_kernels *kernels[MAX_KERNELS];
-    const size_t n_kernels = kernels_here(kernels);
-    uint64_t seed = 29;
-    for (int rep = 0; rep < 200; rep++) {
-        float x[N];
-        uint8_t want[BYTES], got[BYTES + 1];
-        for (size_t i = 0; i < N; i++)
-            x[i] = i < 32 ? random_float(&seed) : i < 64 ? (float)((int)(random_next(&seed) % 17) - 8) * 0.5f : rep % 2 ? 0 : -0.0f;
-        assert_true(quant_encode_row(CMC_Q4_0, x, want, N));
-        for (size_t k = 0; k < n_kernels; k++) {
-            got[BYTES] = 0x5a;
-            kernels[k]->encode_q4_0(x, got, N);
-            assert_memory_equal(got, want, BYTES);
-            assert_int_equal(got[BYTES], 0x5a);
-        }
-    }
-}
-
 /* Two rows at a time, as matmul takes them, give what each gives alone. */
 static void test_dot_rows(void **state) {
     (void)state;
@@ -543,7 +521,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode_golden), cmocka_unit_test(test_encode_golden), cmocka_unit_test(test_f16_round_trip),
         cmocka_unit_test(test_f16_rounding), cmocka_unit_test(test_vector_decode_equals_plain),
-        cmocka_unit_test(test_act_equals_plain), cmocka_unit_test(test_dot), cmocka_unit_test(test_encode_equals_plain),
         cmocka_unit_test(test_act_equals_plain), cmocka_unit_test(test_dot), cmocka_unit_test(test_dot_rows),
         cmocka_unit_test(test_dot_extremes), cmocka_unit_test(test_batches), cmocka_unit_test(test_fine_activations), cmocka_unit_test(test_dot_exact), cmocka_unit_test(test_encode_error),
     };
