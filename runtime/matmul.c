@@ -44,26 +44,28 @@ void matmul_work_free(matmul_work *w) {
     *w = (matmul_work){0};
 }
 
-static void decode_tile(const matmul_job *job, const weight *w, size_t row, size_t rows, float *tile) {
-    for (size_t r = 0; r < rows; r++)
-        job->kernels->decode_row(w->type, w->data + (row + r) * w->row_bytes, tile + r * w->n_in, w->n_in);
+static void decode_tile(const matmul_job *job, const matmul_unit *u, float *tile) {
+    const weight *w = u->o->w;
+    for (size_t r = 0; r < u->rows; r++)
+        job->kernels->decode_row(w->type, w->data + (u->row + r) * w->row_bytes, tile + r * w->n_in, w->n_in);
 }
 
-static void unit_exact(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
-    (void)ahead;
-    decode_tile(job, o->w, row, rows, tile);
-    for (size_t c = 0; c < job->cols; c += 4) {
-        size_t n = job->cols - c < 4 ? job->cols - c : 4;
-        for (size_t r = 0; r < rows; r++)
+static void unit_exact(const matmul_job *job, const matmul_unit *u, float *tile) {
+    const matmul_out *o = u->o;
+    decode_tile(job, u, tile);
+    for (size_t c = u->col, end = u->col + u->cols; c < end; c += 4) {
+        size_t n = end - c < 4 ? end - c : 4;
+        for (size_t r = 0; r < u->rows; r++)
             job->kernels->dot_exact(tile + r * job->n_in, job->x + c * job->ldx, job->ldx, job->n_in, n,
-                                    o->y + c * o->ldy + row + r, o->ldy);
+                                    o->y + c * o->ldy + u->row + r, o->ldy);
     }
 }
 
-static void unit_gemm(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
-    (void)ahead;
-    decode_tile(job, o->w, row, rows, tile);
-    blas_gemm(job->blas, false, false, job->cols, rows, job->n_in, 1, job->x, job->ldx, tile, job->n_in, 0, o->y + row, o->ldy);
+static void unit_gemm(const matmul_job *job, const matmul_unit *u, float *tile) {
+    const matmul_out *o = u->o;
+    decode_tile(job, u, tile);
+    blas_gemm(job->blas, false, false, u->cols, u->rows, job->n_in, 1, job->x + u->col * job->ldx, job->ldx, tile, job->n_in, 0,
+              o->y + u->col * o->ldy + u->row, o->ldy);
 }
 
 static size_t clamp_rows(size_t rows, size_t max) {
@@ -72,21 +74,23 @@ static size_t clamp_rows(size_t rows, size_t max) {
 
 /* The size of a unit depends on the shape alone: where a tile of BLAS's begins and ends may change its rounding. */
 static void choose_path(matmul_job *job, const cmc_runtime *rt) {
+    job->unit_cols = job->cols;
     if (rt->exact) {
         job->unit = unit_exact;
         job->unit_rows = EXACT_TILE_ROWS;
     } else if (matmul_takes_tiles(job, rt)) {
-        job->unit = matmul_unit_tile;
         job->integer = rt->integer_gemm;
         job->fine = rt->fine_batches && job->cols >= FINE_MIN_COLS;
         job->act_row = job->fine ? job->integer->act_row_fine : job->kernels->act_row;
-        job->unit_rows = QUANT_GEMM_ROWS;
+        job->act_stride = quant_act_bytes(job->n_in) + (job->fine ? job->n_in : 0);
+        matmul_tile_units(job);
     } else if (rt->blas && job->cols >= rt->gemm_min_cols) {
         job->unit = unit_gemm;
         job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
     } else {
         job->unit = matmul_unit_dot;
         job->act_row = matmul_using_act(job) > 0 ? job->kernels->act_row : NULL;
+        job->act_stride = quant_act_bytes(job->n_in);
         job->unit_rows = matmul_dot_rows(job->outs, job->n_w);
     }
 }
@@ -98,10 +102,8 @@ static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t thread
     else if (job->unit != matmul_unit_dot)
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
     floats = threads * job->tile_floats;
-    if (job->act_row) {
-        job->act_stride = quant_act_bytes(job->n_in) + (job->fine ? job->n_in : 0);
+    if (job->act_row)
         act = job->cols * job->act_stride;
-    }
     const size_t ranges = threads * sizeof *job->ranges, need = ranges + floats * sizeof(float) + act;
     if (need > work->size) {
         matmul_work_free(work);

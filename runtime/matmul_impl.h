@@ -9,9 +9,14 @@
 /* What is left of a thread's units: the owner takes from the low end, others, when they are done, from the high. */
 typedef struct matmul_range { _Alignas(64) _Atomic uint64_t v; } matmul_range;   /* low end, and << 32 the high */
 
-/* `ahead`: bytes from a row to what is asked of memory meanwhile. */
+/* What a thread does at a time: some rows of a weight, and the columns that they are multiplied with. */
+typedef struct matmul_unit {
+    const matmul_out *o;
+    size_t row, rows, col, cols;
+    ptrdiff_t ahead;          /* bytes from a row to what is asked of memory meanwhile */
+} matmul_unit;
 typedef struct matmul_job matmul_job;
-typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile);
+typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_unit *u, float *tile);
 
 /* What a row gives depends on nothing else than its row. */
 struct matmul_job {
@@ -29,7 +34,7 @@ struct matmul_job {
     size_t act_stride;
     float *tiles;             /* [threads][tile_floats] decoded or unpacked rows, all paths but the dots of few columns */
     size_t tile_floats;
-    size_t unit_rows;
+    size_t unit_rows, unit_cols;
     matmul_unit_fn unit;
     matmul_range *ranges;     /* [threads] */
     const uint8_t *next;      /* what this thread begins the next product with, or NULL */
@@ -41,11 +46,12 @@ enum { MATMUL_TILE_MIN_COLS = 4 };   /* from so many columns on, unpacking a til
 size_t matmul_using_act(const matmul_job *job);
 /* Rows of a unit of the dots, and the dots of one: few columns. The rows depend on the shape alone. */
 size_t matmul_dot_rows(const matmul_out *outs, size_t n_w);
-void matmul_unit_dot(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile);
+void matmul_unit_dot(const matmul_job *job, const matmul_unit *u, float *tile);
 
-/* Whether a product goes by unpacked tiles of QUANT_GEMM_ROWS rows; and one of them. */
+/* Whether a product goes by the integer tiles; their units, once the activations' stride is known; and one of them. */
 bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt);
-void matmul_unit_tile(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile);
+void matmul_tile_units(matmul_job *job);
+void matmul_unit_tile(const matmul_job *job, const matmul_unit *u, float *tile);
 
 /* Thread t's range, before any thread takes from it. Neighbouring rows go to one thread: what it asks of memory ahead of
  * time is then what it needs next. */

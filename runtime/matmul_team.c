@@ -40,8 +40,12 @@ static matmul_job team_job(const matmul_team *team, const matmul_step *s) {
                       .ldx = s->ldx, .cols = s->cols, .n_in = s->outs[0].w->n_in, .ranges = team->buf};
     const bool tiles = matmul_takes_tiles(&job, team->rt);
     job.integer = team->rt->integer_gemm;
-    job.unit = tiles ? matmul_unit_tile : matmul_unit_dot;
-    job.unit_rows = tiles ? QUANT_GEMM_ROWS : matmul_dot_rows(s->outs, s->n_w);
+    job.act_stride = team->act_stride;
+    job.unit = matmul_unit_dot;
+    job.unit_rows = matmul_dot_rows(s->outs, s->n_w);
+    job.unit_cols = s->cols;
+    if (tiles)
+        matmul_tile_units(&job);
     job.tiles = tiles ? team->tiles : NULL;
     job.tile_floats = team->tile_floats;
     return job;
@@ -56,7 +60,6 @@ void matmul_team_run(matmul_team *team, const matmul_step *s, const matmul_step 
     }
     if (matmul_using_act(&job) > 0) {
         job.act = team->acts + (size_t)t * team->act_bytes;
-        job.act_stride = team->act_stride;
         for (size_t c = 0; c < job.cols; c++)
             job.kernels->act_row(job.x + c * job.ldx, job.act + c * job.act_stride, job.n_in);
     }

@@ -4,7 +4,9 @@
 enum {
     DOT_UNIT_BYTES = 8 * 1024,   /* of weights that a thread takes at a time */
     DOT_UNIT_ROWS_MAX = 256,
-    DOT_COLS = 32                /* columns that stay in the first-level cache beside a unit's rows */
+    DOT_COLS = 32,               /* columns that stay in the first-level cache beside a unit's rows */
+    TILE_FEW_ROWS = 16,          /* of few columns, whose tiles take about as long as a barrier */
+    TILE_ACT_BYTES = 384 * 1024  /* of activations that stay in the second-level cache */
 };
 
 size_t matmul_using_act(const matmul_job *job) {
@@ -23,17 +25,16 @@ size_t matmul_dot_rows(const matmul_out *outs, size_t n_w) {
     return rows < 1 ? 1 : rows > DOT_UNIT_ROWS_MAX ? DOT_UNIT_ROWS_MAX : rows;
 }
 
-void matmul_unit_dot(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
+void matmul_unit_dot(const matmul_job *job, const matmul_unit *u, float *tile) {
     (void)tile;
-    const weight *w = o->w;
+    const weight *w = u->o->w;
     bool quantised = quant_dot_uses_act(w->type);
     const uint8_t *acts = quantised ? job->act : (const uint8_t *)(const void *)job->x;
     size_t stride = quantised ? job->act_stride : job->ldx * sizeof(float);
-    for (size_t c = 0; c < job->cols; c += DOT_COLS) {
-        quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .ahead = ahead,
-                            .acts = acts + c * stride, .act_stride = stride,
-                            .n_cols = job->cols - c < DOT_COLS ? job->cols - c : DOT_COLS, .n = job->n_in,
-                            .out = o->y + c * o->ldy + row, .out_stride = o->ldy};
+    for (size_t c = u->col, end = u->col + u->cols; c < end; c += DOT_COLS) {
+        quant_dot_args a = {.rows = w->data + u->row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = u->rows, .ahead = u->ahead,
+                            .acts = acts + c * stride, .act_stride = stride, .n_cols = end - c < DOT_COLS ? end - c : DOT_COLS,
+                            .n = job->n_in, .out = u->o->y + c * u->o->ldy + u->row, .out_stride = u->o->ldy};
         job->kernels->dot(w->type, &a);
     }
 }
@@ -42,11 +43,25 @@ bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt) {
     return rt->integer_gemm && job->cols >= MATMUL_TILE_MIN_COLS && matmul_using_act(job) == job->n_w;
 }
 
-void matmul_unit_tile(const matmul_job *job, const matmul_out *o, size_t row, size_t rows, ptrdiff_t ahead, float *tile) {
-    const weight *w = o->w;
-    quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = rows, .ahead = ahead, .acts = job->act,
-                        .act_stride = job->act_stride, .n_cols = job->cols, .fine = job->fine, .n = job->n_in,
-                        .out = o->y + row, .out_stride = o->ldy};
+/* Columns in blocks of about the same size, each no more than stays beside a tile in the second-level cache. */
+static size_t tile_cols(const matmul_job *job) {
+    const size_t most = TILE_ACT_BYTES / (job->act_stride * QUANT_GEMM_COLS) * QUANT_GEMM_COLS;
+    const size_t blocks = most ? (job->cols + most - 1) / most : (job->cols + QUANT_GEMM_COLS - 1) / QUANT_GEMM_COLS;
+    const size_t cols = (job->cols + blocks - 1) / blocks;
+    return (cols + QUANT_GEMM_COLS - 1) / QUANT_GEMM_COLS * QUANT_GEMM_COLS;
+}
+
+void matmul_tile_units(matmul_job *job) {
+    job->unit = matmul_unit_tile;
+    job->unit_rows = job->cols < QUANT_GEMM_COLS ? TILE_FEW_ROWS : QUANT_GEMM_ROWS;
+    job->unit_cols = tile_cols(job);
+}
+
+void matmul_unit_tile(const matmul_job *job, const matmul_unit *u, float *tile) {
+    const weight *w = u->o->w;
+    quant_dot_args a = {.rows = w->data + u->row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = u->rows, .ahead = u->ahead,
+                        .acts = job->act + u->col * job->act_stride, .act_stride = job->act_stride, .n_cols = u->cols,
+                        .fine = job->fine, .n = job->n_in, .out = u->o->y + u->col * u->o->ldy + u->row, .out_stride = u->o->ldy};
     job->integer->gemm(w->type, &a, tile);
 }
 
@@ -56,26 +71,32 @@ static size_t units_of(const matmul_job *job, const matmul_out *o) {
     return (o->w->n_out + job->unit_rows - 1) / job->unit_rows;
 }
 
-static size_t units_of_all(const matmul_job *job) {
+/* Of one block of columns. */
+static size_t units_of_rows(const matmul_job *job) {
     size_t n = 0;
     for (size_t i = 0; i < (job->gate ? 1 : job->n_w); i++)
         n += units_of(job, &job->outs[i]);
     return n;
 }
 
-/* Where unit u is: its out and first row. */
-static const matmul_out *unit_place(const matmul_job *job, size_t u, size_t *row) {
-    const matmul_out *o = job->outs;
-    for (; u >= units_of(job, o); o++)
-        u -= units_of(job, o);
-    *row = u * job->unit_rows;
-    return o;
+static size_t units_of_all(const matmul_job *job) {
+    return units_of_rows(job) * ((job->cols + job->unit_cols - 1) / job->unit_cols);
 }
 
-static const uint8_t *unit_begin(const matmul_job *job, size_t u) {
-    size_t row;
-    const matmul_out *o = unit_place(job, u, &row);
-    return o->w->data + row * o->w->row_bytes;
+/* Unit i: neighbours have neighbouring rows, and the columns of a block stay with a thread. */
+static matmul_unit unit_place(const matmul_job *job, size_t i) {
+    const size_t of_rows = units_of_rows(job), col = i / of_rows * job->unit_cols;
+    const matmul_out *o = job->outs;
+    for (i %= of_rows; i >= units_of(job, o); o++)
+        i -= units_of(job, o);
+    const size_t row = i * job->unit_rows, rows = o->w->n_out - row, cols = job->cols - col;
+    return (matmul_unit){.o = o, .row = row, .rows = rows < job->unit_rows ? rows : job->unit_rows, .col = col,
+                         .cols = cols < job->unit_cols ? cols : job->unit_cols};
+}
+
+static const uint8_t *unit_begin(const matmul_job *job, size_t i) {
+    const matmul_unit u = unit_place(job, i);
+    return u.o->w->data + u.row * u.o->w->row_bytes;
 }
 
 void matmul_range_set(const matmul_job *job, int t, int nt) {
@@ -108,25 +129,26 @@ static unit_taken unit_take(const matmul_job *job, int t, int nt) {
 }
 
 /* What a thread reads after this unit, as far as it is known; else what follows in memory. */
-static ptrdiff_t unit_ahead(const matmul_job *job, const matmul_out *o, unit_taken u, const uint8_t *begin) {
-    const uint8_t *next = u.more ? unit_begin(job, u.unit + 1) : job->next;
-    return next ? (ptrdiff_t)((uintptr_t)next - (uintptr_t)begin) : (ptrdiff_t)(job->unit_rows * o->w->row_bytes);
+static ptrdiff_t unit_ahead(const matmul_job *job, unit_taken taken, const matmul_unit *u) {
+    const weight *w = u->o->w;
+    const uint8_t *next = taken.more ? unit_begin(job, taken.unit + 1) : job->next;
+    return next ? (ptrdiff_t)((uintptr_t)next - (uintptr_t)(w->data + u->row * w->row_bytes)) : (ptrdiff_t)(job->unit_rows * w->row_bytes);
 }
 
 void matmul_thread(void *arg, int t, int nt) {
     matmul_job *job = arg;
     float *tile = job->tiles ? job->tiles + (size_t)t * job->tile_floats : NULL;
-    for (unit_taken u; (u = unit_take(job, t, nt)).unit != SIZE_MAX;) {
-        size_t row;
-        const matmul_out *o = unit_place(job, u.unit, &row);
-        const size_t left = o->w->n_out - row, rows = left < job->unit_rows ? left : job->unit_rows;
-        const ptrdiff_t ahead = unit_ahead(job, o, u, o->w->data + row * o->w->row_bytes);
-        job->unit(job, o, row, rows, ahead, tile);
+    for (unit_taken taken; (taken = unit_take(job, t, nt)).unit != SIZE_MAX;) {
+        matmul_unit u = unit_place(job, taken.unit);
+        u.ahead = unit_ahead(job, taken, &u);
+        job->unit(job, &u, tile);
         if (!job->gate)
             continue;
-        const matmul_out *up = &job->outs[1];
-        job->unit(job, up, row, rows, u.more ? ahead : (ptrdiff_t)(rows * up->w->row_bytes), tile);
-        for (size_t c = 0; c < job->cols; c++)
-            job->gate(o->y + c * o->ldy + row, up->y + c * up->ldy + row, rows);
+        const matmul_out *gate = u.o;
+        u.o = &job->outs[1];
+        u.ahead = taken.more ? u.ahead : (ptrdiff_t)(u.rows * u.o->w->row_bytes);
+        job->unit(job, &u, tile);
+        for (size_t c = u.col; c < u.col + u.cols; c++)
+            job->gate(gate->y + c * gate->ldy + u.row, u.o->y + c * u.o->ldy + u.row, u.rows);
     }
 }

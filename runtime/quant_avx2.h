@@ -24,6 +24,10 @@ AVX2_INLINE __m128i avx2_load16(const void *p) {
     return _mm_loadu_si128((const __m128i *)p);
 }
 
+AVX2_INLINE __m256i avx2_two_16(const uint8_t *a, const uint8_t *b) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(avx2_load16(a)), avx2_load16(b), 1);
+}
+
 AVX2_INLINE float avx2_f16(const uint8_t *p) {
     return _cvtsh_ss(quant_le16(p));
 }

@@ -58,10 +58,6 @@ VNNI_INLINE __m512i iq4_pair(__m256i v) {
     return _mm512_shuffle_epi8(table, nibble_pair(v));
 }
 
-VNNI_INLINE __m256i two_16(const uint8_t *a, const uint8_t *b) {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(avx2_load16(a)), avx2_load16(b), 1);
-}
-
 /* `value` added where the bit is set. */
 VNNI_INLINE __m512i add_bits(__m512i u, const uint8_t *a, const uint8_t *b, int value) {
     __mmask64 bits = (__mmask64)quant_le32(a) | (__mmask64)quant_le32(b) << 32;
@@ -71,13 +67,13 @@ VNNI_INLINE __m512i add_bits(__m512i u, const uint8_t *a, const uint8_t *b, int 
 /* The bytes of the blocks at a and b. */
 VNNI_INLINE __m512i unpack_blocks(uint32_t type, const uint8_t *a, const uint8_t *b) {
     switch (type) {
-    case CMC_Q4_0: return nibble_pair(two_16(a + 2, b + 2));
-    case CMC_Q4_1: return nibble_pair(two_16(a + 4, b + 4));
-    case CMC_Q5_0: return add_bits(nibble_pair(two_16(a + 6, b + 6)), a + 2, b + 2, 16);
-    case CMC_Q5_1: return add_bits(nibble_pair(two_16(a + 8, b + 8)), a + 4, b + 4, 16);
+    case CMC_Q4_0: return nibble_pair(avx2_two_16(a + 2, b + 2));
+    case CMC_Q4_1: return nibble_pair(avx2_two_16(a + 4, b + 4));
+    case CMC_Q5_0: return add_bits(nibble_pair(avx2_two_16(a + 6, b + 6)), a + 2, b + 2, 16);
+    case CMC_Q5_1: return add_bits(nibble_pair(avx2_two_16(a + 8, b + 8)), a + 4, b + 4, 16);
     case CMC_Q8_0:
         return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(avx2_load(a + 2)), avx2_load(b + 2), 1), bytes_of(0x80));
-    default: return iq4_pair(two_16(a + 2, b + 2));   /* IQ4_NL */
+    default: return iq4_pair(avx2_two_16(a + 2, b + 2));   /* IQ4_NL */
     }
 }
 

@@ -1,264 +1,258 @@
-/* Products of quantised rows with many columns of int8 activations, by AVX-512's VNNI: a tile of 32 rows is unpacked to bytes
- * once, laid out so that one register holds 4 elements of 16 rows, and then serves all columns.
+/* Products of quantised rows with several columns of int8 activations, by AVX-512's VNNI. A register holds 4 elements of 16 rows
+ * (quant_rows_vnni.h). Few columns take a group of weights straight from where it was unpacked; for more, strips of 16 rows are
+ * unpacked once, into a tile, and serve all columns.
  *
  * Every result has accumulators of its own and its groups are added in their order, so its bits do not depend on what is
  * computed beside it, nor on how many columns there are. */
 #include "runtime/quant_impl.h"
 
 #if defined(__x86_64__)
-#include "runtime/quant_vnni.h"
+#include "runtime/quant_rows_vnni.h"
 
 #include <math.h>
 
 enum {
-    TILE_ROWS = QUANT_GEMM_ROWS,
-    GROUP_QUADS = QUANT_GROUP / 4,   /* dwords of a group: what one dot instruction takes of each row */
-    MAX_COLS = 6                     /* columns at a time: two registers of integer and two of float sums for each */
+    CACHE_LINE = 64,
+    STRIPS = QUANT_GEMM_ROWS / ROWS_WIDE,
+    STRAIGHT_COLS = 8,   /* columns at a time beside the registers of a group */
+    MAX_COLS = QUANT_GEMM_COLS   /* and where that comes from memory: a register of integer and one of float sums for each */
 };
 
-/* A tile of TILE_ROWS rows: bytes [group][quad][row][4], then scales and minima [group][half][row] (one half for most types). */
-typedef struct gemm_tile {
+/* A strip of 16 rows, unpacked: bytes [group][quad][row][4], then scales and minima [group][half][row] (one half for most types). */
+typedef struct gemm_strip {
     uint8_t *bytes;
     float *scale, *min;
-} gemm_tile;
+} gemm_strip;
 
-VNNI_INLINE gemm_tile tile_view(void *buf, size_t n) {
-    float *f = (float *)(void *)((uint8_t *)buf + n * TILE_ROWS);
-    return (gemm_tile){buf, f, f + n / 16 * TILE_ROWS};
+VNNI_INLINE gemm_strip strip_view(void *tile, size_t n, size_t i) {
+    uint8_t *at = (uint8_t *)tile + i * ROWS_WIDE * (n + 2 * (n / 16) * sizeof(float));
+    float *f = (float *)(void *)(at + n * ROWS_WIDE);
+    return (gemm_strip){at, f, f + n / 16 * ROWS_WIDE};
 }
 
-/* ------------------------------------------------------------------------------------------------ unpacking */
-
-/* Group g's bytes of rows row .. row + 16: from rows of 8 dwords to dwords of 16 rows. */
-VNNI_INLINE void put_group(const __m256i *u, const gemm_tile *t, size_t g, size_t row) {
-    __m512i z[8], p[8];
-    QUANT_UNROLL
-    for (int i = 0; i < 8; i++) { /* rows i | i + 4 of the first 8, then of the others */
-        const int r = i % 4 + i / 4 * 8;
-        z[i] = _mm512_inserti64x4(_mm512_castsi256_si512(u[r]), u[r + 4], 1);
-    }
-    QUANT_UNROLL
-    for (int i = 0; i < 8; i += 4) { /* p[i + j]: dword j (and j + 4) of 4 rows in each lane */
-        const __m512i a = _mm512_unpacklo_epi32(z[i], z[i + 1]), b = _mm512_unpacklo_epi32(z[i + 2], z[i + 3]);
-        const __m512i c = _mm512_unpackhi_epi32(z[i], z[i + 1]), d = _mm512_unpackhi_epi32(z[i + 2], z[i + 3]);
-        p[i] = _mm512_unpacklo_epi64(a, b);
-        p[i + 1] = _mm512_unpackhi_epi64(a, b);
-        p[i + 2] = _mm512_unpacklo_epi64(c, d);
-        p[i + 3] = _mm512_unpackhi_epi64(c, d);
-    }
-    uint8_t *to = t->bytes + (g * GROUP_QUADS * TILE_ROWS + row) * 4;
-    QUANT_UNROLL
-    for (int j = 0; j < 4; j++) {
-        _mm512_storeu_si512(to + (size_t)j * TILE_ROWS * 4, _mm512_shuffle_i64x2(p[j], p[j + 4], 0x88));
-        _mm512_storeu_si512(to + (size_t)(j + 4) * TILE_ROWS * 4, _mm512_shuffle_i64x2(p[j], p[j + 4], 0xdd));
-    }
-}
-
-/* The bytes of one group of 16 rows, of which the tile has `rows`; `b` the first row's block, `g` the group within a
- * super-block. */
-VNNI_INLINE void unpack_group(uint32_t type, const uint8_t *b, size_t stride, size_t rows, const int g, __m256i *u) {
-    QUANT_UNROLL16
-    for (size_t r = 0; r < 16; r++) {
-        u[r] = _mm256_setzero_si256();
-        if (r < rows)
-            u[r] = quant_is_super(type) ? avx2_unpack_super(type, b + r * stride, g) : avx2_unpack_block(type, b + r * stride);
-        if (quant_is_signed(type))
-            u[r] = _mm256_xor_si256(u[r], _mm256_set1_epi8((char)0x80));
-    }
-}
-
-VNNI_INLINE void unpack_blocks(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
-    for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
-        const uint8_t *b = a->rows + g * quant_block_bytes(type);
-        const bool ask = g % (64 / quant_block_bytes(type)) == 0;   /* once a line of memory, about */
-        uint32_t dm[TILE_ROWS] = {0};   /* d, and above it m where the block has one */
-        for (size_t r = 0; r < a->n_rows; r++) {
-            if (ask)
-                _mm_prefetch((const char *)((uintptr_t)(b + r * a->row_stride) + (uintptr_t)a->ahead), _MM_HINT_T1);
-            dm[r] = quant_le32(b + r * a->row_stride);
-        }
-        for (size_t r = 0; r < TILE_ROWS; r += 16) {
-            const __m512i v = _mm512_loadu_si512(dm + r);
-            _mm512_storeu_ps(t->scale + g * TILE_ROWS + r, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)));
-            if (quant_has_min(type))
-                _mm512_storeu_ps(t->min + g * TILE_ROWS + r, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16))));
-        }
-        for (size_t r = 0; r < a->n_rows; r += 16) {
-            __m256i u[16];
-            unpack_group(type, b + r * a->row_stride, a->row_stride, a->n_rows - r, 0, u);
-            put_group(u, t, g, r);
-        }
-    }
-}
-
-/* The scales of a row's super-block, whose first group is g0. */
-VNNI_INLINE void unpack_scales(uint32_t type, const uint8_t *b, const gemm_tile *t, size_t g0, size_t row) {
-    const size_t halves = quant_has_halves(type) ? 2 : 1;
-    avx2_scales s = avx2_scales_load(type, b);
-    int16_t scale[16], min[16];   /* the first halves of the 8 groups, then the second */
-    _mm256_storeu_si256((__m256i *)(void *)scale, s.scale);
-    _mm256_storeu_si256((__m256i *)(void *)min, s.min);
-    for (size_t g = 0; g < QUANT_SUPER_GROUPS; g++) {
-        for (size_t h = 0; h < halves; h++) {
-            size_t at = ((g0 + g) * halves + h) * TILE_ROWS + row;
-            t->scale[at] = s.d * (float)scale[8 * h + g];
-            if (quant_has_min(type))
-                t->min[at] = s.dmin * (float)min[8 * h + g];
-        }
-    }
-}
-
-VNNI_INLINE void unpack_supers(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
-    const uint8_t *b = a->rows;
-    for (size_t g0 = 0; g0 < a->n / QUANT_GROUP; g0 += QUANT_SUPER_GROUPS, b += quant_block_bytes(type)) {
-        for (size_t r = 0; r < a->n_rows; r++) {
-            for (size_t i = 0; i < quant_block_bytes(type); i += 64)
-                _mm_prefetch((const char *)((uintptr_t)(b + r * a->row_stride + i) + (uintptr_t)a->ahead), _MM_HINT_T1);
-            unpack_scales(type, b + r * a->row_stride, t, g0, r);
-        }
-        QUANT_UNROLL
-        for (int g = 0; g < QUANT_SUPER_GROUPS; g++) {
-            for (size_t r = 0; r < a->n_rows; r += 16) {
-                __m256i u[16];
-                unpack_group(type, b + r * a->row_stride, a->row_stride, a->n_rows - r, g, u);
-                put_group(u, t, g0 + (size_t)g, r);
-            }
-        }
-    }
-}
-
-VNNI_INLINE void unpack(uint32_t type, const quant_dot_args *a, const gemm_tile *t) {
-    if (quant_is_super(type))
-        unpack_supers(type, a, t);
-    else
-        unpack_blocks(type, a, t);
+VNNI_INLINE int parts_of_group(uint32_t type) {
+    return quant_is_super(type) && quant_has_halves(type) ? 2 : 1;
 }
 
 /* ------------------------------------------------------------------------------------------------ columns */
 
-/* Sums of nc columns: integers of a group or half, floats of the groups so far; each of 32 rows in two registers. */
-typedef struct gemm_sums {
-    __m512i i[MAX_COLS][2];
-    __m512 f[MAX_COLS][2];
-} gemm_sums;
+/* Some columns: where each begins, and how far from there what is needed of it lies; `sum` and `count` of each half. */
+typedef struct gemm_columns {
+    const uint8_t *at[MAX_COLS];
+    size_t high, low, d, sum[2], count[2];
+} gemm_columns;
 
-VNNI_INLINE void add_quads(const int nc, const uint8_t *bytes, const int8_t *const *q, size_t first, int quads, gemm_sums *s) {
+/* The `kept` columns from c0 on; the last stands in for those that are not there. */
+VNNI_INLINE gemm_columns columns_from(uint32_t type, bool fine, const int nc, const quant_dot_args *a, size_t c0, size_t kept) {
+    gemm_columns y;
+    QUANT_UNROLL16
+    for (size_t c = 0; c < (size_t)nc; c++)
+        y.at[c] = a->acts + (c0 + (c < kept ? c : kept - 1)) * a->act_stride;
+    const quant_act v = quant_act_view(y.at[0] + (fine ? a->n : 0), a->n);
+    const bool halves = parts_of_group(type) == 2;
+    const void *const places[] = {v.q, v.d, halves ? v.s0 : v.s, v.s1, halves ? v.n0 : v.n, v.n1};
+    size_t far[6];
+    for (int i = 0; i < 6; i++)
+        far[i] = (size_t)((const uint8_t *)places[i] - y.at[0]);
+    y.high = y.low = far[0];
+    if (fine)
+        y.low = 0;
+    y.d = far[1];
+    y.sum[0] = far[2];
+    y.sum[1] = far[3];
+    y.count[0] = far[4];
+    y.count[1] = far[5];
+    return y;
+}
+
+VNNI_INLINE __m512i spread_int(const uint8_t *p) {
+    return _mm512_set1_epi32((int)quant_le32(p));
+}
+
+VNNI_INLINE __m512 spread_float(const uint8_t *p) {
+    float f;
+    memcpy(&f, p, sizeof f);
+    return _mm512_set1_ps(f);
+}
+
+/* Adds to the integer sums the products of some quads with the columns' bytes from `from` on. */
+VNNI_INLINE void add_quads(const int nc, const __m512i *w, int quads, const gemm_columns *y, size_t from, __m512i *sum) {
     QUANT_UNROLL
     for (int j = 0; j < quads; j++) {
-        __m512i w0 = _mm512_loadu_si512(bytes + (size_t)j * TILE_ROWS * 4);
-        __m512i w1 = _mm512_loadu_si512(bytes + (size_t)j * TILE_ROWS * 4 + 64);
-        QUANT_UNROLL
-        for (int c = 0; c < nc; c++) {
-            __m512i x = _mm512_set1_epi32((int)quant_le32((const uint8_t *)q[c] + first + 4 * (size_t)j));
-            s->i[c][0] = _mm512_dpbusd_epi32(s->i[c][0], w0, x);
-            s->i[c][1] = _mm512_dpbusd_epi32(s->i[c][1], w1, x);
-        }
-    }
-}
-
-/* The floats of part p (a group, or half of one) of the tile: scale times d of the column times the integer sums, and the
- * minimum times the sum of the column's values. */
-VNNI_INLINE void add_floats(const int nc, bool has_min, const gemm_tile *t, size_t p, const float *const *d, size_t g,
-                            const float *const *sum, gemm_sums *s) {
-    QUANT_UNROLL
-    for (int h = 0; h < 2; h++) {
-        __m512 scale = _mm512_loadu_ps(t->scale + p * TILE_ROWS + 16 * h);
-        QUANT_UNROLL
+        const __m512i v = _mm512_loadu_si512(w + j);
+        QUANT_UNROLL16
         for (int c = 0; c < nc; c++)
-            s->f[c][h] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(s->i[c][h]), _mm512_set1_ps(d[c][g])), scale,
-                                         s->f[c][h]);
-        if (!has_min)
-            continue;
-        __m512 min = _mm512_loadu_ps(t->min + p * TILE_ROWS + 16 * h);
-        QUANT_UNROLL
+            sum[c] = _mm512_dpbusd_epi32(sum[c], v, spread_int(y->at[c] + from + 4 * (size_t)j));
+    }
+}
+
+/* Part h of group g: integer sums less the offset, of fine activations the high parts first, which count 128; then floats: scale
+ * times d of the column times those, and the minimum times the sum of the column's values. */
+VNNI_INLINE void add_part(uint32_t type, bool fine, const int nc, const __m512i *w, const gemm_strip *t, const gemm_columns *y,
+                          size_t g, const int h, __m512 *f) {
+    const int parts = parts_of_group(type), quads = GROUP_QUADS / parts;
+    const size_t p = g * (size_t)parts + (size_t)h, first = g * QUANT_GROUP + (size_t)(h * 16), at = g * sizeof(float);
+    __m512i sum[MAX_COLS];
+    QUANT_UNROLL16
+    for (int c = 0; c < nc; c++)
+        sum[c] = _mm512_setzero_si512();
+    if (fine) {
+        add_quads(nc, w, quads, y, y->high + first, sum);
+        QUANT_UNROLL16
         for (int c = 0; c < nc; c++)
-            s->f[c][h] = _mm512_fmadd_ps(min, _mm512_set1_ps(sum[c][g]), s->f[c][h]);
+            sum[c] = _mm512_slli_epi32(sum[c], QUANT_FINE_BITS);
     }
-}
-
-/* The integer sums of 4 * quads elements from `first` on, less the offset: of fine activations the high parts come first, which
- * count 128. */
-VNNI_INLINE void sum_ints(const int nc, bool fine, int offset, const uint8_t *bytes, const int8_t *const *high,
-                          const int8_t *const *low, size_t first, int quads, const int32_t *const *count, size_t g,
-                          gemm_sums *s) {
-    QUANT_UNROLL
-    for (int c = 0; c < nc; c++)
-        s->i[c][0] = s->i[c][1] = _mm512_setzero_si512();
-    if (fine)
-        add_quads(nc, bytes, high, first, quads, s);
-    QUANT_UNROLL
-    for (int c = 0; c < nc; c++)
-        QUANT_UNROLL
-        for (int h = 0; h < 2; h++)
-            s->i[c][h] = _mm512_sub_epi32(_mm512_slli_epi32(s->i[c][h], QUANT_FINE_BITS),
-                                          _mm512_set1_epi32(offset ? offset * count[c][g] : 0));
-    add_quads(nc, bytes, low, first, quads, s);
-}
-
-VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot_args *a, const gemm_tile *t, size_t c0) {
-    const int offset = vnni_offset(type);
-    const bool halves = quant_is_super(type) && quant_has_halves(type), has_min = quant_has_min(type);
-    const int8_t *high[MAX_COLS], *low[MAX_COLS];
-    const float *d[MAX_COLS], *sum[2][MAX_COLS];
-    const int32_t *count[2][MAX_COLS];
-    gemm_sums s;
-    QUANT_UNROLL
+    add_quads(nc, w, quads, y, y->low + first, sum);
+    const __m512 scale = _mm512_loadu_ps(t->scale + p * ROWS_WIDE);
+    QUANT_UNROLL16
     for (int c = 0; c < nc; c++) {
-        quant_act y = quant_act_view(a->acts + (c0 + (size_t)c) * a->act_stride + (fine ? a->n : 0), a->n);
-        high[c] = y.q;
-        low[c] = fine ? y.q - a->n : y.q;
-        d[c] = y.d;
-        sum[0][c] = halves ? y.s0 : y.s;
-        sum[1][c] = y.s1;
-        count[0][c] = halves ? y.n0 : y.n;
-        count[1][c] = y.n1;
-        s.f[c][0] = s.f[c][1] = _mm512_setzero_ps();
+        if (vnni_offset(type))
+            sum[c] = _mm512_sub_epi32(sum[c], _mm512_mullo_epi32(spread_int(y->at[c] + y->count[h] + at),
+                                                                 _mm512_set1_epi32(vnni_offset(type))));
+        const __m512 by = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[c]), spread_float(y->at[c] + y->d + at));
+        f[c] = _mm512_fmadd_ps(by, scale, f[c]);
     }
-    const int parts = halves ? 2 : 1, quads = GROUP_QUADS / parts;
-    for (size_t g = 0; g < a->n / QUANT_GROUP; g++) {
-        QUANT_UNROLL
-        for (int h = 0; h < parts; h++) {
-            size_t p = g * (size_t)parts + (size_t)h, first = g * QUANT_GROUP + (size_t)(h * 16);
-            sum_ints(nc, fine, offset, t->bytes + first * TILE_ROWS, high, low, first, quads, count[h], g, &s);
-            add_floats(nc, has_min, t, p, d, g, sum[h], &s);
+    if (!quant_has_min(type))
+        return;
+    const __m512 min = _mm512_loadu_ps(t->min + p * ROWS_WIDE);
+    QUANT_UNROLL16
+    for (int c = 0; c < nc; c++)
+        f[c] = _mm512_fmadd_ps(min, spread_float(y->at[c] + y->sum[h] + at), f[c]);
+}
+
+VNNI_INLINE void add_group(uint32_t type, bool fine, const int nc, const __m512i *w, const gemm_strip *t, const gemm_columns *y,
+                           size_t g, __m512 *f) {
+    const int parts = parts_of_group(type);
+    QUANT_UNROLL
+    for (int h = 0; h < parts; h++)
+        add_part(type, fine, nc, w + h * (GROUP_QUADS / parts), t, y, g, h, f);
+}
+
+VNNI_INLINE void columns_put(const int nc, const quant_dot_args *a, size_t strip, size_t c0, size_t kept, const __m512 *f) {
+    const size_t left = a->n_rows - strip * ROWS_WIDE;
+    const __mmask16 rows = (__mmask16)(left >= ROWS_WIDE ? 0xffff : (1u << left) - 1);
+    QUANT_UNROLL16
+    for (size_t c = 0; c < (size_t)nc; c++)
+        if (c < kept)
+            _mm512_mask_storeu_ps(a->out + (c0 + c) * a->out_stride + strip * ROWS_WIDE, rows, f[c]);
+}
+
+/* ------------------------------------------------------------------------------------------------ unpacking */
+
+VNNI_INLINE size_t groups_of_block(uint32_t type) {
+    return quant_is_super(type) ? QUANT_SUPER_GROUPS : 1;
+}
+
+/* A strip's rows. Of one that has fewer than 16 they are copied to where the last stands in for those that are not there. */
+VNNI_INLINE vnni_rows rows_of_strip(uint32_t type, const quant_dot_args *a, size_t strip, void *tile) {
+    const size_t row = strip * ROWS_WIDE, left = a->n_rows - row, bytes = a->n / (groups_of_block(type) * QUANT_GROUP) * quant_block_bytes(type);
+    const uint8_t *first = a->rows + row * a->row_stride;
+    if (left >= ROWS_WIDE)
+        return (vnni_rows){first, a->row_stride};
+    uint8_t *copy = (uint8_t *)tile + quant_gemm_bytes(a->n) - ROWS_WIDE * bytes;
+    for (size_t i = 0; i < ROWS_WIDE; i++)
+        memcpy(copy + i * bytes, first + (i < left ? i : left - 1) * a->row_stride, bytes);
+    return (vnni_rows){copy, bytes};
+}
+
+/* Asks memory for what lies ahead of group g, whose block is at `at`: of each row once a line, about, the rows in turn. */
+VNNI_INLINE void ask_ahead(uint32_t type, const vnni_rows *r, size_t at, size_t g, ptrdiff_t ahead) {
+    const size_t block = quant_block_bytes(type), turns = quant_is_super(type) ? QUANT_SUPER_GROUPS : block < CACHE_LINE ? CACHE_LINE / block : 1;
+    for (size_t i = g % turns; i < ROWS_WIDE; i += turns)
+        for (size_t k = 0; k < block; k += CACHE_LINE)
+            _mm_prefetch((const char *)((uintptr_t)(r->first + i * r->stride + at + k) + (uintptr_t)ahead), _MM_HINT_T0);
+}
+
+/* A group into the strip. */
+VNNI_INLINE void put_group(const __m512i *w, const gemm_strip *t, size_t g) {
+    QUANT_UNROLL
+    for (size_t j = 0; j < GROUP_QUADS; j++)
+        _mm512_storeu_si512(t->bytes + (g * GROUP_QUADS + j) * sizeof w[j], w[j]);
+}
+
+VNNI_INLINE void unpack_strip(uint32_t type, const quant_dot_args *a, size_t strip, const gemm_strip *t, void *tile) {
+    const vnni_rows rows = rows_of_strip(type, a, strip, tile);
+    const size_t step = groups_of_block(type), parts = (size_t)parts_of_group(type);
+    for (size_t g0 = 0, at = 0; g0 < a->n / QUANT_GROUP; g0 += step, at += quant_block_bytes(type)) {
+        rows_scales(type, &rows, at, t->scale + g0 * parts * ROWS_WIDE, t->min + g0 * parts * ROWS_WIDE);
+        for (size_t g = 0; g < step; g++) {
+            __m512i w[GROUP_QUADS];
+            ask_ahead(type, &rows, at, g0 + g, a->ahead);
+            rows_unpack(type, &rows, at, g, w);
+            put_group(w, t, g0 + g);
         }
-    }
-    const __mmask16 mask = (__mmask16)(a->n_rows >= 16 ? 0xffff : (1u << a->n_rows) - 1);
-    const __mmask16 mask2 = (__mmask16)(a->n_rows >= 32 ? 0xffff : a->n_rows <= 16 ? 0 : (1u << (a->n_rows - 16)) - 1);
-    QUANT_UNROLL
-    for (int c = 0; c < nc; c++) {
-        float *out = a->out + (c0 + (size_t)c) * a->out_stride;
-        _mm512_mask_storeu_ps(out, mask, s.f[c][0]);
-        if (mask2)
-            _mm512_mask_storeu_ps(out + 16, mask2, s.f[c][1]);
     }
 }
 
 /* ------------------------------------------------------------------------------------------------ types */
 
-VNNI_INLINE void all_columns(uint32_t type, bool fine, const quant_dot_args *a, const gemm_tile *t) {
-    size_t c = 0;
-    for (; c + MAX_COLS <= a->n_cols; c += MAX_COLS)
-        columns(type, fine, MAX_COLS, a, t, c);
-    if (c + 4 <= a->n_cols) {
-        columns(type, fine, 4, a, t, c);
-        c += 4;
+/* A strip's product with up to nc columns, from where its groups are unpacked; the strip keeps scales alone. */
+VNNI_INLINE void straight(uint32_t type, const int nc, const quant_dot_args *a, size_t strip, const gemm_strip *t, void *tile) {
+    const vnni_rows rows = rows_of_strip(type, a, strip, tile);
+    const gemm_columns y = columns_from(type, false, nc, a, 0, a->n_cols);
+    const size_t step = groups_of_block(type), parts = (size_t)parts_of_group(type);
+    __m512 f[MAX_COLS];
+    QUANT_UNROLL16
+    for (int c = 0; c < nc; c++)
+        f[c] = _mm512_setzero_ps();
+    for (size_t g0 = 0, at = 0; g0 < a->n / QUANT_GROUP; g0 += step, at += quant_block_bytes(type)) {
+        rows_scales(type, &rows, at, t->scale + g0 * parts * ROWS_WIDE, t->min + g0 * parts * ROWS_WIDE);
+        for (size_t g = 0; g < step; g++) {
+            __m512i w[GROUP_QUADS];
+            ask_ahead(type, &rows, at, g0 + g, a->ahead);
+            rows_unpack(type, &rows, at, g, w);
+            add_group(type, false, nc, w, t, &y, g0 + g, f);
+        }
     }
-    if (c + 2 <= a->n_cols) {
-        columns(type, fine, 2, a, t, c);
-        c += 2;
-    }
-    if (c < a->n_cols)
-        columns(type, fine, 1, a, t, c);
+    columns_put(nc, a, strip, 0, a->n_cols, f);
 }
 
-VNNI_INLINE void gemm(uint32_t type, const quant_dot_args *a, void *buf) {
-    const gemm_tile t = tile_view(buf, a->n);
-    unpack(type, a, &t);
+/* An unpacked strip's product with `kept` <= nc columns from c0 on. */
+VNNI_INLINE void columns(uint32_t type, bool fine, const int nc, const quant_dot_args *a, size_t strip, const gemm_strip *t,
+                         size_t c0, size_t kept) {
+    const gemm_columns y = columns_from(type, fine, nc, a, c0, kept);
+    __m512 f[MAX_COLS];
+    QUANT_UNROLL16
+    for (int c = 0; c < nc; c++)
+        f[c] = _mm512_setzero_ps();
+    for (size_t g = 0; g < a->n / QUANT_GROUP; g++)
+        add_group(type, fine, nc, (const __m512i *)(const void *)(t->bytes + g * QUANT_GROUP * ROWS_WIDE), t, &y, g, f);
+    columns_put(nc, a, strip, c0, kept, f);
+}
+
+/* Columns go from strip to strip, for they are more than the strips. */
+VNNI_INLINE void all_columns(uint32_t type, bool fine, const quant_dot_args *a, size_t strips, const gemm_strip *t) {
+    size_t c = 0;
+    for (; c + 8 < a->n_cols; c += MAX_COLS)
+        for (size_t i = 0; i < strips; i++)
+            columns(type, fine, MAX_COLS, a, i, &t[i], c, a->n_cols - c < MAX_COLS ? a->n_cols - c : MAX_COLS);
+    if (c + 4 < a->n_cols)
+        for (size_t i = 0; i < strips; i++)
+            columns(type, fine, 8, a, i, &t[i], c, a->n_cols - c);
+    else if (c < a->n_cols)
+        for (size_t i = 0; i < strips; i++)
+            columns(type, fine, 4, a, i, &t[i], c, a->n_cols - c);
+}
+
+VNNI_INLINE void gemm(uint32_t type, const quant_dot_args *a, void *tile) {
+    const size_t strips = (a->n_rows + ROWS_WIDE - 1) / ROWS_WIDE;
+    const bool is_straight = !a->fine && a->n_cols <= STRAIGHT_COLS;
+    gemm_strip t[STRIPS];
+    for (size_t i = 0; i < strips; i++) {
+        t[i] = strip_view(tile, a->n, i);
+        if (!is_straight)
+            unpack_strip(type, a, i, &t[i], tile);
+        else if (a->n_cols > 4)
+            straight(type, STRAIGHT_COLS, a, i, &t[i], tile);
+        else
+            straight(type, 4, a, i, &t[i], tile);
+    }
+    if (is_straight)
+        return;
     if (a->fine)
-        all_columns(type, true, a, &t);
+        all_columns(type, true, a, strips, t);
     else
-        all_columns(type, false, a, &t);
+        all_columns(type, false, a, strips, t);
 }
 
 #define GEMM_OF_TYPE(name, type) \

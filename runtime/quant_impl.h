@@ -105,13 +105,14 @@ typedef struct quant_kernels {
  *
  * Fine activations are 15 bits: x ~ d * (128 * high + low), laid out as int8 low[n], then those of quant_act with q = high and
  * the sums of the whole values. They cost half as much again and take away nearly all that rounding to 8 bits does. */
-enum { QUANT_GEMM_ROWS = 32, QUANT_FINE_BITS = 7, QUANT_FINE_MAX = 127 << QUANT_FINE_BITS };
+enum { QUANT_GEMM_ROWS = 32, QUANT_GEMM_COLS = 12, QUANT_FINE_BITS = 7, QUANT_FINE_MAX = 127 << QUANT_FINE_BITS };
 typedef struct quant_gemm_kernels {
     void (*gemm)(uint32_t type, const quant_dot_args *a, void *tile);
     void (*act_row_fine)(const float *x, void *act, size_t n);
 } quant_gemm_kernels;
+/* Unpacked rows with their scales and minima; and as stored, with some room, the 16 that the last may be a part of. */
 static inline size_t quant_gemm_bytes(size_t n) {
-    return QUANT_GEMM_ROWS * (n + 2 * (n / 16) * sizeof(float));
+    return QUANT_GEMM_ROWS * (n + 2 * (n / 16) * sizeof(float)) + 16 * (n + n / 8);
 }
 /* NULL where the machine (or the build) does not have it. */
 const quant_gemm_kernels *quant_gemm_vnni(void);
