@@ -160,7 +160,7 @@ VNNI_INLINE void ask_ahead(uint32_t type, const vnni_rows *r, size_t at, size_t 
     const size_t block = quant_block_bytes(type), turns = quant_is_super(type) ? QUANT_SUPER_GROUPS : block < CACHE_LINE ? CACHE_LINE / block : 1;
     for (size_t i = g % turns; i < ROWS_WIDE; i += turns)
         for (size_t k = 0; k < block; k += CACHE_LINE)
-            _mm_prefetch((const char *)((uintptr_t)(r->first + i * r->stride + at + k) + (uintptr_t)ahead), _MM_HINT_T0);
+            _mm_prefetch((const char *)((uintptr_t)(r->first + i * r->stride + at + k) + (uintptr_t)ahead), _MM_HINT_T1);
 }
 
 /* A group into the strip. */
