@@ -29,6 +29,7 @@ DELTAS = {
     "s-kl05": ([S], "KL 0.5", ["--kl", "0.5"]),
     "s-temperature": ([S], "host at temperatures 0.7 to 1.4", ["--host-temperature", "0.7:1.4"]),
     "s-unigram": ([S], "up to 0.3 of a unigram mixed in", ["--host-mix", "0.3"]),
+    "s-mix-g": ([S], "up to 0.3 of Gemma mixed in", ["--host-mix", "0.3", "--host-mix-with", G]),
     "s-cuts": ([S], "half of the answers cut", ["--cuts", "0.5"]),
     "g": ([G], "through the map", []),
     "g-rows": ([G], "through the map, rows for the rest", ["--prefix-rows"]),

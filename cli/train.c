@@ -133,6 +133,8 @@ static const arg_opt train_how[] = {
     {.name = "host-mix", .kind = ARG_REAL, .at = TRAIN_AT(host_mix), .value = "M",
      .help = "likewise mix the host's distribution, geometrically, with the training targets' unigram, whose share is drawn "
              "between 0 and this; 0: not", .lo = 0, .hi = 0.999, .show_default = true},
+    {.name = "host-mix-with", .kind = ARG_STR, .at = TRAIN_AT(host_mix_with), .value = "MODEL",
+     .help = "beside one host: mix in what this model says, through the token map, in place of the unigram"},
     {.name = "clip", .kind = ARG_REAL, .at = TRAIN_AT(clip), .value = "X",
      .help = "longest gradient; 0: as long as it is", .lo = 0, .hi = 1e6, .show_default = true},
     {.name = "held-out", .kind = ARG_REAL, .at = TRAIN_AT(held_out), .value = "X",

@@ -502,6 +502,8 @@ typedef struct cmc_train_opts {
                                            drawn log-uniformly between these, anew for every record of every step; 0, 0: not */
     double host_mix;                    /* and its distribution p becomes p^(1-m) u^m, m drawn from [0, host_mix), u being the
                                            training targets' unigram; 0: not */
+    const char *host_mix_with;          /* u is this model's distribution, through a token map, where it stands between two of
+                                           its tokens, in place of the unigram; with one host only. NULL: the unigram */
     double held_out;                    /* share of records held out */
     int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
                                            scores without gain before it stops */

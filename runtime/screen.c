@@ -13,14 +13,15 @@
 #include "runtime/vec.h"
 
 enum {
-    SCREEN_LEAST = 256, SCREEN_MOST = 64,   /* 1 row in so many is computed, at least and at most; between the two */
-    SCREEN_REST = 256,          /* until the others have one part in so many of the probability */
+    SCREEN_LEAST = 1024, SCREEN_MOST = 4096,   /* rows are computed, at least and at most, but of a smaller vocabulary no */
+    SCREEN_LEAST_SHARE = 64, SCREEN_MOST_SHARE = 16,   /* more than 1 row in so many; between the two until the others have */
+    SCREEN_REST = 256,          /* one part in so many of the probability */
     SCREEN_CHUNK = 1024,        /* rows that a thread takes at a time: the likely ones lie close together */
     SCREEN_BINS = 256,          /* of logits by how far they are below the greatest */
     SCREEN_BINS_PER_NAT = 8,
     SCREEN_AHEAD = 4,           /* rows between the one computed and the one asked of memory */
     SCREEN_LEAST_SAVED = 8 << 20,      /* bytes: a smaller matrix may stay in a cache */
-    SCREEN_LEAST_SAVED_SHARE = 8       /* of what a step reads, the part that the copy must save to be worth its memory */
+    SCREEN_LEAST_SAVED_SHARE = 6       /* of what a step reads, the part that the copy must save to be worth its error */
 };
 
 /* What a thread finds in its rows of a column's estimates. */
@@ -173,9 +174,15 @@ static void screen_count(const screen_job *j, size_t c, int t, int nt) {
         }
 }
 
+/* One row in `share`, but no more than `rows`. */
+static size_t screen_rows(const screen_job *j, size_t share, size_t rows) {
+    const size_t n = (j->w->n_out + share - 1) / share;
+    return n < rows ? n : rows;
+}
+
 /* The depth above which rows are computed: a whole number of bins. */
 static float screen_cut(const screen_job *j, size_t c, int nt) {
-    const size_t least = (j->w->n_out + SCREEN_LEAST - 1) / SCREEN_LEAST, most = (j->w->n_out + SCREEN_MOST - 1) / SCREEN_MOST;
+    const size_t least = screen_rows(j, SCREEN_LEAST_SHARE, SCREEN_LEAST), most = screen_rows(j, SCREEN_MOST_SHARE, SCREEN_MOST);
     double mass[SCREEN_BINS], total = 0, above = 0;
     size_t count[SCREEN_BINS] = {0}, n = 0, b = 0;
     for (size_t i = 0; i < SCREEN_BINS; i++) {

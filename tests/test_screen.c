@@ -13,7 +13,7 @@
 #include "runtime/screen_panel.h"
 #include "tests/tiny.h"
 
-enum { N_IN = 96, ROWS = 5003, LEAST = (ROWS + 255) / 256, MOST = (ROWS + 63) / 64, COLS = 11 };
+enum { N_IN = 96, ROWS = 5003, LEAST = (ROWS + 63) / 64, MOST = (ROWS + 15) / 16, COLS = 11 };
 
 static void ok(cmc_status st, const cmc_error *err) {
     if (st != CMC_OK)

@@ -366,7 +366,7 @@ static void data_count(data_set *d) {
 }
 
 /* The rows, and the ids behind them where they are not those of the record as it stands. */
-static void data_hash_rows(data_set *d) {
+void data_hash_rows(data_set *d) {
     uint64_t h = 0;
     for (size_t i = 0; i < d->n; i++) {
         const data_example *x = &d->v[i];

@@ -53,6 +53,8 @@ typedef struct data_opts {
 
 cmc_status data_open(const data_opts *o, data_set *out, cmc_error *err);
 void data_free(data_set *d);
+/* Sets rows_hash again, where rows have changed. */
+void data_hash_rows(data_set *d);
 /* order[n] = list[n] in the order of an epoch, which depends on seed and epoch alone. */
 void data_shuffle(const size_t *list, size_t n, uint64_t seed, uint64_t epoch, size_t *order);
 /* data_cut.c: whether record `number` is to be cut, and where: at any border of two characters of its responses alike. It

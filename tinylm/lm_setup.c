@@ -32,6 +32,7 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
         {"refusals_path", o->refusals_path != NULL},
         {"kl", o->kl > 0.0},                {"dropout", o->dropout > 0.0},       {"prefix_rows", o->prefix_rows},
         {"host_temperature_lo", o->host_temperature_lo > 0.0}, {"host_mix", o->host_mix > 0.0},
+        {"host_mix_with", o->host_mix_with != NULL},
         {"cuts", o->cuts > 0.0},
         {"n_embd", o->n_embd != 0},         {"n_layer", o->n_layer != 0},        {"n_head", o->n_head != 0},
         {"n_head_kv", o->n_head_kv != 0},   {"n_ff", o->n_ff != 0},              {"cut", o->cut != 0},

@@ -88,7 +88,23 @@ cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decod
     return CMC_OK;
 }
 
+size_t loss_mixer_bytes(const cmc_model *model, size_t rows) {
+    return rows * ((size_t)model->p.n_vocab + (size_t)model->p.n_embd) * sizeof(float);
+}
+
+cmc_status loss_mix_with(loss *l, cmc_model *model, const cmc_map *map, cmc_error *err) {
+    size_t n = loss_mixer_bytes(model, l->rows) / sizeof(float);
+    if (!l->map)
+        return cmc_fail(err, CMC_E_ARG, "a mixer needs the path through a map");
+    l->mixer = (loss_mixer){.model = model, .map = map, .logits = cmc_alloc_aligned(n, sizeof(float))};
+    if (!l->mixer.logits)
+        return cmc_fail_nomem(err, "the mixer's logits", n * sizeof(float));
+    l->mixer.states = l->mixer.logits + l->rows * (size_t)model->p.n_vocab;
+    return CMC_OK;
+}
+
 void loss_free(loss *l) {
+    free(l->mixer.logits);
     free(l->arena);
     free(l->sum);
     memset(l, 0, sizeof *l);
@@ -113,6 +129,19 @@ cmc_status loss_host_states(const loss_job *j, cmc_error *err) {
     if (l->head)
         return CMC_OK;
     return cmc_model_logits(l->host, l->states, j->rows, l->logits, err);
+}
+
+cmc_status loss_mixer_logits(const loss_job *j, cmc_error *err) {
+    const loss_mixer *m = &j->l->mixer;
+    size_t e = (size_t)m->model->p.n_embd;
+    for (size_t r = 0; r < j->rows; r++) {
+        const uint8_t *state = j->parts->mixed[j->first + r];
+        if (state)
+            hostcache_unpack(state, m->states + r * e, e);
+        else
+            memset(m->states + r * e, 0, e * sizeof(float));
+    }
+    return cmc_model_logits(m->model, m->states, j->rows, m->logits, err);
 }
 
 /* logits[:, lo..hi) += mix * log u, a share for each row. */
@@ -245,6 +274,8 @@ cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *par
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
         j.rows = b->n_targets - j.first < l->rows ? b->n_targets - j.first : l->rows;
         CMC_TRY(loss_host_states(&j, err));
+        if (parts->mixed)
+            CMC_TRY(loss_mixer_logits(&j, err));
         cmc_pool_run(l->pool, l->map ? loss_map_train_worker : loss_train_worker, &j);
     }
     return CMC_OK;

@@ -16,6 +16,13 @@ enum { LOSS_MAX_ALPHAS = 32 };
  * never exists. */
 #define LOSS_BLOCK_BYTES ((size_t)96 << 20)
 
+/* Another model that is mixed into the host (mixer.h). */
+typedef struct loss_mixer {
+    cmc_model *model;
+    const cmc_map *map;       /* from the host's tokens to its own */
+    float *logits, *states;   /* [rows][its tokens], [rows][its width] */
+} loss_mixer;
+
 typedef struct loss {
     cmc_model *host;
     const cmc_map *map;       /* host to delta; NULL: the vocabularies are the same */
@@ -35,6 +42,7 @@ typedef struct loss {
     double *sum;              /* likewise */
     float *at_target;         /* [rows][2] */
     float *arena;
+    loss_mixer mixer;         /* model NULL: none */
 } loss;
 
 /* Target rows in a block whose logits take about `block` bytes: at least 2, and no more than help. */
@@ -47,6 +55,9 @@ size_t loss_bytes(const cmc_model *host, const cmc_map *map, size_t embd, int th
                   size_t targets);
 cmc_status loss_new(cmc_model *host, const cmc_map *map, size_t embd, bool decode_head, size_t block, loss *out,
                     cmc_error *err);
+/* What loss_mix_with takes for blocks of at most `rows`. It needs a map, be it the identity; both are borrowed. */
+size_t loss_mixer_bytes(const cmc_model *model, size_t rows);
+cmc_status loss_mix_with(loss *l, cmc_model *model, const cmc_map *map, cmc_error *err);
 void loss_free(loss *l);
 
 /* The loss of a target as a sum of parts; KL parts need a map, be it the identity. */
@@ -56,7 +67,8 @@ typedef struct loss_parts {
     float kl_host;            /* KL(host || steered) */
     float kl_steered;         /* KL(steered || host) */
     const perturb *perturb;   /* [n_targets] what is done to the host first, in the KL parts too; NULL: nothing */
-    const float *log_unigram; /* [n_vocab]; NULL: no mixture */
+    const float *log_unigram; /* [n_vocab]; NULL: no mixture with it */
+    const uint8_t *const *mixed;   /* [n_targets] packed states of the mixer; NULL: none there; as a whole: there is no mixer */
 } loss_parts;
 
 /* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad, and writes

@@ -24,6 +24,8 @@ static inline float loss_weight(const loss_job *j, size_t r) {
 
 /* The block's host states as floats, and its logits too where the head is not at hand. */
 cmc_status loss_host_states(const loss_job *j, cmc_error *err);
+/* The mixer's logits of the block, in l->mixer.logits; of a target where it has no state they mean nothing. */
+cmc_status loss_mixer_logits(const loss_job *j, cmc_error *err);
 /* Columns [lo, hi) of the host's logits, where they are not there already, perturbed where the loss wants that. */
 void loss_host_columns(const loss_job *j, size_t lo, size_t hi);
 /* out[:, lo..hi) = alpha * delta's logits + beta * out. */

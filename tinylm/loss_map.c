@@ -64,8 +64,21 @@ static double map_kl(const loss_job *j, size_t r, const float *steered, float *w
     return (double)j->parts->kl_host * kl_host + (double)j->parts->kl_steered * kl_steered;
 }
 
+/* Mixes row r of the mixer into the host's, which has had its own share taken (perturb.h). */
+static void map_mix(const loss_job *j, int t, size_t r) {
+    const loss *l = j->l;
+    const loss_mixer *m = &l->mixer;
+    float mix = j->parts->perturb[j->first + r].mix;
+    shift_in in = {.map = m->map, .alpha = mix, .logits = m->logits + r * (size_t)m->model->p.n_vocab};
+    if (j->parts->mixed[j->first + r] && mix > 0.0f)
+        shift_apply(l->logits + r * l->n_vocab, (int32_t)l->n_vocab, &in, 1, false,
+                    l->steered + (size_t)t * loss_steered_floats(l));
+}
+
 static void map_row(const loss_job *j, int t, size_t r) {
     loss *l = j->l;
+    if (j->parts->mixed)
+        map_mix(j, t, r);
     float *d = l->delta + r * l->n_delta, *row = map_steer(j, t, r, j->alpha);
     double log_sum = shift_log_sum(l->logits + r * l->n_vocab, (int32_t)l->n_vocab);
     float share = loss_weight(j, r);

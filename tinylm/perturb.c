@@ -15,6 +15,9 @@ cmc_status perturb_check(const cmc_train_opts *o, objective_kind kind, cmc_error
     if ((lo > 0.0) != (hi > 0.0) || lo > hi)
         return cmc_fail(err, CMC_E_ARG, "the host's temperature is from %g to %g; the first must be more than 0, and the "
                         "second no less", lo, hi);
+    if (o->host_mix_with && (!(o->host_mix > 0.0) || o->n_hosts != 1))
+        return cmc_fail(err, CMC_E_ARG, "%s is to be mixed into the host: that takes a share (host_mix), and one host alone",
+                        o->host_mix_with);
     if (perturb_on(o) && kind != OBJECTIVE_SFT)
         return cmc_fail(err, CMC_E_ARG, "objective %s: the host is perturbed with sft only, for the others measure their "
                         "records by the host as it is", objective_name(kind));
@@ -33,6 +36,10 @@ perturb perturb_draw(const cmc_train_opts *o, int64_t step, size_t record) {
     double t = lo * pow(hi / lo, perturb_uniform(&rng));   /* log-uniform */
     double mix = o->host_mix * perturb_uniform(&rng);
     return (perturb){(float)((1.0 - mix) / t), (float)mix};
+}
+
+perturb perturb_unmixed(perturb p) {
+    return (perturb){p.scale / (1.0f - p.mix), 0.0f};
 }
 
 void perturb_unigram(const data_set *d, size_t n_vocab, float *log_u) {

@@ -139,7 +139,7 @@ static cmc_status train_finish(train *t, cmc_error *err) {
                           {"memory_peak", (double)cmc_mem_peak()}};
     CMC_TRY(trainlog_put(&t->log, "end", t->s.step, f, sizeof f / sizeof *f, err));
     unlink(t->checkpoint); /* its run is finished and saved */
-    for (size_t k = 0; k < t->n_hosts && t->own_cache; k++)
+    for (size_t k = 0; k < train_n_seen(t) && t->own_cache; k++)
         unlink(t->hosts[k].cache);
     return CMC_OK;
 }
@@ -183,7 +183,7 @@ static cmc_status train_run(train *t, cmc_error *err) {
     train_result(t, 0.0, false, &t->counts);
     cmc_train_progress plan = train_progress(t, "plan");
     CMC_TRY(train_report(t, &plan, err));
-    for (size_t k = 0; k < t->n_hosts; k++) {
+    for (size_t k = 0; k < train_n_seen(t); k++) {
         train_host *h = &t->hosts[k];
         train_fill fill = {t, cmc_now(), 0};
         CMC_TRY(hostcache_open(h->cache, h->model, &h->data, train_fill_progress, &fill, &h->states, err));

@@ -32,6 +32,9 @@ typedef struct train {
     cmc_train_callback cb; void *user;
 
     train_host *hosts; size_t n_hosts;
+    train_host *mix;             /* behind the hosts: another model that is mixed into the one host (mixer.h), its map from the
+                                    host's tokens to its own; NULL: none */
+    size_t *mix_row;             /* [targets of the host] the mixer's row of states; SIZE_MAX: none */
     save_vocab vocab;            /* the delta's: one of the following, or the first host's */
     cmc_model *vocab_file;       /* the start whose vocabulary it is, else NULL */
     cmc_vocab *vocab_own; gguf *vocab_keys;   /* the file named for it, else NULL; no keys: it is no GGUF file */
@@ -55,6 +58,7 @@ typedef struct train {
     double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
     float *weights;              /* [piece] */
     perturb *perturb;            /* [piece] of each target, where hosts are perturbed, else NULL */
+    const uint8_t **mixed;       /* [piece] the mixer's states at each target, or NULL, where there is a mixer, else NULL */
 
     run_pace pace;
     int64_t warmup;
@@ -71,6 +75,11 @@ typedef struct train {
 /* What is the same for every host: the records, which of them are held out, and their order. */
 static inline const data_set *train_data(const train *t) {
     return &t->hosts[0].data;
+}
+
+/* The models whose states are kept: the hosts, and behind them the one that is mixed in. */
+static inline size_t train_n_seen(const train *t) {
+    return t->n_hosts + (t->mix ? 1 : 0);
 }
 
 /* train_hosts.c: opens the hosts and the vocabulary's file, maps them, makes their data and the names of their caches. */

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "tinylm/mixer.h"
 #include "tinylm/train.h"
 
 static cmc_status hosts_open_one(train *t, size_t k, cmc_error *err) {
@@ -59,11 +60,12 @@ static cmc_status hosts_open_vocab(train *t, cmc_error *err) {
 
 cmc_status train_hosts_open(train *t, cmc_error *err) {
     double sum = 0.0;
-    t->hosts = cmc_calloc(t->o.n_hosts, sizeof *t->hosts);
+    t->hosts = cmc_calloc(t->o.n_hosts + 1, sizeof *t->hosts);
     if (!t->hosts)
-        return cmc_fail_nomem(err, "the hosts", t->o.n_hosts * sizeof *t->hosts);
-    for (size_t k = 0; k < t->o.n_hosts; k++) {
+        return cmc_fail_nomem(err, "the hosts", (t->o.n_hosts + 1) * sizeof *t->hosts);
+    for (size_t k = 0; k <= t->o.n_hosts; k++)
         t->hosts[k].states.fd = -1;
+    for (size_t k = 0; k < t->o.n_hosts; k++) {
         t->hosts[k].weight = t->o.host_weights ? t->o.host_weights[k] : 1.0;
         sum += t->hosts[k].weight;
     }
@@ -76,10 +78,12 @@ cmc_status train_hosts_open(train *t, cmc_error *err) {
     const cmc_vocab *v = t->vocab.v;
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
-        /* a KL part goes through a map even where it is the identity (loss.h) */
-        if (!cmc_vocab_equal(cmc_model_vocab(h->model), v) || objective_has_kl(&t->objective))
+        /* a KL part and a mixer go through a map even where it is the identity (loss.h) */
+        if (!cmc_vocab_equal(cmc_model_vocab(h->model), v) || objective_has_kl(&t->objective) || t->o.host_mix_with)
             CMC_TRY(cmc_map_build(cmc_model_vocab(h->model), v, CMC_RULE_DEFAULT, &h->map, err));
     }
+    if (t->o.host_mix_with)
+        CMC_TRY(mixer_open(t, err));
     if (t->o.delta_template == CMC_TMPL_AUTO) /* the delta has its vocabulary's chat template in its file */
         t->o.delta_template = t->vocab_own || t->vocab_file ? cmc_template_resolve(t->o.host_template, v) : t->hosts[0].t;
     return CMC_OK;
@@ -147,7 +151,7 @@ cmc_status train_hosts_data(train *t, cmc_error *err) {
         st = hosts_data_one(t, &t->hosts[k], only, err);
     }
     free(only);
-    return st;
+    return st == CMC_OK && t->mix ? mixer_data(t, err) : st;
 }
 
 /* CACHE_DIR/DIGITS.states, the digits from host, data, template and rows; without a folder, beside the checkpoint. */
@@ -155,7 +159,7 @@ cmc_status train_hosts_caches(train *t, cmc_error *err) {
     t->own_cache = !t->o.cache_dir;
     if (t->o.cache_dir)
         mkdir(t->o.cache_dir, 0777); /* where that fails, the check of the paths says so */
-    for (size_t k = 0; k < t->n_hosts; k++) {
+    for (size_t k = 0; k < train_n_seen(t); k++) {
         train_host *h = &t->hosts[k];
         char key[256], hash[40];
         int n = snprintf(key, sizeof key, "%s %s %s %s %zu %s", cmc_model_hash(h->model), h->data.hash,
@@ -175,7 +179,7 @@ cmc_status train_hosts_caches(train *t, cmc_error *err) {
 }
 
 void train_hosts_free(train *t) {
-    for (size_t k = 0; k < t->n_hosts; k++) {
+    for (size_t k = 0; k < train_n_seen(t); k++) {
         train_host *h = &t->hosts[k];
         loss_free(&h->loss);
         if (h->states.path)

@@ -189,7 +189,7 @@ static uint64_t memory_threads(const train *t) {
  * an earlier run has left. */
 static cmc_status fixed_states(const train *t, bool bounded, bool as_cached, memory_fixed *f, cmc_error *err) {
     uint64_t before = 0;
-    for (size_t k = 0; k < t->n_hosts; k++) {
+    for (size_t k = 0; k < train_n_seen(t); k++) {
         const train_host *h = &t->hosts[k];
         size_t fill, file;
         uint64_t layers, rows = 0;
@@ -213,7 +213,7 @@ static cmc_status fixed_states(const train *t, bool bounded, bool as_cached, mem
 /* Pages of the host states that a piece touches. */
 static uint64_t need_window(const train *t, const train_plan *p) {
     uint64_t most = 0;
-    for (size_t k = 0; k < t->n_hosts && p->bounded; k++) {
+    for (size_t k = 0; k < train_n_seen(t) && p->bounded; k++) {
         uint64_t n = p->targets * hostcache_row_bytes((size_t)cmc_model_n_embd(t->hosts[k].model)) +
                      (uint64_t)t->o.batch * 2 * MEMORY_AROUND_BYTES; /* at both ends */
         most = n > most ? n : most;
@@ -225,17 +225,27 @@ bool train_decodes_head(const train *t, const train_plan *p, size_t host) {
     return host < p->heads && !loss_integer_head(t->hosts[host].model);
 }
 
+/* The mixer's logits and states of a block, its states' places, and its output matrix, which is read with every block. */
+static uint64_t need_mixer(const train *t, const train_plan *p) {
+    if (!t->mix)
+        return 0;
+    const cmc_model *m = t->mix->model;
+    size_t rows = loss_block_rows(t->hosts[0].model, t->hosts[0].map, p->block);
+    return loss_mixer_bytes(m, rows < p->targets ? rows : p->targets) + p->tokens * sizeof *t->mixed +
+           matmul_bytes(t->rt, (size_t)m->p.n_embd, p->targets) + m->head.row_bytes * m->head.n_out;
+}
+
 /* While steps are made. An output matrix that was decoded was read whole; one that was not is read with every block. */
 static uint64_t need_steps(const train *t, const train_plan *p) {
     size_t e = (size_t)t->p.s.n_embd;
     int nt = cmc_runtime_threads(t->rt);
     uint64_t n = need_delta(t, p) + need_window(t, p) + p->tokens * (48 + e * sizeof(float)) + memory_threads(t);
-    n += perturb_on(&t->o) ? p->tokens * sizeof(perturb) : 0;
+    n += (perturb_on(&t->o) ? p->tokens * sizeof(perturb) : 0) + need_mixer(t, p);
     for (size_t k = 0; k < t->n_hosts; k++) {
         const train_host *h = &t->hosts[k];
         bool decoded = train_decodes_head(t, p, k);
         n += loss_bytes(h->model, h->map, e, nt, decoded, p->block, p->targets);
-        n += t->o.host_mix > 0.0 ? (uint64_t)cmc_model_n_vocab(h->model) * sizeof(float) : 0;
+        n += t->o.host_mix > 0.0 && !t->mix ? (uint64_t)cmc_model_n_vocab(h->model) * sizeof(float) : 0;
         n += decoded ? 0 : matmul_bytes(t->rt, (size_t)cmc_model_n_embd(h->model), p->targets);
         n += p->bounded && decoded ? 0 : h->model->head.row_bytes * h->model->head.n_out;
     }
@@ -274,7 +284,7 @@ static uint64_t memory_need(const train *t, const train_plan *p, const memory_fi
 /* What the process has before, as reckoned: the choice must not hang on what is measured, which differs from run to run. */
 static uint64_t memory_base(const train *t) {
     uint64_t n = MEMORY_PROGRAM;
-    for (size_t k = 0; k < t->n_hosts; k++) {
+    for (size_t k = 0; k < train_n_seen(t); k++) {
         const data_set *d = &t->hosts[k].data;
         n += (uint64_t)cmc_model_n_vocab(t->hosts[k].model) * MEMORY_TOKEN + d->records.n * MEMORY_RECORD;
         for (size_t i = 0; i < d->n; i++)
@@ -348,7 +358,7 @@ cmc_status train_memory_plan(train *t, cmc_error *err) {
     CMC_TRY(fixed_states(t, t->o.memory != 0, true, &now, err));
     CMC_TRY(fixed_save(t, &fixed, err));
     now.save = fixed.save;
-    for (size_t k = 0; k < t->n_hosts; k++) /* reading their headers touched a part, which is not to count twice */
+    for (size_t k = 0; k < train_n_seen(t); k++) /* reading their headers touched a part, which is not to count twice */
         model_forget(t->hosts[k].model);
     model_forget(t->vocab_file);
     cmc_mem_give_back();
@@ -366,7 +376,7 @@ cmc_status train_memory_plan(train *t, cmc_error *err) {
 
 void train_memory_forget_hosts(train *t) {
     cmc_mem_give_back();
-    for (size_t k = 0; k < t->n_hosts && t->plan.bounded; k++)
+    for (size_t k = 0; k < train_n_seen(t) && t->plan.bounded; k++)
         model_forget(t->hosts[k].model);
 }
 

@@ -109,6 +109,7 @@ cmc_status train_check_output(const train *t, const char *path, cmc_error *err) 
         input = input || setup_same_file(path, t->o.data[i]);
     for (size_t i = 0; i < t->o.n_retain; i++)
         input = input || setup_same_file(path, t->o.retain[i]);
+    input = input || (t->o.host_mix_with && setup_same_file(path, t->o.host_mix_with));
     input = input || (t->o.refusals_path && setup_same_file(path, t->o.refusals_path));
     if (input)
         return cmc_fail(err, CMC_E_ARG, "%s: is one of this run's inputs; name another output", path);
@@ -261,14 +262,18 @@ static void setup_cut(const train *t, char out[SETUP_CUT]) {
     snprintf(out, SETUP_CUT, "pieces of %zu tokens, %zu KiB of logits, heads %s", t->plan.piece, t->plan.block >> 10, heads);
 }
 
-enum { SETUP_EXTRAS = 128 };
+enum { SETUP_EXTRAS = 320 };
 
 /* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. */
-static void setup_extras(const cmc_train_opts *o, char out[SETUP_EXTRAS]) {
+static void setup_extras(const train *t, char out[SETUP_EXTRAS]) {
+    const cmc_train_opts *o = &t->o;
     size_t at = 0;
     out[0] = '\0';
+    if (t->mix)
+        at += (size_t)snprintf(out, SETUP_EXTRAS, "mixed_with %s:%s:%s\n", cmc_model_hash(t->mix->model),
+                               t->mix->data.host_template, t->mix->data.rows_hash);
     if (o->cuts > 0.0)
-        at += (size_t)snprintf(out, SETUP_EXTRAS, "cuts %.17g\n", o->cuts);
+        at += (size_t)snprintf(out + at, SETUP_EXTRAS - at, "cuts %.17g\n", o->cuts);
     if (perturb_on(o))
         snprintf(out + at, SETUP_EXTRAS - at, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo,
                  o->host_temperature_hi, o->host_mix);
@@ -280,7 +285,7 @@ static cmc_status setup_settings(train *t, cmc_error *err) {
     const params_shape *s = &t->p.s;
     char *hosts = setup_host_settings(t), cut[SETUP_CUT], extras[SETUP_EXTRAS];
     setup_cut(t, cut);
-    setup_extras(o, extras);
+    setup_extras(t, extras);
     int n = !hosts ? -1 : asprintf(
         &t->settings,
         "objective %s %d %.17g %.17g %.17g %.17g\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
@@ -351,7 +356,9 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
     t->weights = cmc_alloc(tokens, sizeof *t->weights);
     if (perturb_on(&t->o))
         t->perturb = cmc_alloc(tokens, sizeof *t->perturb);
-    if (!t->each || !t->weights || (perturb_on(&t->o) && !t->perturb))
+    if (t->mix)
+        t->mixed = cmc_alloc(tokens, sizeof *t->mixed);
+    if (!t->each || !t->weights || (perturb_on(&t->o) && !t->perturb) || (t->mix && !t->mixed))
         return cmc_fail_nomem(err, "the losses of a batch", tokens * 2 * sizeof *t->each);
     t->arena = cmc_alloc_aligned(3 * n + tokens * e, sizeof(float));
     if (!t->arena)
@@ -389,11 +396,13 @@ static cmc_status start_unigram(train_host *h, cmc_error *err) {
 cmc_status train_start_steps(train *t, cmc_error *err) {
     for (size_t k = 0; k < t->n_hosts; k++) {
         train_host *h = &t->hosts[k];
-        if (t->o.host_mix > 0.0)
+        if (t->o.host_mix > 0.0 && !t->mix)
             CMC_TRY(start_unigram(h, err));
         CMC_TRY(loss_new(h->model, h->map, (size_t)t->p.s.n_embd, train_decodes_head(t, &t->plan, k), t->plan.block,
                          &h->loss, err));
     }
+    if (t->mix)
+        CMC_TRY(loss_mix_with(&t->hosts[0].loss, t->mix->model, t->mix->map, err));
     train_memory_forget_hosts(t); /* what was read of them to decode their output matrices */
     if (t->resumed) {
         checkpoint_arrays a = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
@@ -420,6 +429,8 @@ void train_release(train *t) {
     free(t->each);
     free(t->weights);
     free(t->perturb);
+    free(t->mixed);
+    free(t->mix_row);
     free(t->checkpoint);
     free(t->settings);
     free(t->alphas);

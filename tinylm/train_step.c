@@ -100,8 +100,13 @@ static void piece_perturb(train *t, const train_host *h, const size_t *index, si
     for (size_t i = 0; i < n; i++) {
         const data_example *x = &h->data.v[index[i]];
         perturb p = perturb_draw(&t->o, t->s.step, x->record);
-        for (size_t k = 0; k < x->n_targets; k++)
-            t->perturb[at++] = p;
+        for (size_t k = 0; k < x->n_targets; k++, at++) {
+            size_t row = t->mix ? t->mix_row[x->first_row + k] : SIZE_MAX;
+            bool mixed = row != SIZE_MAX;
+            t->perturb[at] = t->mix && !mixed ? perturb_unmixed(p) : p;
+            if (t->mix)
+                t->mixed[at] = mixed ? t->mix->states.rows + row * t->mix->states.row_bytes : NULL;
+        }
     }
 }
 
@@ -113,6 +118,7 @@ static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t
     double unused = 0.0;
     parts.weight = by_record ? t->weights : NULL;
     parts.perturb = t->perturb;
+    parts.mixed = t->mixed;
     parts.log_unigram = h->log_unigram;
     for (size_t done = 0; done < n;) {
         size_t k = batch_pack(&t->batch, &h->data, &h->states, index + done, n - done, group);
@@ -127,6 +133,8 @@ static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t
                            by_record ? &unused : sum, err));
         net_backward(&t->net, &t->batch.b, t->dhidden);
         train_memory_forget_states(t, h);
+        if (t->mix)
+            train_memory_forget_states(t, t->mix);
         done += k;
     }
     return CMC_OK;
