@@ -165,7 +165,7 @@ static int ab_json(const ab_state *a, size_t index, const gen_side side[2]) {
     jset_text(&o, "prompt", prompt, len);
     jset_built(&o, "unsteered", unsteered);
     jset_built(&o, "steered", steered);
-    jset_built(&o, "deltas", steer_json(a->s));
+    steer_json(&o, a->s);
     return jout(o);
 }
 
@@ -234,6 +234,7 @@ static void ab_defaults(void *opts) {
 
 static const arg_group ab_groups[] = {
     {"Models", steer_opts, offsetof(ab_args, steer)},
+    {"Guards", guard_opts, offsetof(ab_args, steer.guards)},
     {"Generating", gen_opts, offsetof(ab_args, gen)},
     {"Every verb", common_opts, offsetof(ab_args, common)},
 };

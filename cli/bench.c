@@ -208,7 +208,7 @@ static int bench_json(const bench_state *b, const bench_result *r) {
     jset_int(&o, "context", b->args->context);
     jset_int(&o, "repeats", b->args->repeats);
     if (b->s.n)
-        jset_built(&o, "deltas", steer_json(&b->s));
+        steer_json(&o, &b->s);
     return jout(o);
 }
 
@@ -295,6 +295,7 @@ static void bench_defaults(void *opts) {
 static const arg_group bench_groups[] = {
     {"Options", bench_opts, 0},
     {"Models", steer_opts, offsetof(bench_args, steer)},
+    {"Guards", guard_opts, offsetof(bench_args, steer.guards)},
     {"Every verb", common_opts, offsetof(bench_args, common)},
 };
 

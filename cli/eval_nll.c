@@ -149,7 +149,7 @@ static int nll_finish(nll_state *st) {
         nll_side_json(&o, "host_", &st->host, &host);
         jset_interval(&o, "gain", &gain);
         jset_tally(&o, &t);
-        jset_built(&o, "deltas", steer_json(&st->s));
+        steer_json(&o, &st->s);
     }
     rc = report_total(&st->report, o);
     return rc || st->args->common.json ? rc : nll_table(st, &steered, &host, &gain, &t);
@@ -215,6 +215,7 @@ static const arg_group nll_groups[] = {
     {"Options", nll_opts, 0},
     {"Report", eval_opts, offsetof(nll_args, eval)},
     {"Models", steer_opts, offsetof(nll_args, steer)},
+    {"Guards", guard_opts, offsetof(nll_args, steer.guards)},
     {"Every verb", common_opts, offsetof(nll_args, common)},
 };
 

@@ -144,6 +144,7 @@ static const arg_group rouge_groups[] = {
     {"Answers", answers_opts, offsetof(rouge_args, answers)},
     {"Report", eval_opts, offsetof(rouge_args, eval)},
     {"Models", steer_opts, offsetof(rouge_args, steer)},
+    {"Guards", guard_opts, offsetof(rouge_args, steer.guards)},
     {"Generating", gen_opts, offsetof(rouge_args, gen)},
     {"Every verb", common_opts, offsetof(rouge_args, common)},
 };

@@ -238,6 +238,7 @@ static const arg_group text_groups[] = {
     {"Answers", answers_opts, offsetof(text_args, answers)},
     {"Report", eval_opts, offsetof(text_args, eval)},
     {"Models", steer_opts, offsetof(text_args, steer)},
+    {"Guards", guard_opts, offsetof(text_args, steer.guards)},
     {"Generating", gen_opts, offsetof(text_args, gen)},
     {"Every verb", common_opts, offsetof(text_args, common)},
 };

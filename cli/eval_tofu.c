@@ -259,7 +259,7 @@ static int tofu_total(const tofu_state *st, jbuild *o) {
     jset_real(o, "model_utility", utility);
     jset_real(o, "forget_quality", quality.p);
     jset_real(o, "forget_distance", quality.statistic);
-    jset_built(o, "deltas", steer_json(&st->s));
+    steer_json(o, &st->s);
     return st->args->common.json ? CLI_OK : tofu_table(st, utility, &quality);
 }
 
@@ -353,6 +353,7 @@ static const arg_group tofu_groups[] = {
     {"Options", tofu_opts, 0},
     {"Report", eval_opts, offsetof(tofu_args, eval)},
     {"Models", steer_opts, offsetof(tofu_args, steer)},
+    {"Guards", guard_opts, offsetof(tofu_args, steer.guards)},
     {"Every verb", common_opts, offsetof(tofu_args, common)},
 };
 

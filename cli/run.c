@@ -51,7 +51,7 @@ static int run_json(const run_state *r, size_t index, const gen_side *g) {
         jset_int(&o, "n", (int64_t)index + 1);
     gen_json(&o, g);
     if (r->s->n)
-        jset_built(&o, "deltas", steer_json(r->s));
+        steer_json(&o, r->s);
     return jout(o);
 }
 
@@ -144,6 +144,7 @@ static void run_defaults(void *opts) {
 
 static const arg_group run_groups[] = {
     {"Models", steer_opts, offsetof(run_args, steer)},
+    {"Guards", guard_opts, offsetof(run_args, steer.guards)},
     {"Generating", gen_opts, offsetof(run_args, gen)},
     {"Every verb", common_opts, offsetof(run_args, common)},
 };

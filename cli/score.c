@@ -162,7 +162,7 @@ static int score_total_json(const score_state *st) {
     if (st->s.n) {
         jset_real(&total, "host_nll", st->host_nll);
         jset_real(&total, "host_nll_per_byte", score_per(st->host_nll, st->bytes));
-        jset_built(&total, "deltas", steer_json(&st->s));
+        steer_json(&total, &st->s);
     }
     for (size_t k = 1; k < st->n_sets; k++) {
         jbuild e = jobject();
@@ -249,6 +249,7 @@ static void score_defaults(void *opts) {
 static const arg_group score_groups[] = {
     {"Options", score_opts, 0},
     {"Models", steer_opts, offsetof(score_args, steer)},
+    {"Guards", guard_opts, offsetof(score_args, steer.guards)},
     {"Every verb", common_opts, offsetof(score_args, common)},
 };
 

@@ -48,6 +48,7 @@ void steer_defaults(steer_args *a) {
     a->host_template = "auto";
     a->delta_template = "auto";
     a->unmapped = "keep";
+    a->guards = cmc_guards_defaults();
 }
 
 bool steer_split(const char *arg, char **path, double *alpha) {
@@ -159,11 +160,14 @@ static int steer_make_plan(const steer_args *a, steer_plan *p) {
     size_t n = a->deltas.n;
     p->opts.special = a->special;
     p->opts.unmapped_raw = strcmp(a->unmapped, "raw") == 0;
+    p->opts.guards = &a->guards;
     p->maps = calloc(2 * n + 1, sizeof *p->maps);
     if (!p->maps)
         return cli_no_memory();
     p->edits = p->maps + n;
-    int rc = steer_template("--template", a->host_template, &p->opts.host_template);
+    int rc = guards_check(&a->guards, n);
+    if (rc == CLI_OK)
+        rc = steer_template("--template", a->host_template, &p->opts.host_template);
     if (rc == CLI_OK)
         rc = steer_template("--delta-template", a->delta_template, &p->delta_template);
     if (rc == CLI_OK)
@@ -196,6 +200,7 @@ static int steer_open_parts(const steer_args *a, const common_args *common, cons
                      : strcmp(a->output, "full") == 0             ? CMC_OUTPUT_FULL
                                                                   : CMC_OUTPUT_SCREENED;
     int rc = CLI_OK;
+    s->guards = &a->guards;
     s->deltas = calloc(a->deltas.n + 1, sizeof *s->deltas);
     s->paths = calloc(a->deltas.n + 1, sizeof *s->paths);
     s->maps = calloc(a->deltas.n + 1, sizeof *s->maps);
@@ -252,7 +257,7 @@ double steer_coverage(const steer *s, size_t k) {
     return c.n_host > 0 ? (double)(c.n_host - c.none) / c.n_host : 0;
 }
 
-jbuild steer_json(const steer *s) {
+void steer_json(jbuild *o, const steer *s) {
     jbuild a = jarray();
     for (size_t k = 0; k < s->n; k++) {
         jbuild d = jobject();
@@ -261,5 +266,6 @@ jbuild steer_json(const steer *s) {
         jset_real(&d, "mapped", steer_coverage(s, k));
         jadd_built(&a, d);
     }
-    return a;
+    jset_built(o, "deltas", a);
+    guards_json(o, s->guards);
 }

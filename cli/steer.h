@@ -1,8 +1,7 @@
 /* A host and its deltas, as the options -m and -d name them: opened once for run, ab, score and bench. */
 #ifndef CMC_CLI_STEER_H
 #define CMC_CLI_STEER_H
-#include "cli/cli.h"
-#include "cli/json.h"
+#include "cli/guards.h"
 
 typedef struct steer_args {
     const char *host;
@@ -13,6 +12,7 @@ typedef struct steer_args {
     const char *batches, *kv, *output;
     const char *unmapped;
     arg_list maps, overrides;     /* FILE, or N=FILE for the N-th delta */
+    cmc_guards guards;
 } steer_args;
 extern const arg_opt steer_opts[];
 void steer_defaults(steer_args *a);
@@ -25,6 +25,7 @@ typedef struct steer {
     cmc_map **maps;               /* [n], NULL where the delta's map is the rule's */
     size_t n;
     cmc_steering *st;
+    const cmc_guards *guards;     /* the options' */
 } steer;
 
 /* Gives an exit status; on failure everything is reported and freed. */
@@ -40,6 +41,6 @@ int steer_map_open(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule r
                    const char *edits, cmc_map **out);
 /* The share of the host's tokens that delta k's map reaches, 0 to 1. */
 double steer_coverage(const steer *s, size_t k);
-/* [{"file":..,"alpha":..,"mapped":..}], for JSON results. */
-jbuild steer_json(const steer *s);
+/* "deltas": [{"file":..,"alpha":..,"mapped":..}] into o, and "guards" where there are any. */
+void steer_json(jbuild *o, const steer *s);
 #endif

@@ -366,12 +366,38 @@ CMC_API void cmc_rendered_free(cmc_rendered *r);
 /* A host and the deltas that steer it: models, maps, strengths. Set up once, then used by streams and scores. */
 typedef struct cmc_steering cmc_steering;
 
+/* Guards: the sum of logits is blind, and can raise what the host knows to be broken text. They bound what the deltas do to a
+ * token's probability, and say where in a response they do it. A response is what a stream writes, or each of a record's
+ * responses when it is scored. */
+typedef struct cmc_guards {
+    /* The bounds are on what all deltas together do to a token's log-probability. Within them the distribution is the nearest, in
+     * KL(it || steered), to the steered one. What the map leaves out keeps its probability still; with unmapped_raw the
+     * bounds are on what is added to a logit. */
+    double plausible;           /* no token rises that the host gives less than this, from 0 (off) to 1, times its greatest
+                                   probability: the mask of contrastive decoding (arXiv 2210.15097, its alpha), but what is
+                                   below stays possible, at the host's probability at most */
+    double shift_limit;         /* no token rises or falls by more nats than this; 0: the host's own logits; INFINITY: off */
+    /* The schedule: token t of a response (from 0) is steered with a strength of alpha * scale, scale being 0 up to alpha_start,
+     * 1 for alpha_length tokens, then alpha_decay, its square, its cube and so on. */
+    int32_t alpha_start;
+    int32_t alpha_length;       /* -1: to the end */
+    double alpha_decay;         /* from 0 (ends at once) to 1; above 0 only where there is an alpha_length */
+    /* Markers: steering is on from the token after the one that completes `from`, and off from the token after the one that completes
+     * `until`. With both, it is on between each `from` and the next `until`; with `until` alone it is on to begin
+     * with. They are looked for in the response's bytes, wherever these fall into tokens, but for the space that a template puts before
+     * an answer. t counts from where steering last went on. NULL: none. */
+    const char *from, *until;
+} cmc_guards;
+CMC_API cmc_guards cmc_guards_defaults(void);      /* all off */
+
 typedef struct cmc_steering_opts {
     cmc_template host_template;
     bool unmapped_raw;          /* C_k = C = 0: the reference's behaviour, for comparison (design, contract 4) */
     bool special;               /* parse control tokens in the user's text */
+    const cmc_guards *guards;   /* NULL: none */
 } cmc_steering_opts;
 
+/* CMC_E_ARG where a guard is out of its range. */
 CMC_API cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *opts, cmc_steering **out, cmc_error *err);
 CMC_API void cmc_steering_free(cmc_steering *st);
 /* Adds a delta. alpha NaN: the one stored for this host, else the stored default, else 1. `map` NULL: built here by the
@@ -385,7 +411,7 @@ CMC_API const cmc_map *cmc_steering_map(const cmc_steering *st, size_t k);
 CMC_API cmc_template cmc_steering_template(const cmc_steering *st); /* the host's, resolved */
 
 /* The arithmetic alone (design, contract 4): logits[n_host] in place, from delta_logits[k][n_delta_k]; a NULL row or an
- * alpha of 0 leaves that delta out. */
+ * alpha of 0 leaves that delta out. Of the guards the bounds hold; schedule and markers are of responses. */
 CMC_API cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float *const *delta_logits,
                                       cmc_error *err);
 

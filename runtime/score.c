@@ -19,6 +19,7 @@ typedef struct score_job {
     const cmc_steering *st;
     const double *alphas; size_t n_sets;    /* [n_sets][n deltas] */
     cmc_score *out;
+    double *scale;                          /* [n] what the guards leave of the strengths */
     float *hidden;                          /* [n][n_embd], the host's */
     float **delta_hidden;                   /* [n deltas] of [n][n_embd of the delta]; NULL: that delta is left out */
     steering_row *kinds;                    /* [n deltas][n] */
@@ -78,6 +79,24 @@ static cmc_status choose_positions(const cmc_vocab *v, const cmc_rendered *r, bo
     return CMC_OK;
 }
 
+/* Response by response, as a stream would have it. */
+static cmc_status guard_scales(score_job *job, const cmc_rendered *r, bool text, cmc_error *err) {
+    const cmc_vocab *v = cmc_model_vocab(job->st->host);
+    size_t q = 0, n;
+    job->scale = cmc_alloc(job->out->n, sizeof *job->scale);
+    if (!job->scale) return cmc_fail_nomem(err, "a score", job->out->n * sizeof *job->scale);
+    for (size_t j = 0; j < r->n_spans; j++) {
+        gate g = gate_start(&job->st->guards, text ? "" : job->st->lead);
+        for (size_t i = r->spans[j].first; i < r->spans[j].first + r->spans[j].n; i++) {
+            if (i == 0) continue;
+            job->scale[q++] = gate_scale(&g);
+            const uint8_t *bytes = cmc_vocab_bytes(v, r->ids.v[i], &n);
+            gate_push(&g, bytes, n);
+        }
+    }
+    return CMC_OK;
+}
+
 static cmc_status host_rows(score_job *job, const cmc_record *r, cmc_error *err) {
     cmc_model *host = job->st->host;
     const cmc_score *out = job->out;
@@ -132,8 +151,11 @@ static bool is_top(const float *row, int32_t n, int32_t id) {
     return !beaten;
 }
 
+/* A thread's scratch, [n deltas] each. */
+typedef struct score_scratch { double *alphas; const float **rows; steering_row *kinds; } score_scratch;
+
 /* One row: the host's own value, then each set's. The host's softmax serves them all (shift_log_sum). */
-static void score_one(score_job *job, size_t i, int t, const float **rows, steering_row *kinds) {
+static void score_one(score_job *job, size_t i, int t, const score_scratch *w) {
     const cmc_steering *st = job->st;
     cmc_score *out = job->out;
     size_t n_vocab = (size_t)cmc_model_n_vocab(st->host), q = job->first + i;
@@ -144,12 +166,13 @@ static void score_one(score_job *job, size_t i, int t, const float **rows, steer
     out->host_top[q] = is_top(logits, (int32_t)n_vocab, id);
     for (size_t k = 0; k < st->n; k++) {
         size_t n_delta = (size_t)cmc_model_n_vocab(st->deltas[k].model);
-        rows[k] = job->delta_hidden[k] ? job->delta_logits[k] + i * n_delta : NULL;
-        kinds[k] = rows[k] ? job->kinds[k * out->n + q] : STEERING_NO_ROW;
+        w->rows[k] = job->delta_hidden[k] ? job->delta_logits[k] + i * n_delta : NULL;
+        w->kinds[k] = w->rows[k] ? job->kinds[k * out->n + q] : STEERING_NO_ROW;
     }
     for (size_t a = 0; a < job->n_sets; a++) {
         memcpy(job->row[t], logits, n_vocab * sizeof *logits);
-        bool steered = steering_shift(st, job->alphas + a * st->n, rows, kinds, job->row[t], &job->work[t]);
+        for (size_t k = 0; k < st->n; k++) w->alphas[k] = job->alphas[a * st->n + k] * job->scale[q];
+        bool steered = steering_shift(st, w->alphas, w->rows, w->kinds, job->row[t], &job->work[t]);
         const float *row = job->row[t];
         double own_sum = steered && st->opts.unmapped_raw ? shift_log_sum(row, (int32_t)n_vocab) : log_sum;
         out->logprob[a * out->n + q] = steered ? (float)((double)row[id] - own_sum) : out->host_logprob[q];
@@ -157,20 +180,21 @@ static void score_one(score_job *job, size_t i, int t, const float **rows, steer
     }
 }
 
-/* Thread scratch: rows[n], then kinds[n], behind the row of logits. */
+/* The scratch stands behind the thread's row of logits. */
 static void score_thread(void *arg, int t, int nt) {
     score_job *job = arg;
     size_t lo, hi, n_vocab = (size_t)cmc_model_n_vocab(job->st->host);
     float *behind = job->row[t] + (n_vocab + 15) / 16 * 16;
-    const float **rows = (const float **)(void *)behind;
-    steering_row *kinds = (steering_row *)(void *)(rows + job->st->n);
+    score_scratch w = {.alphas = (double *)(void *)behind};
+    w.rows = (const float **)(void *)(w.alphas + job->st->n);
+    w.kinds = (steering_row *)(void *)(w.rows + job->st->n);
     cmc_pool_share(job->n_rows, 1, t, nt, &lo, &hi);
-    for (size_t i = lo; i < hi; i++) score_one(job, i, t, rows, kinds);
+    for (size_t i = lo; i < hi; i++) score_one(job, i, t, &w);
 }
 
 static cmc_status alloc_threads(score_job *job, cmc_error *err) {
     size_t n_vocab = ((size_t)cmc_model_n_vocab(job->st->host) + 15) / 16 * 16;
-    size_t bytes = n_vocab * sizeof(float) + job->st->n * (sizeof(float *) + sizeof(steering_row));
+    size_t bytes = n_vocab * sizeof(float) + job->st->n * (sizeof(double) + sizeof(float *) + sizeof(steering_row));
     job->n_threads = cmc_runtime_threads(cmc_model_runtime(job->st->host));
     job->work = cmc_calloc((size_t)job->n_threads, sizeof *job->work);
     job->row = cmc_calloc((size_t)job->n_threads, sizeof *job->row);
@@ -243,6 +267,7 @@ static void job_free(score_job *job) {
     free(job->delta_hidden);
     free(job->delta_logits);
     free(job->kinds);
+    free(job->scale);
     free(job->work);
     free(job->row);
     free(job->hidden);
@@ -256,6 +281,7 @@ static cmc_status score_rendered(score_job *job, const cmc_record *r, cmc_render
         return cmc_fail_nomem(err, "a score", host->ids.n);
     if (out->n == 0) return CMC_OK;
     CMC_TRY(job_alloc(job, err));
+    CMC_TRY(guard_scales(job, host, r->text != NULL, err));
     CMC_TRY(host_rows(job, r, err));
     CMC_TRY(delta_rows(job, r, host, err));
     return score_blocks(job, err);

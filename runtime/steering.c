@@ -17,6 +17,12 @@ cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *opts, cmc_
     if (!st) return cmc_fail_nomem(err, "a steering", sizeof *st);
     st->host = host;
     if (opts) st->opts = *opts;
+    cmc_status s = guards_init(&st->guards, st->opts.guards, err);
+    if (s != CMC_OK) {
+        free(st);
+        return s;
+    }
+    st->opts.guards = NULL;
     st->t = cmc_template_resolve(st->opts.host_template, cmc_model_vocab(host));
     st->lead = template_lead(st->t, cmc_model_vocab(host));
     *out = st;
@@ -30,6 +36,7 @@ void cmc_steering_free(cmc_steering *st) {
         cmc_map_free(st->deltas[k].first_map);
     }
     free(st->deltas);
+    guards_free(&st->guards);
     free(st);
 }
 
@@ -178,8 +185,14 @@ static size_t steering_inputs(const cmc_steering *st, const double *alphas, cons
 bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                     float *logits, steering_work *w) {
     size_t n = steering_inputs(st, alphas, rows, kinds, w);
-    if (n > 0) shift_apply(logits, cmc_model_n_vocab(st->host), w->in, n, st->opts.unmapped_raw, w->floats);
-    return n > 0;
+    int32_t n_vocab = cmc_model_n_vocab(st->host);
+    if (n == 0) return false;
+    if (st->guards.bounded) {
+        shift_apply_bounded(logits, n_vocab, w->in, n, st->opts.unmapped_raw, &st->guards.bounds, w->floats);
+    } else {
+        shift_apply(logits, n_vocab, w->in, n, st->opts.unmapped_raw, w->floats);
+    }
+    return true;
 }
 
 /* One delta's shift, as the pool's threads see it. */
@@ -203,7 +216,8 @@ bool steering_shift_by_all(const cmc_steering *st, const double *alphas, const f
                            float *logits, steering_work *w) {
     cmc_pool *pool = st->host->rt->pool;
     shift_job j = {.st = st, .logits = logits, .w = w};
-    if (cmc_pool_threads(pool) == 1 || !shift_has_parts() || steering_inputs(st, alphas, rows, kinds, w) != 1)
+    if (cmc_pool_threads(pool) == 1 || !shift_has_parts() || st->guards.bounded ||
+        steering_inputs(st, alphas, rows, kinds, w) != 1)
         return steering_shift(st, alphas, rows, kinds, logits, w);
     cmc_pool_run(pool, shift_share, &j);
     return true;

@@ -1,8 +1,7 @@
 /* A host and its deltas inside the library. */
 #ifndef CMC_RUNTIME_STEERING_H
 #define CMC_RUNTIME_STEERING_H
-#include "base/error.h"
-#include "tokenmap/map.h"
+#include "runtime/guard.h"
 
 typedef struct steering_delta {
     cmc_model *model;
@@ -17,7 +16,8 @@ typedef struct steering_delta {
 
 struct cmc_steering {
     cmc_model *host;
-    cmc_steering_opts opts;
+    cmc_steering_opts opts;    /* but for the guards */
+    guards guards;
     cmc_template t;            /* the host's, resolved */
     const char *lead;
     steering_delta *deltas; size_t n, cap;
@@ -37,7 +37,7 @@ void steering_work_free(steering_work *w);
 
 /* Whether a strength steers at all: the arithmetic is float32. */
 bool steering_active(double alpha);
-/* Contract 4 on logits[n_host] in place. rows[k] counts where kinds[k] says so and alphas[k] is not 0. True where it
+/* Contract 4, and the guards' bounds, on logits[n_host] in place. rows[k] counts where kinds[k] says so and alphas[k] is not 0. True where it
  * did change something. */
 bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                     float *logits, steering_work *w);

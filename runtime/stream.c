@@ -19,6 +19,19 @@ typedef struct stream_batch {
 
 /* ------------------------------------------------------------------------------------------------ the hosts */
 
+/* The deltas' strengths at this step: what the steering says, as far as the guards let it. */
+static void set_alphas(cmc_stream *s) {
+    double scale = s->unsteered ? 0.0 : gate_scale(&s->gate);
+    for (size_t k = 0; k < s->n_deltas; k++) s->alphas[k] = s->st->deltas[k].alpha * scale;
+}
+
+/* Which tokens are plausible is not for estimates to say. */
+static cmc_want wanted_row(const cmc_stream *s) {
+    bool steered = false;
+    for (size_t k = 0; k < s->n_deltas; k++) steered |= steering_active(s->alphas[k]);
+    return stream_at_prompt(s) || (steered && s->st->guards.set.plausible > 0) ? CMC_WANT_LOGITS : CMC_WANT_SAMPLING;
+}
+
 /* The rows of all streams that lack one, a batch for each host model. */
 static cmc_status eval_hosts(stream_batch *b, cmc_error *err) {
     for (size_t i = 0; i < b->n; i++) b->done[i] = b->v[i]->have_row;
@@ -29,7 +42,7 @@ static cmc_status eval_hosts(stream_batch *b, cmc_error *err) {
         for (size_t j = i; j < b->n; j++) {
             cmc_stream *s = b->v[j];
             if (b->done[j] || s->st->host != host) continue;
-            b->items[n++] = (cmc_eval_item){.session = s->host, .want = CMC_WANT_SAMPLING, .n_rows = 1, .out = s->logits};
+            b->items[n++] = (cmc_eval_item){.session = s->host, .want = wanted_row(s), .n_rows = 1, .out = s->logits};
             b->done[j] = true;
         }
         CMC_TRY(cmc_eval(host, b->items, n, err));
@@ -64,7 +77,6 @@ static cmc_status start_delta(cmc_stream *s, size_t k, cmc_error *err) {
 static cmc_status sync_delta(cmc_stream *s, size_t k, cmc_error *err) {
     stream_delta *d = &s->deltas[k];
     s->kinds[k] = STEERING_NO_ROW;
-    s->alphas[k] = s->unsteered ? 0.0 : s->st->deltas[k].alpha;
     s->rows[k] = NULL;
     if (!steering_active(s->alphas[k])) return CMC_OK;
     if (!d->live) CMC_TRY(start_delta(s, k, err));
@@ -147,6 +159,7 @@ static cmc_status take_bytes(cmc_stream *s, int32_t id, cmc_error *err) {
     size_t n;
     const uint8_t *bytes = cmc_vocab_bytes(cmc_model_vocab(s->st->host), id, &n);
     bool stopped = false;
+    gate_push(&s->gate, bytes, n);
     CMC_TRY(stream_text_push(&s->text, bytes, n, &stopped, err));
     if (stopped) s->stop = CMC_STOP_STRING;
     for (size_t k = 0; k < s->n_deltas; k++) {
@@ -189,6 +202,7 @@ static void pick_share(void *arg, int t, int nt) {
 
 static cmc_status step_batch(stream_batch *b, cmc_error *err) {
     double t0 = cmc_now();
+    for (size_t i = 0; i < b->n; i++) set_alphas(b->v[i]);
     CMC_TRY(eval_hosts(b, err));
     CMC_TRY(eval_deltas(b, err));
     cmc_pool *pool = cmc_model_runtime(b->v[0]->st->host)->pool;

@@ -28,6 +28,7 @@ struct cmc_stream {
     float *logits;              /* [n_vocab] of the host; holds the next token's row where have_row */
     bool have_row;
     stream_delta *deltas; size_t n_deltas;
+    gate gate;
     const float **rows; steering_row *kinds; double *alphas;   /* [n_deltas] of the step */
     steering_work work;
     sampler *sampler;
@@ -39,6 +40,10 @@ struct cmc_stream {
     bool stepped;
 };
 
+/* Whether the next row is the prompt's. It is never estimated, so that whoever shares the prompt has the same. */
+static inline bool stream_at_prompt(const cmc_stream *s) {
+    return s->seq.n == s->n_prompt;
+}
 /* In place of the sampler, from the next step on. */
 void stream_set_pick(cmc_stream *s, stream_pick_fn pick, void *user);
 /* Delta k's context at the last step, prompt included; NULL where it took no part yet. *n_prompt: its

@@ -54,6 +54,7 @@ static cmc_status stream_alloc(const cmc_steering *st, const cmc_stream_opts *op
         return cmc_fail_nomem(err, "a stream", n_vocab * sizeof *s->logits);
     }
     s->n_deltas = st->n;
+    s->gate = gate_start(&st->guards, is_text ? "" : st->lead);
     CMC_TRY(steering_work_new(st, &s->work, err));
     CMC_TRY(sampler_new(&opts->sampling, (int32_t)n_vocab, &s->sampler, err));
     return stream_text_init(&s->text, is_text ? "" : st->lead, opts->stop, opts->n_stop, err);
@@ -139,9 +140,9 @@ static cmc_status check_fork_ctx(const cmc_stream *s, int32_t n_ctx, cmc_error *
 
 /* Evaluates the host's prompt, where that was not done. */
 static cmc_status eval_prompt(cmc_stream *s, cmc_error *err) {
-    if (s->have_row || s->seq.n > s->n_prompt) return CMC_OK;
+    if (s->have_row || !stream_at_prompt(s)) return CMC_OK;
     double t0 = cmc_now();
-    cmc_eval_item item = {.session = s->host, .want = CMC_WANT_SAMPLING, .n_rows = 1, .out = s->logits};
+    cmc_eval_item item = {.session = s->host, .want = CMC_WANT_LOGITS, .n_rows = 1, .out = s->logits};
     CMC_TRY(cmc_eval(s->st->host, &item, 1, err));
     s->have_row = true;
     s->timing.prefill_seconds += cmc_now() - t0;

@@ -578,6 +578,41 @@ static void test_score_is_stream(void **state) {
     }
 }
 
+/* Under guards too: schedules and markers open and close at the same tokens, in each response anew. */
+static void test_score_is_stream_guarded(void **state) {
+    const fixture *f = *state;
+    cmc_error err = {0};
+    const double alphas[] = {1.5, -1};
+    const cmc_guards sets[] = {
+        {.shift_limit = 0.7, .plausible = 0.2, .alpha_length = -1},
+        {.shift_limit = INFINITY, .alpha_start = 2, .alpha_length = 3, .alpha_decay = 0.6},
+        {.shift_limit = INFINITY, .alpha_length = -1, .from = "t, th", .until = "og"},
+        {.shift_limit = 1, .alpha_start = 1, .alpha_length = 1, .alpha_decay = 0.5, .until = "\xa9 \xf0\x9f"},
+    };
+    cmc_message m[4] = {{CMC_USER, (char *)"the cat?", 8},
+                        {CMC_ASSISTANT, (char *)"caf\xc3\xa9 \xf0\x9f\x98\x80 thethe cat, the hat", 30},
+                        {CMC_USER, (char *)"and", 3},
+                        {CMC_ASSISTANT, (char *)"the hat, the cat and the dog sat on the mat", 43}};
+    const cmc_record r = {.messages = m, .n_messages = 4};
+    for (size_t c = 0; c < 2 * sizeof sets / sizeof *sets; c++) {
+        cmc_steering *st[2];
+        for (int i = 0; i < 2; i++) {
+            OK(cmc_steering_new(c % 2 ? f->spm_host : f->host, &(cmc_steering_opts){.guards = &sets[c / 2]}, &st[i], &err));
+            OK(cmc_steering_add(st[i], f->spm, 1, NULL, CMC_TMPL_PLAIN, &err));
+            OK(cmc_steering_add(st[i], f->qwen, 1, NULL, CMC_TMPL_PLAIN, &err));
+        }
+        score_is_stream(st[0], &r, alphas, 1, st[1]);
+        cmc_score score;
+        size_t same = 0;
+        OK(cmc_score_record(st[0], &r, alphas, 1, &score, &err));
+        for (size_t q = 0; q < score.n; q++) same += score.logprob[q] == score.host_logprob[q];
+        assert_true(same > 3 && same < score.n); /* it is steered, but not everywhere; what is not plausible is held */
+        cmc_score_free(&score);
+        cmc_steering_free(st[0]);
+        cmc_steering_free(st[1]);
+    }
+}
+
 /* The token that a stream takes first is marked as the likeliest when it is scored. */
 static void test_score_top(void **state) {
     const fixture *f = *state;
@@ -678,6 +713,7 @@ int main(void) {
         cmocka_unit_test(test_same_vocabulary_and_late_start),
         cmocka_unit_test(test_first_token),
         cmocka_unit_test(test_score_is_stream),
+        cmocka_unit_test(test_score_is_stream_guarded),
         cmocka_unit_test(test_score_top),
         cmocka_unit_test(test_score_overflow),
         cmocka_unit_test(test_score_counts),

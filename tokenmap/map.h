@@ -42,6 +42,15 @@ cmc_status map_override_memory(cmc_map *m, const cmc_vocab *host, const cmc_voca
 typedef struct shift_in { const cmc_map *map; float alpha; const float *logits; } shift_in;
 void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
 void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
+/* Bounds on what is added to a logit: at most `limit` nats up or down, and nothing upwards where the host gives the token less than
+ * `plausible` times its greatest probability. 0 and INFINITY: none. */
+typedef struct shift_bounds { double plausible, limit; } shift_bounds;
+/* Within the bounds, with s the deltas' summed shifts: clamp(s_i - c, -limit, rise_i), rise_i being `limit`, or 0 where the token is
+ * not plausible, and c such that the mass of M, the tokens that any delta maps, is kept. So what is added is the change in the token's
+ * log-probability; and of all distributions whose changes keep to the bounds, this one is the nearest to what s alone
+ * would have made: it has the least KL(it || that), as the conditions of Karush, Kuhn and Tucker say. raw: c = 0. */
+void shift_apply_bounded_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, const shift_bounds *b, float *work);
+void shift_apply_bounded(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, const shift_bounds *b, float *work);
 /* One delta's shift in parts of the host's vocabulary, for threads: each part summed once, in any order, then each added
  * once. The bits of shift_apply with n = 1. work: [n_host]; where shift_has_parts is false there is only shift_apply. */
 enum { SHIFT_PARTS = 8 };

@@ -2,7 +2,7 @@
  * file is shift_fast.c, which is tested against it. */
 #include <math.h>
 
-#include "tokenmap/map.h"
+#include "tokenmap/shift_impl.h"
 
 static bool mapped_by_any(const shift_in *in, size_t n, int32_t i) {
     for (size_t k = 0; k < n; k++) {
@@ -40,7 +40,7 @@ static double centre(const float *h, const float *s, int32_t n_host, const shift
     return top_y + log(sum_y) - log(sum_h);
 }
 
-void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work) {
+double shift_sum_plain(const float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work) {
     float *s = work, *x = work + n_host;     /* the sum over deltas, and one delta's alpha_k d_k[map_k[i]] */
     for (int32_t i = 0; i < n_host; i++) {
         s[i] = 0;
@@ -57,8 +57,18 @@ void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t
     }
     double c = raw ? 0 : centre(logits, s, n_host, in, n);
     for (int32_t i = 0; i < n_host; i++) {
-        if (mapped_by_any(in, n, i)) {
-            logits[i] = (float)((double)logits[i] + ((double)s[i] - c));
+        if (!mapped_by_any(in, n, i)) {
+            s[i] = -INFINITY;
+        }
+    }
+    return c;
+}
+
+void shift_apply_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work) {
+    const double c = shift_sum_plain(logits, n_host, in, n, raw, work);
+    for (int32_t i = 0; i < n_host; i++) {
+        if (work[i] != -INFINITY) {
+            logits[i] = (float)((double)logits[i] + ((double)work[i] - c));
         }
     }
 }

@@ -11,33 +11,6 @@
 
 enum { BLOCK = SHIFT_BLOCK };
 
-/* e^x for x <= 0, relative error under 2e-7 (1 + |x|); never less than 2^-126. With x log2(e) = n + r, |r| <= 1/2:
- * 2^r by the polynomial of Cephes' exp2f, 2^n into the exponent. */
-INLINE lanes lanes_exp(lanes x) {
-    x = lanes_max(x * lanes_of(1.44269504f), lanes_of(-126.0f));
-    lanes n = lanes_round(x), r = x - n;
-    lanes p = lanes_of(1.535336188319500e-4f);
-    p = lanes_fma(p, r, lanes_of(1.339887440266574e-3f));
-    p = lanes_fma(p, r, lanes_of(9.618437357674640e-3f));
-    p = lanes_fma(p, r, lanes_of(5.550332471162809e-2f));
-    p = lanes_fma(p, r, lanes_of(2.402264791363012e-1f));
-    p = lanes_fma(p, r, lanes_of(6.931472028550421e-1f));
-    p = lanes_fma(p, r, lanes_of(1.0f));
-    return lanes_scale(p, n);
-}
-
-/* Runs STEP(i, left) over [0, n) in steps of SHIFT_LANES: `left` is the constant SHIFT_LANES in all but a last, partial step. */
-#define FOR_LANES(n, STEP)                                           \
-    do {                                                             \
-        int32_t lane_i_ = 0;                                         \
-        for (; lane_i_ + SHIFT_LANES <= (n); lane_i_ += SHIFT_LANES) { \
-            STEP(lane_i_, SHIFT_LANES);                              \
-        }                                                            \
-        if (lane_i_ < (n)) {                                         \
-            STEP(lane_i_, (n) - lane_i_);                            \
-        }                                                            \
-    } while (0)
-
 INLINE lane_mask is_unmapped(lanes s) {
     return lanes_equal(s, lanes_of(-INFINITY));
 }
@@ -194,7 +167,7 @@ static TARGET void unite_shift(float *s, int32_t n_host, const float *x, double 
 }
 
 /* Several deltas: the sum of their centred shifts is centred once more, over the union of their tokens. */
-static TARGET void apply_several(float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
+static TARGET double sum_several(const float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
     float *s = work, *x = work + n_host;
     for (int32_t i = 0; i < n_host; i++) {
         s[i] = -INFINITY;
@@ -207,17 +180,12 @@ static TARGET void apply_several(float *h, int32_t n_host, const shift_in *in, s
     for (int32_t at = 0; !raw && at < n_host; at += BLOCK) {
         sum_block(&sum, h + at, s + at, block_at(at, n_host));
     }
-    add_shift(h, n_host, s, sums_centre(&sum));
+    return sums_centre(&sum);
 }
 
-/* One delta: its own centring leaves the sum over M unchanged already, so C = 0. */
-static void apply_lanes(float *h, int32_t n_host, const shift_in *in, size_t n_in, bool raw, float *work) {
-    if (n_in == 1) {
-        double c = sweep_delta(h, n_host, in, raw, work);
-        add_shift(h, n_host, work, c);
-    } else {
-        apply_several(h, n_host, in, n_in, raw, work);
-    }
+/* One delta: its own centring leaves the sum over M unchanged already. */
+double shift_sum_lanes(const float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work) {
+    return n == 1 ? sweep_delta(logits, n_host, in, raw, work) : sum_several(logits, n_host, in, n, raw, work);
 }
 
 /* o where the map's entry is not -1 (to NULL: everywhere), else -inf. */
@@ -341,7 +309,8 @@ void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bo
     }
 #ifdef SHIFT_LANES
     if (lanes_here()) {
-        apply_lanes(logits, n_host, in, n, raw, work);
+        double c = shift_sum_lanes(logits, n_host, in, n, raw, work);
+        add_shift(logits, n_host, work, c);
         return;
     }
 #endif

@@ -32,6 +32,11 @@ static inline void shift_raise_y(shift_sums *sum, double top_y) {
     }
 }
 
+/* The deltas' shifts added up, each centred, into work[0..n_host), -inf where none maps the token; gives what is to be taken
+ * from all of them so that they are centred on the union. raw: 0 both times. work: [2 * n_host]. */
+typedef double shift_sum(const float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
+shift_sum shift_sum_plain, shift_sum_lanes;
+
 /* Host tokens [lo, hi), which begin with a whole block, in blocks: x = alpha d[map[i]], -inf where unmapped; and, but for
  * raw, the sums. The same x from both, and the same sums up to rounding. */
 typedef void shift_sweep(const float *h, const shift_in *in, bool raw, float *x, int32_t lo, int32_t hi, shift_sums *out);

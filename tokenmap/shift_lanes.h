@@ -56,6 +56,10 @@ INLINE lanes lanes_max(lanes a, lanes b) {
     return _mm256_max_ps(a, b);
 }
 
+INLINE lanes lanes_min(lanes a, lanes b) {
+    return _mm256_min_ps(a, b);
+}
+
 INLINE float lanes_top(lanes v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
@@ -85,6 +89,11 @@ INLINE lanes lanes_scale(lanes v, lanes n) {
 
 INLINE lane_mask lanes_equal(lanes a, lanes b) {
     return _mm256_cmp_ps(a, b, _CMP_EQ_OQ);
+}
+
+/* Set where a >= b. */
+INLINE lane_mask lanes_at_least(lanes a, lanes b) {
+    return _mm256_cmp_ps(a, b, _CMP_GE_OQ);
 }
 
 /* Sets the lanes of a mask where v is NaN. */
@@ -179,6 +188,10 @@ INLINE lanes lanes_max(lanes a, lanes b) {
     return vmaxnmq_f32(a, b);
 }
 
+INLINE lanes lanes_min(lanes a, lanes b) {
+    return vminnmq_f32(a, b);
+}
+
 INLINE float lanes_top(lanes v) {
     return vmaxnmvq_f32(v);
 }
@@ -201,6 +214,10 @@ INLINE lanes lanes_scale(lanes v, lanes n) {
 
 INLINE lane_mask lanes_equal(lanes a, lanes b) {
     return vceqq_f32(a, b);
+}
+
+INLINE lane_mask lanes_at_least(lanes a, lanes b) {
+    return vcgeq_f32(a, b);
 }
 
 INLINE lane_mask lanes_note_nan(lane_mask mask, lanes v) {
@@ -246,5 +263,34 @@ INLINE lanes ids_gather(const float *d, lane_ids id) {
                                   d[vgetq_lane_s32(at, 3)]};
     return lanes_pick(ids_none(id), vdupq_n_f32(0), vld1q_f32(v));
 }
+#endif
+
+#ifdef SHIFT_LANES
+/* e^x for x <= 80, relative error under 2e-7 (1 + |x|); never less than 2^-126. With x log2(e) = n + r, |r| <= 1/2:
+ * 2^r by the polynomial of Cephes' exp2f, 2^n into the exponent. */
+INLINE lanes lanes_exp(lanes x) {
+    x = lanes_max(x * lanes_of(1.44269504f), lanes_of(-126.0f));
+    lanes n = lanes_round(x), r = x - n;
+    lanes p = lanes_of(1.535336188319500e-4f);
+    p = lanes_fma(p, r, lanes_of(1.339887440266574e-3f));
+    p = lanes_fma(p, r, lanes_of(9.618437357674640e-3f));
+    p = lanes_fma(p, r, lanes_of(5.550332471162809e-2f));
+    p = lanes_fma(p, r, lanes_of(2.402264791363012e-1f));
+    p = lanes_fma(p, r, lanes_of(6.931472028550421e-1f));
+    p = lanes_fma(p, r, lanes_of(1.0f));
+    return lanes_scale(p, n);
+}
+
+/* Runs STEP(i, left) over [0, n) in steps of SHIFT_LANES: `left` is the constant SHIFT_LANES in all but a last, partial step. */
+#define FOR_LANES(n, STEP)                                           \
+    do {                                                             \
+        int32_t lane_i_ = 0;                                         \
+        for (; lane_i_ + SHIFT_LANES <= (n); lane_i_ += SHIFT_LANES) { \
+            STEP(lane_i_, SHIFT_LANES);                              \
+        }                                                            \
+        if (lane_i_ < (n)) {                                         \
+            STEP(lane_i_, (n) - lane_i_);                            \
+        }                                                            \
+    } while (0)
 #endif
 #endif
