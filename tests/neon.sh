@@ -57,7 +57,7 @@ if ! { "$src/scripts/deps.sh" build arm64 && unpack; } >"$tmp/log" 2>&1; then
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-kernels="test_quant test_vec test_matmul test_shift test_sampler"
+kernels="test_quant test_vec test_matmul test_shift test_guard test_sampler"
 targets="cmc tests/mktiny"
 for t in $kernels; do targets="$targets tests/$t"; done
 [ "${1:-}" != all ] || targets="all check-programs"
