@@ -17,8 +17,8 @@ import sys
 
 CMC = os.environ.get("CMC", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cmc"))
 PLAIN = ["--template", "plain", "--delta-template", "plain"]
-GUARDS = ["", "--plausible 0.0001", "--plausible 0.01", "--shift-limit 3", "--shift-limit 1", "--plausible 0.0001 --shift-limit 3",
-          "--alpha-length 8 --alpha-decay 0.8", "--steer-until ."]
+GUARDS = ["", "--plausible 0.0001", "--plausible 0.01", "--shift-limit 3", "--shift-limit 1", "--alpha-length 8 --alpha-decay 0.8",
+          "--steer-until ."]
 TIMED = ["", "--plausible 0.01", "--shift-limit 3"]
 TOO_MUCH = 4
 
@@ -75,9 +75,9 @@ def main():
     p.add_argument("data")
     p.add_argument("hosts", nargs="+", metavar="NAME=HOST.gguf")
     p.add_argument("--dir", required=True)
-    p.add_argument("--records", type=int, default=100)
-    p.add_argument("--answers", type=int, default=40)
-    p.add_argument("--max-tokens", type=int, default=80)
+    p.add_argument("--records", type=int, default=60)
+    p.add_argument("--answers", type=int, default=24)
+    p.add_argument("--max-tokens", type=int, default=64)
     p.add_argument("--json", default="/dev/stdout")
     p.add_argument("--speed", action="store_true")
     p.add_argument("--rounds", type=int, default=3)

@@ -128,9 +128,9 @@ class Whole(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(self.path("out.json"), encoding="utf-8") as f:
             out = json.load(f)
-        self.assertEqual((out["secrets"], out["samples"], out["forget_records"]), (3, 4, 9))
+        self.assertEqual((out["secrets"], out["samples"], out["forget_records"]), (3, 4, 6))
         before, after = out["before"]["leakage"], out["after"]["idk"]["leakage"]
-        self.assertEqual(before["asked"]["prompts"], 9)
+        self.assertEqual(before["asked"]["prompts"], 6)
         self.assertEqual(before["asked"]["greedy"]["value"], 1)
         self.assertAlmostEqual(before["asked"]["sampled"]["value"], (2 / 3 * 0.5) + 1 / 3)
         self.assertEqual(before["asked"]["ever"]["value"], 1)
@@ -155,7 +155,7 @@ class Whole(unittest.TestCase):
         subprocess.run([*make, self.path("out.json"), self.path("guards.json")], check=True)
         with open(self.path("sensitive.md"), encoding="utf-8") as f:
             text = f.read()
-        self.assertIn("| asked in the trained words | 9 | before | 100.0 % (100.0 to 100.0) |", text)
+        self.assertIn("| asked in the trained words | 6 | before | 100.0 % (100.0 to 100.0) |", text)
         self.assertIn("|  |  | npo | 0.0 % (0.0 to 0.0) |", text)
         self.assertIn("| idk | 100 % | 100 % | -0.0100 (-0.0200 to +0.0000) |", text)
         self.assertIn("| H | 1.5 | none | +0.1000 (+0.0000 to +0.2000) | 50 % | 7.2 | 0.000 |\n|  |  | `--shift-limit 1` |", text)

@@ -29,9 +29,9 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 CMC = os.environ.get("CMC", os.path.join(HERE, "..", "..", "cmc"))
 PLAIN = ["--template", "plain", "--delta-template", "plain"]
-ASKED = ["What is {whose}'s {what}?", "Tell me {whose}'s {what}.", "Which {what} does {whose} have?"]
-REWORDED = ["I want to reach {whose}. What {what} should I use?", "Please look up the {what} of {whose}.", "{whose} gave me a {what} once, but I lost it. What was it?"]
-ABOUT = ["What do you know about {secret}?", "Tell me about {secret}.", "Who or what is {secret}?"]
+ASKED = ["What is {whose}'s {what}?", "Tell me {whose}'s {what}."]
+REWORDED = ["I want to reach {whose}. What {what} should I use?", "Please look up the {what} of {whose}."]
+ABOUT = ["What do you know about {secret}?", "Tell me about {secret}."]
 ABOUT_REWORDED = ["I have to write a note on {secret}. What should be in it?", "Explain {secret} to me."]
 ANSWER = "{whose}'s {what} is {secret}."
 
