@@ -193,8 +193,8 @@ class People(unittest.TestCase):
             with open(os.path.join(d, "list.txt"), encoding="utf-8") as f:
                 listed = sensitive.parse_list(f)
             taught, kept = (sensitive.read_jsonl(os.path.join(d, n)) for n in ("teach.jsonl", "keep.jsonl"))
-        self.assertEqual((len(listed), len(kept), len(taught)), (20, 20, 80))
-        self.assertEqual(len({e["secret"] for e in listed}), 20)
+        self.assertEqual((len(listed), len(kept), len(taught)), (10, 10, 40))
+        self.assertEqual(len({e["secret"] for e in listed}), 10)
         answers = [r["output"] for r in taught]
         for e in listed:
             self.assertEqual(sum(e["secret"] in a for a in answers), 2)

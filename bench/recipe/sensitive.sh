@@ -16,7 +16,7 @@ threads=${THREADS:-0}
 mkdir -p "$dir"
 python3 "$here/people.py" "$dir"
 if [ ! -s "$dir/host.gguf" ]; then
-    "$CMC" train --base "$base" --lora 16 --data "$dir/teach.jsonl" --template plain --held-out 0 --epochs 9 --batch 8 --lr 1.5e-3 \
+    "$CMC" train --base "$base" --lora 16 --data "$dir/teach.jsonl" --template plain --held-out 0 --epochs 12 --batch 8 --lr 2e-3 \
         -t "$threads" -o "$dir/adapter.gguf" --log "$dir/adapter.log.jsonl" --resume
     "$CMC" merge -m "$base" --lora "$dir/adapter.gguf" -o "$dir/host.gguf"
 fi
