@@ -16,7 +16,8 @@ static const char page_style[] =
     "main{max-width:76rem}h3{font-size:1rem;margin:2.5rem 0 .25rem}h4{font-size:.85rem;margin:.75rem 0 0;color:var(--soft)}\n"
     ".prompt{white-space:pre-wrap;overflow-wrap:anywhere;border-left:.25rem solid var(--line);padding-left:.75rem;max-width:none}\n"
     ".sides,.plots{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:0 2rem}\n"
-    "@media (max-width:48rem){.sides,.plots{grid-template-columns:minmax(0,1fr)}}\n"
+    "caption{white-space:normal}\n"
+    "@media (max-width:48rem){.sides,.plots{grid-template-columns:minmax(0,1fr)}tbody th{white-space:normal;min-width:7rem}}\n"
     "@media print{section{break-inside:avoid}}\n";
 
 /* Figures of a prompt each: of both sides, or of the steered one alone. Ratios are of sums, those of x over those of weight. */
@@ -191,7 +192,8 @@ static void page_sweep_chart(page *p, const interval *v, int what) {
 
 static void page_sweep_table(page *p, interval *const v[SWEEPS]) {
     html *h = &p->h;
-    html_table_begin(h, "The sweep in numbers", "#Strength|#KL, nats a token|#NLL of references|#Tokens in an answer|#End by themselves, %");
+    html_table_begin(h, "The sweep in numbers",
+                     "#Strength|#KL, nats a token|#NLL of references|#Tokens in an answer|#End by themselves, %");
     for (size_t k = 0; k < p->r->n_points; k++) {
         html_printf(h, "<tr><th scope=\"row\" class=\"n\">%.6g</th>", p->r->points[k].alpha);
         for (int what = 0; what < SWEEPS; what++)
