@@ -17,7 +17,7 @@ const char ab_tokens_style[] =
     ".u4{background:rgb(var(--up)/var(--a4))}\n"
     ".d1{background:rgb(var(--down)/var(--a1))}.d2{background:rgb(var(--down)/var(--a2))}.d3{background:rgb(var(--down)/var(--a3))}"
     ".d4{background:rgb(var(--down)/var(--a4))}\n"
-    ".c{box-shadow:inset 0 0 0 1px var(--soft)}.t:hover{outline:1px solid var(--ink)}.t:focus-within{outline:3px solid var(--ink)}\n"
+    ".t .sign{color:inherit}.c{box-shadow:inset 0 0 0 1px var(--soft)}.t:hover{outline:1px solid var(--ink)}.t:focus-within{outline:3px solid var(--ink)}\n"
     ".tip{display:none;position:absolute;left:0;right:0;z-index:1;margin-top:.35rem;padding:.5rem .75rem;background:var(--paper);"
     "border:1px solid var(--soft);border-radius:4px;box-shadow:0 .25rem 1rem rgb(0 0 0/.3);font-size:.85rem;line-height:1.45;"
     "pointer-events:none}\n"

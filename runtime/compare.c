@@ -2,7 +2,6 @@
 #include "runtime/compare.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "runtime/model.h"
 #include "runtime/stream.h"
@@ -23,11 +22,6 @@ static void compare_keep(compare_best *b, double by, cmc_moved token) {
     b->v[at] = token;
 }
 
-/* KL's part of one token, p log(p/q) - p + q: over all tokens the last two cancel, and so no part is below 0. */
-static double compare_part(double p, double q, const cmc_moved *t) {
-    return (p > 0 ? p * (t->logprob - t->host_logprob) : 0) - p + q;
-}
-
 void compare_rows(const float *host, const float *steered, int32_t n, int32_t id, cmc_comparison *out) {
     double host_sum = shift_log_sum_plain(host, n), sum = shift_log_sum_plain(steered, n);
     compare_best raised = {.v = out->raised}, lowered = {.v = out->lowered};
@@ -35,7 +29,7 @@ void compare_rows(const float *host, const float *steered, int32_t n, int32_t id
     for (int32_t i = 0; i < n; i++) {
         cmc_moved t = {i, (double)host[i] - host_sum, (double)steered[i] - sum};
         double q = exp(t.host_logprob), p = exp(t.logprob);
-        out->kl += compare_part(p, q, &t);
+        out->kl += p > 0 ? p * (t.logprob - t.host_logprob) : 0;
         compare_keep(&raised, p - q, t);
         compare_keep(&lowered, q - p, t);
         if (i == 0 || t.host_logprob > out->host_top.host_logprob) out->host_top = t;
