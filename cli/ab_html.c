@@ -260,40 +260,50 @@ static void page_reference(html *h, const prompts *p, size_t i, const ab_entry *
     html_raw(h, "</bdi></p></details>\n");
 }
 
-static int page_prompt(page *p, size_t i) {
+/* Both answers side by side, and what belongs to the steered one. */
+static void page_sides(page *p, size_t i, const ab_text text[2], const word_diff *d) {
     html *h = &p->h;
     const ab_entry *e = &p->r->v[i];
+    html_raw(h, "<div class=\"sides\">\n");
+    page_side_begin(h, "Unsteered", &e->side[GEN_UNSTEERED]);
+    ab_plain(h, &text[GEN_UNSTEERED], d);
+    html_raw(h, "</div>\n");
+    page_side_begin(h, "Steered", &e->side[GEN_STEERED]);
+    ab_tokens(h, cmc_model_vocab(p->r->s->host), e, &text[GEN_STEERED], d, i + 1);
+    if (e->note) {
+        html_raw(h, "<p class=\"soft\">");
+        html_text(h, e->note);
+        html_raw(h, "</p>\n");
+    }
+    page_kl(h, e, i + 1);
+    html_raw(h, "</div>\n</div>\n");
+}
+
+static void page_prompt(page *p, size_t i, const ab_text text[2], const word_diff *d) {
+    html *h = &p->h;
+    size_t len;
+    const char *prompt = prompts_heading(p->r->p, i, &len);
+    html_printf(h, "<section id=\"p%zu\">\n<h3>Prompt %zu</h3>\n<p class=\"prompt\"><bdi>", i + 1, i + 1);
+    html_running(h, prompt, len);
+    html_raw(h, "</bdi></p>\n");
+    page_sides(p, i, text, d);
+    page_reference(h, p->r->p, i, &p->r->v[i]);
+    html_raw(h, "</section>\n");
+}
+
+static int page_compare_prompt(page *p, size_t i) {
     const cmc_vocab *v = cmc_model_vocab(p->r->s->host);
     ab_text text[2] = {0};
     word_diff d = {0};
-    size_t len;
-    const char *prompt = prompts_heading(p->r->p, i, &len);
-    int rc = ab_text_make(v, &e->side[0], &text[0]);
+    int rc = ab_text_make(v, &p->r->v[i].side[0], &text[0]);
     if (rc == CLI_OK)
-        rc = ab_text_make(v, &e->side[1], &text[1]);
-    const char *const s[2] = {text[0].s, text[1].s};
-    const size_t n[2] = {text[0].len, text[1].len};
-    if (rc == CLI_OK && word_diff_make(s, n, &d) != CMC_OK)
+        rc = ab_text_make(v, &p->r->v[i].side[1], &text[1]);
+    const char *const words[] = {text[0].s, text[1].s};
+    const size_t len[] = {text[0].len, text[1].len};
+    if (rc == CLI_OK && word_diff_make(words, len, &d) != CMC_OK)
         rc = cli_no_memory();
-    if (rc == CLI_OK) {
-        html_printf(h, "<section id=\"p%zu\">\n<h3>Prompt %zu</h3>\n<p class=\"prompt\"><bdi>", i + 1, i + 1);
-        html_running(h, prompt, len);
-        html_raw(h, "</bdi></p>\n<div class=\"sides\">\n");
-        page_side_begin(h, "Unsteered", &e->side[GEN_UNSTEERED]);
-        ab_plain(h, &text[GEN_UNSTEERED], &d);
-        html_raw(h, "</div>\n");
-        page_side_begin(h, "Steered", &e->side[GEN_STEERED]);
-        ab_tokens(h, v, e, &text[GEN_STEERED], &d, i + 1);
-        if (e->note) {
-            html_raw(h, "<p class=\"soft\">");
-            html_text(h, e->note);
-            html_raw(h, "</p>\n");
-        }
-        page_kl(h, e, i + 1);
-        html_raw(h, "</div>\n</div>\n");
-        page_reference(h, p->r->p, i, e);
-        html_raw(h, "</section>\n");
-    }
+    if (rc == CLI_OK)
+        page_prompt(p, i, text, &d);
     word_diff_free(&d);
     free(text[0].s);
     free(text[1].s);
@@ -343,7 +353,7 @@ static int page_build(page *p, const ab_page_opts *a) {
     html_raw(h, "<h2>Prompts</h2>\n");
     ab_tokens_legend(h);
     for (size_t i = 0; i < p->r->n && rc == CLI_OK; i++)
-        rc = page_prompt(p, i);
+        rc = page_compare_prompt(p, i);
     page_models(h, p->r->s);
     html_args(h, a->groups, a->n_groups, a->args);
     html_end(h);

@@ -129,6 +129,8 @@ static void tip(html *h, const cmc_vocab *v, const cmc_comparison *c, size_t pro
     if (isfinite(times) && times > 0)
         html_printf(h, " (\xC3\x97%.3g)", times);
     html_printf(h, ". KL here %.3g nats.", c->kl);
+    if (c->n_deltas == 0)
+        html_raw(h, " No delta steered here.");
     if (c->n_waiting)
         html_raw(h, c->n_waiting == c->n_deltas ? " The delta waited: the text ended inside a character."
                                                 : " One of the deltas waited: the text ended inside a character.");

@@ -476,8 +476,8 @@ typedef struct cmc_comparison {
     cmc_moved host_top, top;       /* the likeliest one without the deltas and with them (of equals, the lowest id) */
     cmc_moved raised[CMC_MOVED], lowered[CMC_MOVED];   /* whose probability changed most, the greatest change first */
     size_t n_raised, n_lowered;    /* fewer than CMC_MOVED where fewer changed at all */
-    size_t n_deltas, n_waiting;    /* deltas of a strength other than 0; of them, those that gave nothing at this step, for
-                                      the text ended inside a character */
+    size_t n_deltas, n_waiting;    /* deltas of a strength other than 0 at this step, guards considered; of them, those that gave
+                                      nothing, for the text ended inside a character */
 } cmc_comparison;
 /* Of the last step. CMC_E_ARG where the stream was made without `compare`, or has no token yet. */
 CMC_API cmc_status cmc_stream_compare(const cmc_stream *s, cmc_comparison *out, cmc_error *err);

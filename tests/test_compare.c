@@ -254,6 +254,32 @@ static void test_before_sampling(void **state) {
     cmc_steering_free(st);
 }
 
+/* Where guards shut the deltas out, none has a part in the step. */
+static void test_gate(void **state) {
+    const fixture *f = *state;
+    cmc_error err = {0};
+    cmc_guards g = cmc_guards_defaults();
+    char question[] = "the cat";
+    cmc_steering *st;
+    g.alpha_start = 2;
+    g.alpha_length = 3;
+    OK(cmc_steering_new(f->host, &(cmc_steering_opts){.host_template = CMC_TMPL_PLAIN, .guards = &g}, &st, &err));
+    OK(cmc_steering_add(st, f->same, 1, NULL, CMC_TMPL_PLAIN, &err));
+    cmc_stream_opts o = comparing(8);
+    cmc_stream *s = stream_of(st, question, &o);
+    for (int i = 0; i < 8; i++) {
+        cmc_comparison c;
+        bool on = i >= 2 && i < 5;
+        OK(cmc_streams_step(&s, 1, &err));
+        OK(cmc_stream_compare(s, &c, &err));
+        assert_int_equal(c.n_deltas, on);
+        assert_int_equal(c.n_waiting, 0);
+        assert_int_equal(c.kl > 0, on);
+    }
+    cmc_stream_free(s);
+    cmc_steering_free(st);
+}
+
 static void test_refusals(void **state) {
     const fixture *f = *state;
     cmc_error err = {0};
@@ -322,8 +348,8 @@ static void test_no_estimates(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),     cmocka_unit_test(test_same),            cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_steps),    cmocka_unit_test(test_before_sampling), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_no_estimates)};
+        cmocka_unit_test(test_rows),  cmocka_unit_test(test_same),            cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_steps), cmocka_unit_test(test_before_sampling), cmocka_unit_test(test_gate),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_estimates)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
