@@ -63,8 +63,9 @@ typedef struct answers_state {
     progress bar;
 } answers_state;
 
-static int answers_on_step(void *user, cmc_stream *const side[2]) {
+static int answers_on_step(void *user, size_t index, cmc_stream *const side[2]) {
     answers_state *st = user;
+    (void)index;
     (void)side;
     progress_show(&st->bar, "generating: %zu of %zu answers", st->done, st->job->p->n);
     return CLI_OK;

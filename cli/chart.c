@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 900, HEIGHT = 260, LEFT = 70, RIGHT = 12, TOP = 12, FOOT = 40, PLOT_W = WIDTH - LEFT - RIGHT,
-       PLOT_H = HEIGHT - TOP - FOOT, BUCKETS = 450, TICKS = 6 };
+enum { WIDTH = 900, HEIGHT = 260, SMALL_WIDTH = 480, SMALL_HEIGHT = 170, LEFT = 70, SMALL_LEFT = 52, RIGHT = 12, TOP = 12, FOOT = 40,
+       BUCKETS = 450, TICKS = 6 };
 
 typedef struct chart_range { double lo, hi; } chart_range;
 
@@ -14,12 +14,17 @@ typedef struct chart_view {
     html *h;
     const chart *c;
     chart_range x, y;
+    int left, width, height;   /* of the plot within its axes */
 } chart_view;
 
 /* ------------------------------------------------------------------------------------------------------ ranges */
 
 static bool chart_ok(const chart_line *l, size_t i) {
     return isfinite(l->x[i]) && isfinite(l->y[i]);
+}
+
+static bool chart_has_interval(const chart_line *l, size_t i) {
+    return l->lo && isfinite(l->lo[i]) && isfinite(l->hi[i]);
 }
 
 static void range_add(chart_range *r, double v) {
@@ -74,6 +79,10 @@ static bool chart_ranges(chart_view *v) {
             range_add(&v->x, l->x[i]);
             if (!cut)
                 range_add(&v->y, l->y[i]);
+            if (chart_has_interval(l, i)) {
+                range_add(&v->y, l->lo[i]);
+                range_add(&v->y, l->hi[i]);
+            }
         }
         if (cut && !range_most(&v->y, l))
             v->h->bad = true;
@@ -87,12 +96,12 @@ static bool chart_ranges(chart_view *v) {
 }
 
 static double chart_x(const chart_view *v, double x) {
-    return LEFT + PLOT_W * (x - v->x.lo) / (v->x.hi - v->x.lo);
+    return v->left + v->width * (x - v->x.lo) / (v->x.hi - v->x.lo);
 }
 
 static double chart_y(const chart_view *v, double y) {
-    double at = TOP + PLOT_H * (v->y.hi - y) / (v->y.hi - v->y.lo);
-    return at < TOP ? TOP : at > TOP + PLOT_H ? TOP + PLOT_H : at;
+    double at = TOP + v->height * (v->y.hi - y) / (v->y.hi - v->y.lo);
+    return at < TOP ? TOP : at > TOP + v->height ? TOP + v->height : at;
 }
 
 /* ------------------------------------------------------------------------------------------------------- axes */
@@ -115,24 +124,35 @@ static void tick_text(html *h, double value, double step) {
         html_printf(h, "%.*f", decimals > 0 ? decimals : 0, value);
 }
 
+/* Whether x counts something: ticks between whole numbers would be of no use. */
+static bool chart_counts(const chart *c) {
+    for (size_t k = 0; k < c->n_lines; k++) {
+        for (size_t i = 0; i < c->lines[k].n; i++) {
+            if (chart_ok(&c->lines[k], i) && c->lines[k].x[i] != floor(c->lines[k].x[i]))
+                return false;
+        }
+    }
+    return true;
+}
+
 static void chart_axes(chart_view *v) {
     html *h = v->h;
     double step = tick_step(v->y, false);
     for (double y = ceil(v->y.lo / step) * step; y <= v->y.hi; y += step) {
         double at = chart_y(v, y);
-        html_printf(h, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, LEFT + PLOT_W, at, at);
-        html_printf(h, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", LEFT - 8, at + 4);
+        html_printf(h, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", v->left, v->left + v->width, at, at);
+        html_printf(h, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", v->left - 8, at + 4);
         tick_text(h, y, step);
         html_raw(h, "</text>");
     }
-    step = tick_step(v->x, true);
+    step = tick_step(v->x, chart_counts(v->c));
     for (double x = ceil(v->x.lo / step) * step; x <= v->x.hi; x += step) {
         double at = chart_x(v, x);
-        html_printf(h, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", at, TOP + PLOT_H + 18);
+        html_printf(h, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", at, TOP + v->height + 18);
         tick_text(h, x, step);
         html_raw(h, "</text>");
     }
-    html_printf(h, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", LEFT + PLOT_W / 2, HEIGHT - 4);
+    html_printf(h, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", v->left + v->width / 2, TOP + v->height + FOOT - 4);
     html_text(h, v->c->x_name);
     html_raw(h, "</text>\n");
 }
@@ -164,8 +184,17 @@ static void line_thinned(chart_view *v, const chart_line *l, bool *drawing) {
     }
 }
 
+static void chart_intervals(chart_view *v, const chart_line *l) {
+    for (size_t i = 0; i < l->n; i++) {
+        if (chart_ok(l, i) && chart_has_interval(l, i))
+            html_printf(v->h, "<path d=\"M%.1f %.1fV%.1f\" style=\"stroke:var(--t%d);stroke-width:5;stroke-opacity:.35\"/>",
+                        chart_x(v, l->x[i]), chart_y(v, l->lo[i]), chart_y(v, l->hi[i]), l->tone);
+    }
+}
+
 static void chart_draw(chart_view *v, const chart_line *l) {
     bool drawing = false;
+    chart_intervals(v, l);
     html_printf(v->h, "<path d=\"");
     if (l->n > 2 * BUCKETS) {
         line_thinned(v, l, &drawing);
@@ -188,6 +217,11 @@ static void chart_draw(chart_view *v, const chart_line *l) {
 }
 
 static void chart_legend(html *h, const chart *c) {
+    size_t named = 0;
+    for (size_t k = 0; k < c->n_lines; k++)
+        named += c->lines[k].name && c->lines[k].n;
+    if (!named)
+        return;
     html_raw(h, "<p class=\"soft\">");
     for (size_t k = 0; k < c->n_lines; k++) {
         const chart_line *l = &c->lines[k];
@@ -203,14 +237,15 @@ static void chart_legend(html *h, const chart *c) {
 }
 
 void html_chart(html *h, const chart *c) {
-    chart_view v = {.h = h, .c = c};
+    int width = c->small ? SMALL_WIDTH : WIDTH, height = c->small ? SMALL_HEIGHT : HEIGHT, left = c->small ? SMALL_LEFT : LEFT;
+    chart_view v = {.h = h, .c = c, .left = left, .width = width - left - RIGHT, .height = height - TOP - FOOT};
     if (!chart_ranges(&v))
         return;
-    html_raw(h, "<h2>");
+    html_raw(h, c->small ? "<p class=\"soft\">" : "<h2>");
     html_text(h, c->title);
-    html_raw(h, "</h2>\n");
+    html_raw(h, c->small ? "</p>\n" : "</h2>\n");
     chart_legend(h, c);
-    html_printf(h, "<svg width=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH, WIDTH, HEIGHT);
+    html_printf(h, "<svg width=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", width, width, height);
     html_text(h, c->title);
     html_raw(h, "\">\n");
     chart_axes(&v);

@@ -8,6 +8,7 @@ typedef struct chart_line {
     const char *name;         /* in the legend; NULL: not there */
     const double *x, *y;
     size_t n;
+    const double *lo, *hi;    /* [n] an interval about every point, drawn as a bar; NULL: none */
     int tone;                 /* 1 to HTML_TONES */
     bool faint, dots;         /* thin and pale; a dot at every point */
 } chart_line;
@@ -17,6 +18,7 @@ typedef struct chart {
     const chart_line *lines;
     size_t n_lines;
     bool from_zero;           /* the y axis begins at 0 */
+    bool small;               /* about half as wide, and its title a line of text instead of a heading */
     bool outliers;            /* the highest 1 % of faint points may lie above the plot: they are cut off */
 } chart;
 

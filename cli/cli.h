@@ -47,6 +47,11 @@ double cli_now(void);     /* monotonic seconds */
 int cli_read_file(const char *path, char **out, size_t *len);
 /* A file that appears whole or not at all: written beside, synced, renamed. */
 int cli_write_file(const char *path, const char *data, size_t len);
+/* Whether cli_write_file will be able to: for a long run to ask before its work. A failure is reported. */
+int cli_check_write(const char *path);
+bool cli_same_file(const char *a, const char *b);
+/* A path's last part. */
+const char *cli_file_name(const char *path);
 /* Columns of the terminal (COLUMNS, or what `fd` says), `otherwise` where there is none. */
 int cli_columns(int fd, int otherwise);
 #endif

@@ -84,11 +84,15 @@ int report_close(report *r, int rc) {
     return rc;
 }
 
-int report_interval(const report *r, const column *x, const column *weight, interval *out) {
+int column_interval(const bootstrap_opts *o, const column *x, const column *weight, interval *out) {
     *out = (interval){NAN, NAN, NAN};
-    if (x->n == 0 || bootstrap_ratio(x->v, weight ? weight->v : NULL, x->n, &r->bootstrap, out) == CMC_OK)
+    if (x->n == 0 || bootstrap_ratio(x->v, weight ? weight->v : NULL, x->n, o, out) == CMC_OK)
         return CLI_OK;
     return cli_no_memory();
+}
+
+int report_interval(const report *r, const column *x, const column *weight, interval *out) {
+    return column_interval(&r->bootstrap, x, weight, out);
 }
 
 void jset_interval(jbuild *o, const char *key, const interval *v) {

@@ -40,6 +40,8 @@ int report_total(report *r, jbuild total);
 int report_close(report *r, int rc);
 
 /* sum(x) / sum(weight) and its interval; NaNs where there is nothing. */
+int column_interval(const bootstrap_opts *o, const column *x, const column *weight, interval *out);
+/* The same, as the report's options have it. */
 int report_interval(const report *r, const column *x, const column *weight, interval *out);
 /* "key": value, "key_ci": [lo, hi] */
 void jset_interval(jbuild *o, const char *key, const interval *v);

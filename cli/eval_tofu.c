@@ -120,8 +120,9 @@ static int tofu_score_record(tofu_state *st, size_t i, tofu_figures *out) {
 
 /* -------------------------------------------------------------------------------------------------- generating */
 
-static int tofu_on_step(void *user, cmc_stream *const side[2]) {
+static int tofu_on_step(void *user, size_t index, cmc_stream *const side[2]) {
     tofu_state *st = user;
+    (void)index;
     (void)side;
     progress_show(&st->bar, "%s: generating, %zu of %zu answers", tofu_set_name(st->set->kind), st->done, st->set->p.n);
     return CLI_OK;

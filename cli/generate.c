@@ -129,7 +129,8 @@ static int gen_open(const gen_job *job, size_t index, gen_slot *slot) {
     cmc_error err = {0};
     cmc_stream_opts opts = {.n_ctx = job->args->ctx, .max_tokens = job->args->max_tokens,
                             .ignore_end = job->args->ignore_eos, .sampling = job->args->sampling,
-                            .stop = job->args->stop.v, .n_stop = job->args->stop.n};
+                            .stop = job->args->stop.v, .n_stop = job->args->stop.n,
+                            .compare = job->compare};
     opts.sampling.seed = job->seed + index;
     int rc = prompts_view(job->p, index, &prompt);
     if (rc)
@@ -178,7 +179,8 @@ static int gen_step(gen_state *g, bool *any) {
     if (cmc_streams_step(g->live, n, &err) != CMC_OK)
         return n == 1 ? gen_error(g->job, first, &err) : cli_error(g->job->p->path, &err);
     for (size_t i = 0; g->job->on_step && i < g->n_slots; i++) {
-        int rc = g->slots[i].side[GEN_STEERED] ? g->job->on_step(g->job->user, g->slots[i].side) : CLI_OK;
+        const gen_slot *slot = &g->slots[i];
+        int rc = slot->side[GEN_STEERED] ? g->job->on_step(g->job->user, slot->index, slot->side) : CLI_OK;
         if (rc)
             return rc;
     }

@@ -32,9 +32,10 @@ typedef struct gen_job {
     const prompts *p;
     uint64_t seed;                /* prompt i has seed + i, whatever the batch */
     bool both;                    /* each prompt unsteered too, from one prompt evaluation */
+    bool compare;                 /* the streams can be asked what steering moved (cmc_stream_compare) */
     void *user;
     /* After every step, with the streams of one live prompt at a time; NULL: not wanted. */
-    int (*on_step)(void *user, cmc_stream *const side[2]);
+    int (*on_step)(void *user, size_t index, cmc_stream *const side[2]);
     /* In the order of the prompts. side[GEN_UNSTEERED] is empty unless `both`. */
     int (*on_result)(void *user, size_t index, const gen_side side[2]);
 } gen_job;

@@ -66,8 +66,7 @@ static void html_escape(html *h, const char *s, size_t n) {
     }
 }
 
-/* The character at s[0..n), n > 0: its length; *c: WEOF where the byte is part of none. */
-static size_t html_next(const char *s, size_t n, wint_t *c) {
+size_t html_next(const char *s, size_t n, wint_t *c) {
     mbstate_t state = {0};
     wchar_t wide;
     size_t len = mbrtowc(&wide, s, n, &state);
@@ -77,12 +76,18 @@ static size_t html_next(const char *s, size_t n, wint_t *c) {
 }
 
 void html_text(html *h, const char *s) {
-    size_t n = strlen(s), len;
+    html_line(h, s, strlen(s));
+}
+
+void html_line(html *h, const char *s, size_t n) {
+    size_t len;
     for (size_t i = 0; i < n; i += len) {
         wint_t c;
         len = html_next(s + i, n - i, &c);
         if (c == WEOF)
             html_raw(h, html_bad);
+        else if (c == '\n' || c == '\t')
+            html_raw(h, " ");
         else
             html_escape(h, s + i, len);
     }
@@ -102,41 +107,84 @@ static bool html_unseen(wint_t c) {
     return false;
 }
 
-static void html_sign(html *h, const char *sign, const char *what) {
-    html_printf(h, "<span class=\"sign\" title=\"%s\">%s</span>", what, sign);
+/* A sign for what shows nothing: in a box that says what it is, or as plain text. */
+static void html_sign(html *h, bool boxed, const char *sign, const char *what) {
+    if (boxed)
+        html_printf(h, "<span class=\"sign\" title=\"%s\">%s</span>", what, sign);
+    else
+        html_raw(h, sign);
 }
 
-static void html_unseen_char(html *h, wint_t c) {
-    char code[16];
+/* c: WEOF for the byte alone. */
+static void html_unseen_char(html *h, bool boxed, wint_t c, uint8_t byte) {
+    char code[24];
     switch (c) {
-    case ' ': html_sign(h, "\xE2\x90\xA3", "space"); break;         /* U+2423 */
-    case '\n': html_sign(h, "\\n", "line feed"); break;
-    case '\r': html_sign(h, "\\r", "carriage return"); break;
-    case '\t': html_sign(h, "\\t", "tab"); break;
+    case ' ': html_sign(h, boxed, "\xE2\x90\xA3", "space"); break;         /* U+2423 */
+    case '\n': html_sign(h, boxed, "\\n", "line feed"); break;
+    case '\r': html_sign(h, boxed, "\\r", "carriage return"); break;
+    case '\t': html_sign(h, boxed, "\\t", "tab"); break;
+    case WEOF:
+        snprintf(code, sizeof code, boxed ? "%02X" : "&lt;%02X&gt;", byte);
+        html_sign(h, boxed, code, "a byte that is no whole character");
+        break;
     default:
-        snprintf(code, sizeof code, "U+%04X", (unsigned)c);
-        html_sign(h, code, "a character that shows nothing of itself");
+        snprintf(code, sizeof code, boxed ? "U+%04X" : "&lt;U+%04X&gt;", (unsigned)c);
+        html_sign(h, boxed, code, "a character that shows nothing of itself");
     }
 }
 
-void html_token(html *h, const uint8_t *bytes, size_t n) {
-    const char *s = (const char *)bytes;
+static void html_signs(html *h, const char *s, size_t n, bool boxed) {
     size_t len;
-    html_raw(h, "<code><bdi>");
     for (size_t i = 0; i < n; i += len) {
         wint_t c;
         len = html_next(s + i, n - i, &c);
-        if (c == WEOF) {
-            html_printf(h, "<span class=\"sign\" title=\"a byte that is no whole character\">%02X</span>", bytes[i]);
-        } else if (html_unseen(c)) {
-            html_unseen_char(h, c);
+        if (c == WEOF || html_unseen(c)) {
+            html_unseen_char(h, boxed, c, (uint8_t)s[i]);
         } else {
             if (wcwidth((wchar_t)c) == 0 && i == 0)   /* a mark needs something to stand on */
                 html_raw(h, "\xE2\x97\x8C");
             html_escape(h, s + i, len);
         }
     }
+}
+
+void html_token(html *h, const uint8_t *bytes, size_t n) {
+    html_raw(h, "<code><bdi>");
+    html_signs(h, (const char *)bytes, n, true);
     html_raw(h, n ? "</bdi></code>" : "</bdi></code><span class=\"sign\">no bytes</span>");
+}
+
+void html_token_text(html *h, const uint8_t *bytes, size_t n) {
+    html_signs(h, (const char *)bytes, n, false);
+}
+
+bool html_shows(const char *s, size_t n) {
+    wint_t c;
+    for (size_t i = 0; i < n;) {
+        i += html_next(s + i, n - i, &c);
+        if (c != WEOF && !html_unseen(c))
+            return true;
+    }
+    return false;
+}
+
+/* White space that parts words and lines, and what joins and varies emoji. */
+static bool html_runs(wint_t c) {
+    return c == ' ' || c == '\n' || c == '\t' || c == 0xA0 || c == 0x3000 || c == 0x200D || (c >= 0xFE00 && c <= 0xFE0F);
+}
+
+void html_running(html *h, const char *s, size_t n) {
+    size_t len;
+    for (size_t i = 0; i < n; i += len) {
+        wint_t c;
+        len = html_next(s + i, n - i, &c);
+        if (c == WEOF || (html_unseen(c) && !html_runs(c)))
+            html_unseen_char(h, true, c, (uint8_t)s[i]);
+        else if (c == '\n' || c == '\t')
+            html_bytes(h, s + i, 1);
+        else
+            html_escape(h, s + i, len);
+    }
 }
 
 void html_count(html *h, int64_t n) {
@@ -187,11 +235,7 @@ static const char html_style[] =
     ".f6{fill:var(--t6)}\n"
     "@media print{.swatch,.bar,svg{print-color-adjust:exact}}\n";
 
-void html_begin(html *h, const char *title) {
-    html_begin_live(h, title, 0);
-}
-
-void html_begin_live(html *h, const char *title, int seconds) {
+static void html_head(html *h, const char *title, const char *const *styles, int seconds) {
     html_raw(h, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                 "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
     if (seconds)
@@ -200,9 +244,23 @@ void html_begin_live(html *h, const char *title, int seconds) {
     html_text(h, title);
     html_raw(h, "</title>\n<style>\n");
     html_raw(h, html_style);
+    for (; styles && *styles; styles++)
+        html_raw(h, *styles);
     html_raw(h, "</style>\n</head>\n<body>\n<main>\n<h1>");
     html_text(h, title);
     html_raw(h, "</h1>\n");
+}
+
+void html_begin(html *h, const char *title) {
+    html_head(h, title, NULL, 0);
+}
+
+void html_begin_live(html *h, const char *title, int seconds) {
+    html_head(h, title, NULL, seconds);
+}
+
+void html_begin_styled(html *h, const char *title, const char *const *styles) {
+    html_head(h, title, styles, 0);
 }
 
 void html_end(html *h) {

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <wchar.h>
 
 #include "cli/cli.h"
 
@@ -14,12 +15,21 @@ typedef struct html { char *s; size_t n, cap; bool bad; } html;
 
 void html_begin(html *h, const char *title);       /* up to and with the heading, in `main` */
 void html_begin_live(html *h, const char *title, int seconds);   /* a page that a browser loads anew so often */
+void html_begin_styled(html *h, const char *title, const char *const *styles);   /* with rules of its own, up to a NULL */
 void html_end(html *h);
 void html_raw(html *h, const char *markup);
 void html_printf(html *h, const char *markup, ...) CLI_PRINTF(2, 3);   /* arguments are not escaped: numbers, classes */
-void html_text(html *h, const char *s);            /* escaped */
+void html_text(html *h, const char *s);            /* escaped, on one line: for attributes too */
+void html_line(html *h, const char *s, size_t n);  /* the same */
+/* Escaped text of several lines, for white-space: pre-wrap; bytes of no character, control characters and the like as signs. */
+void html_running(html *h, const char *s, size_t n);
 /* A token's bytes as <code>: white space and control characters shown by signs, bytes of no character in hex. */
 void html_token(html *h, const uint8_t *s, size_t n);
+void html_token_text(html *h, const uint8_t *s, size_t n);   /* the same without markup */
+/* Whether any character of it can be seen. */
+bool html_shows(const char *s, size_t n);
+/* The character at s[0..n), n > 0: its length; *c: WEOF where the byte is part of none. */
+size_t html_next(const char *s, size_t n, wint_t *c);
 void html_count(html *h, int64_t n);               /* digits in threes */
 /* Writes it, whole or not at all, and frees it; gives the exit status. */
 int html_write(html *h, const char *path);

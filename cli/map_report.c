@@ -34,11 +34,6 @@ bool map_report_is_html(const char *file) {
     return dot && (strcasecmp(dot, ".html") == 0 || strcasecmp(dot, ".htm") == 0);
 }
 
-static const char *report_file_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 static double report_percent(int64_t part, int64_t total) {
     return total > 0 ? 100 * (double)part / (double)total : 0;
 }
@@ -453,8 +448,8 @@ int map_report_html(const map_view *v, const cmc_ids *ids, const char *text_path
     if (rc)
         return rc;
     char *title = NULL;
-    if (asprintf(&title, "Token map: %s \xE2\x86\x92 %s", report_file_name(v->host_path),
-                 report_file_name(v->delta_path)) < 0) {
+    if (asprintf(&title, "Token map: %s \xE2\x86\x92 %s", cli_file_name(v->host_path),
+                 cli_file_name(v->delta_path)) < 0) {
         map_stats_free(&r.s);
         return cli_no_memory();
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -199,11 +200,46 @@ static bool out_write_all(int fd, const char *data, size_t len) {
     return fsync(fd) == 0;
 }
 
+/* The new file beside `path`, and its name, which is the caller's; -1 where it cannot be made. */
+static int out_open_beside(const char *path, char **beside) {
+    if (asprintf(beside, "%s.tmp.%ld", path, (long)getpid()) < 0)
+        *beside = NULL;
+    return *beside ? open(*beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
+}
+
+int cli_check_write(const char *path) {
+    char *beside;
+    struct stat s;
+    int fd = out_open_beside(path, &beside), why = errno;
+    if (fd >= 0) {
+        close(fd);
+        unlink(beside);
+    }
+    free(beside);
+    if (fd >= 0 && stat(path, &s) == 0 && S_ISDIR(s.st_mode)) {
+        fd = -1;
+        why = EISDIR;
+    }
+    return fd >= 0 ? CLI_OK : cli_failed("%s: cannot be written: %s", path, strerror(why));
+}
+
+bool cli_same_file(const char *a, const char *b) {
+    struct stat x, y;
+    if (strcmp(a, b) == 0)
+        return true;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+const char *cli_file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 int cli_write_file(const char *path, const char *data, size_t len) {
-    char *beside = NULL;
-    if (asprintf(&beside, "%s.tmp.%ld", path, (long)getpid()) < 0)
+    char *beside;
+    int fd = out_open_beside(path, &beside), rc = CLI_OK;
+    if (!beside)
         return cli_no_memory();
-    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666), rc = CLI_OK;
     bool ok = fd >= 0 && out_write_all(fd, data, len);
     int why = errno;
     if (fd >= 0 && close(fd) != 0 && ok) {

@@ -68,6 +68,21 @@ void prompts_close(prompts *p) {
     memset(p, 0, sizeof *p);
 }
 
+/* Messages as a record of their own, after the system turn that --system asks for. */
+static int prompts_messages(const prompts *p, const cmc_message *from, size_t n, cmc_record *view) {
+    bool lead = p->system && from[0].role != CMC_SYSTEM;
+    view->messages = calloc(n + 1, sizeof *view->messages);
+    if (!view->messages)
+        return cli_no_memory();
+    if (lead) {      /* cmc_message's text is only read: it is not const because records own theirs */
+        view->messages[0] = (cmc_message){CMC_SYSTEM, (char *)(uintptr_t)p->system, strlen(p->system)};
+        view->n_messages = 1;
+    }
+    memcpy(view->messages + view->n_messages, from, n * sizeof *from);
+    view->n_messages += n;
+    return CLI_OK;
+}
+
 int prompts_view(const prompts *p, size_t i, cmc_record *view) {
     const cmc_message *from = &p->single;
     size_t n = 1;
@@ -87,17 +102,16 @@ int prompts_view(const prompts *p, size_t i, cmc_record *view) {
         n--;
     if (n == 0)
         return cli_failed("%s: line %ld: record %zu holds no turn of the user's", p->path, view->line, i + 1);
-    bool lead = p->system && from[0].role != CMC_SYSTEM;
-    view->messages = calloc(n + 1, sizeof *view->messages);
-    if (!view->messages)
-        return cli_no_memory();
-    if (lead) {      /* cmc_message's text is only read: it is not const because records own theirs */
-        view->messages[0] = (cmc_message){CMC_SYSTEM, (char *)(uintptr_t)p->system, strlen(p->system)};
-        view->n_messages = 1;
-    }
-    memcpy(view->messages + view->n_messages, from, n * sizeof *from);
-    view->n_messages += n;
-    return CLI_OK;
+    return prompts_messages(p, from, n, view);
+}
+
+int prompts_reference(const prompts *p, size_t i, cmc_record *view) {
+    const cmc_record *r = p->path ? &p->records.v[i] : NULL;
+    memset(view, 0, sizeof *view);
+    if (!r || r->n_messages == 0 || r->messages[r->n_messages - 1].role != CMC_ASSISTANT)
+        return CLI_OK;
+    view->line = r->line;
+    return prompts_messages(p, r->messages, r->n_messages, view);
 }
 
 const char *prompts_heading(const prompts *p, size_t i, size_t *len) {

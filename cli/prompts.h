@@ -18,6 +18,8 @@ void prompts_close(prompts *p);
 /* Prompt i as a record that ends with the user's turn (a response it has is left out). All is borrowed but the list of
  * messages itself: free(view->messages) where there is no view->text. */
 int prompts_view(const prompts *p, size_t i, cmc_record *view);
+/* The same record with the answer that it ends with: view->messages NULL where there is none. Gives an exit status. */
+int prompts_reference(const prompts *p, size_t i, cmc_record *view);
 /* What the user said last in prompt i, for a heading. */
 const char *prompts_heading(const prompts *p, size_t i, size_t *len);
 /* True for a name that ends in .jsonl or .json. */

@@ -34,9 +34,10 @@ static int run_stream(run_state *r, const char *text, size_t len) {
     return rc ? rc : out_flush();
 }
 
-static int run_on_step(void *user, cmc_stream *const side[2]) {
+static int run_on_step(void *user, size_t index, cmc_stream *const side[2]) {
     run_state *r = user;
     size_t len;
+    (void)index;
     if (r->p->n > 1 || r->args->common.json) {
         progress_show(&r->bar, "generating: %zu texts, %zu tokens done", r->p->n, r->tokens);
         return CLI_OK;

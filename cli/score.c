@@ -1,6 +1,7 @@
 /* cmc score: teacher-forced log-probabilities of a file's responses or texts. */
 #include "cli/progress.h"
 #include "cli/steer.h"
+#include "eval/likelihood.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -36,27 +37,23 @@ typedef struct score_state {
     progress bar;
 } score_state;
 
-/* "0,0.5,1" into alphas[1..]; alphas[0] is the steering's own. */
+/* --alphas into alphas[1..]; alphas[0] is the steering's own. */
 static int score_alphas(score_state *st) {
-    const char *s = st->args->alphas;
-    size_t n = 2;
-    for (const char *c = s ? s : ""; *c; c++)
-        n += *c == ',';
-    st->alphas = calloc(n, sizeof *st->alphas);
-    st->nll = calloc(n, sizeof *st->nll);
-    if (!st->alphas || !st->nll)
-        return cli_no_memory();
-    st->alphas[0] = st->s.n ? cmc_steering_alpha(st->s.st, 0) : 0;
-    st->n_sets = 1;
-    while (s) {
-        char word[64];
-        size_t len = strcspn(s, ",");
-        snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), s);
-        if (len > 63 || !arg_number(word, &st->alphas[st->n_sets++]))
-            return cli_usage("--alphas: \"%s\" is no number", word);
-        s = s[len] ? s + len + 1 : NULL;
+    double *given = NULL;
+    size_t n = 0;
+    int rc = st->args->alphas ? steer_alphas("--alphas", st->args->alphas, &given, &n) : CLI_OK;
+    if (rc)
+        return rc;
+    st->n_sets = n + 1;
+    st->alphas = calloc(st->n_sets, sizeof *st->alphas);
+    st->nll = calloc(st->n_sets, sizeof *st->nll);
+    if (st->alphas && st->nll) {
+        st->alphas[0] = st->s.n ? cmc_steering_alpha(st->s.st, 0) : 0;
+        if (n)
+            memcpy(st->alphas + 1, given, n * sizeof *given);
     }
-    return CLI_OK;
+    free(given);
+    return st->alphas && st->nll ? CLI_OK : cli_no_memory();
 }
 
 /* ---------------------------------------------------------------------------------------------------- a record */
@@ -74,13 +71,6 @@ static json_t *score_row(const cmc_score *sc, const float *logprob) {
         return a.j;
     jdrop(a);
     return NULL;
-}
-
-static double score_sum(const float *logprob, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum -= (double)logprob[i];
-    return sum;
 }
 
 static int score_json(const score_state *st, const cmc_score *sc, double nll, double host_nll) {
@@ -136,13 +126,13 @@ static int score_record(score_state *st, const cmc_record *r) {
         progress_clear(&st->bar);
         return cli_error(where, &err);
     }
-    double nll = score_sum(sc.logprob, sc.n), host_nll = st->s.n ? score_sum(sc.host_logprob, sc.n) : nll;
+    double nll = likelihood_nll(sc.logprob, sc.n), host_nll = st->s.n ? likelihood_nll(sc.host_logprob, sc.n) : nll;
     st->records++;
     st->tokens += sc.n;
     st->bytes += sc.bytes;
     st->host_nll += host_nll;
     for (size_t k = 0; k < st->n_sets; k++)
-        st->nll[k] += score_sum(sc.logprob + k * sc.n, sc.n);
+        st->nll[k] += likelihood_nll(sc.logprob + k * sc.n, sc.n);
     progress_clear(&st->bar);
     int rc = st->args->common.json ? score_json(st, &sc, nll, host_nll)
                                    : score_table_row(st, st->records, sc.n, sc.bytes, nll, host_nll);

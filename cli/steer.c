@@ -65,6 +65,28 @@ bool steer_split(const char *arg, char **path, double *alpha) {
     return true;
 }
 
+int steer_alphas(const char *option, const char *list, double **out, size_t *n) {
+    size_t cap = 1;
+    *n = 0;
+    for (const char *c = list; *c; c++)
+        cap += *c == ',';
+    *out = calloc(cap, sizeof **out);
+    if (!*out)
+        return cli_no_memory();
+    while (list) {
+        char word[64];
+        size_t len = strcspn(list, ",");
+        snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), list);
+        if (len > 63 || !arg_number(word, &(*out)[(*n)++])) {
+            free(*out);
+            *out = NULL;
+            return cli_usage("%s: \"%s\" is no number", option, word);
+        }
+        list = list[len] ? list + len + 1 : NULL;
+    }
+    return CLI_OK;
+}
+
 static int steer_template(const char *option, const char *name, cmc_template *out) {
     cmc_error err = {0};
     if (cmc_template_parse(name, out, &err) == CMC_OK)

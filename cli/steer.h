@@ -33,6 +33,8 @@ int steer_open(const steer_args *a, const common_args *common, steer *out);
 void steer_close(steer *s);
 /* "FILE=ALPHA" apart: the last '=' that a number follows. *path is the caller's; alpha NaN where none is given. */
 bool steer_split(const char *arg, char **path, double *alpha);
+/* "0,0.5,1": n strengths, an array that is the caller's. Gives an exit status; failures are reported. */
+int steer_alphas(const char *option, const char *list, double **out, size_t *n);
 /* Adds the adapters that --lora names to a model. Gives an exit status; failures are reported. */
 int steer_add_loras(cmc_model *m, const arg_list *loras);
 /* A map: the list in a file, or built by the rule where that is NULL; then the hand edits of a file that is not NULL.

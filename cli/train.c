@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo"
 #define TRAIN_AT(field) offsetof(train_args, t.field)
@@ -295,13 +294,6 @@ static int train_temperature(train_args *a) {
     return CLI_OK;
 }
 
-static bool train_same_file(const char *a, const char *b) {
-    struct stat x, y;
-    if (strcmp(a, b) == 0)
-        return true;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static int train_check(train_args *a, const arg_list *operands) {
     cmc_error err = {0};
     if (operands->n)
@@ -358,10 +350,10 @@ int train_page_check(const train_args *a) {
     bool same = false;
     for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
         for (size_t k = 0; k < lists[i]->n; k++)
-            same = same || train_same_file(a->html, lists[i]->v[k]);
+            same = same || cli_same_file(a->html, lists[i]->v[k]);
     }
     for (size_t i = 0; a->html && i < sizeof files / sizeof *files; i++)
-        same = same || (files[i] && train_same_file(a->html, files[i]));
+        same = same || (files[i] && cli_same_file(a->html, files[i]));
     return same ? cli_usage("--html: \"%s\" is another of this run's files", a->html) : CLI_OK;
 }
 

@@ -8,14 +8,10 @@
 #include <string.h>
 
 #include "cli/chart.h"
+#include "cli/html_args.h"
 #include "cli/progress.h"
 
 enum { HTML_EVERY = 60, HTML_REFRESH = 30, TONE_LOSS = 3, TONE_HELD = 1, TONE_HOST = 4, TONE_RATE = 5, TONE_SPEED = 2 };
-
-static const char *page_file_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
 
 /* --------------------------------------------------------------------------------------------------- the state */
 
@@ -178,12 +174,12 @@ static void page_hosts(html *h, const train_html *t, bool finished) {
     html_table_begin(h, "Hosts, and the strengths that were found for them",
                      "Host|#Share of the loss|#Best strength|#Gain, nats a token");
     for (size_t k = 0; k < o->n_hosts; k++) {
-        page_row(h, page_file_name(o->hosts[k]));
+        page_row(h, cli_file_name(o->hosts[k]));
         html_cell_share(h, o->host_weights ? o->host_weights[k] : 1, sum);
         page_strength(h, d, k);
     }
     for (size_t k = 0; k < o->n_alpha_hosts; k++) {
-        page_row(h, page_file_name(o->alpha_hosts[k]));
+        page_row(h, cli_file_name(o->alpha_hosts[k]));
         html_raw(h, "<td class=\"n\">not trained beside</td>");
         page_strength(h, d, o->n_hosts + k);
     }
@@ -193,68 +189,19 @@ static void page_hosts(html *h, const train_html *t, bool finished) {
     cmc_file_info_free(file);
 }
 
-/* ---------------------------------------------------------------------------------------------------- settings */
-
-static void page_list(html *h, const arg_list *l) {
-    for (size_t i = 0; i < l->n; i++) {
-        html_raw(h, i ? "<br>" : "");
-        html_text(h, l->v[i]);
-    }
-}
-
-/* Values are whole where they are whole: 0.001, not 1.0000000000000000e-03. */
-static void page_option(html *h, const arg_opt *o, const char *at) {
-    const char *s;
-    switch (o->kind) {
-    case ARG_FLAG: html_raw(h, *(const bool *)(const void *)at ? "yes" : "no"); break;
-    case ARG_STR:
-        s = *(const char *const *)(const void *)at;
-        html_text(h, s ? s : "\xE2\x80\x93");
-        break;
-    case ARG_LIST: page_list(h, (const arg_list *)(const void *)at); break;
-    case ARG_INT: html_printf(h, "%" PRId32, *(const int32_t *)(const void *)at); break;
-    case ARG_INT64: html_printf(h, "%" PRId64, *(const int64_t *)(const void *)at); break;
-    case ARG_U64: html_printf(h, "%" PRIu64, *(const uint64_t *)(const void *)at); break;
-    case ARG_REAL: html_printf(h, "%.9g", *(const double *)(const void *)at); break;
-    }
-}
-
-static bool page_is_given(const arg_opt *o, const char *at) {
-    if (o->kind == ARG_LIST)
-        return ((const arg_list *)(const void *)at)->n > 0;
-    return o->kind == ARG_STR ? *(const char *const *)(const void *)at != NULL : true;
-}
-
-static void page_settings(html *h, const train_html *t) {
-    html_raw(h, "<h2>Settings</h2>\n");
-    html_table_begin(h, "Every option of the run", "Option|Value");
-    for (size_t g = 0; g < t->run.n_groups; g++) {
-        const arg_group *group = &t->run.groups[g];
-        for (const arg_opt *o = group->opts; o->name; o++) {
-            const char *at = (const char *)t->run.args + group->at + o->at;
-            if (!page_is_given(o, at))
-                continue;
-            html_printf(h, "<tr><th scope=\"row\">--%s</th><td>", o->name);
-            page_option(h, o, at);
-            html_raw(h, "</td></tr>\n");
-        }
-    }
-    html_table_end(h);
-}
-
 /* ------------------------------------------------------------------------------------------------------ writing */
 
 static int page_write(train_html *t, train_end end, const char *message) {
     html h = {0};
     char title[256];
-    snprintf(title, sizeof title, "Training %s", page_file_name(t->run.opts->out_path));
+    snprintf(title, sizeof title, "Training %s", cli_file_name(t->run.opts->out_path));
     html_begin_live(&h, title, end == TRAIN_RUNS ? HTML_REFRESH : 0);
     page_state(&h, t, end, message);
     page_curves(&h, t);
     if (t->run.opts->n_hosts)
         page_hosts(&h, t, end == TRAIN_FINISHED);
     page_numbers(&h, t, end == TRAIN_FINISHED ? t->counts.seconds : cli_now() - t->began);
-    page_settings(&h, t);
+    html_args(&h, t->run.groups, t->run.n_groups, t->run.args);
     html_end(&h);
     h.bad = h.bad || t->curve.bad;
     t->written = cli_now();

@@ -3,13 +3,20 @@
 
 #include <math.h>
 
+double likelihood_nll(const float *logprob, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum -= (double)logprob[i];
+    return sum;
+}
+
 likelihood likelihood_of(const cmc_score *s, bool host) {
     const float *logprob = host ? s->host_logprob : s->logprob;
     const uint8_t *top = host ? s->host_top : s->top;
-    likelihood l = {.tokens = s->n, .bytes = s->bytes, .exact_memorization = NAN, .extraction_strength = NAN};
+    likelihood l = {.tokens = s->n, .bytes = s->bytes, .nll = likelihood_nll(logprob, s->n), .exact_memorization = NAN,
+                    .extraction_strength = NAN};
     size_t n = 0, hits = 0, run = 0;
     for (size_t i = 0; i < s->n; i++) {
-        l.nll -= (double)logprob[i];
         if (s->end[i])
             continue;
         n++;

@@ -12,6 +12,8 @@ typedef struct likelihood {
     double extraction_strength;  /* 1 - k/n, k being the tokens before the longest such run that ends the answer; at least 1/n */
 } likelihood;
 
+/* -sum of logprob[n]: nats. */
+double likelihood_nll(const float *logprob, size_t n);
 /* The first set of alphas, or the unsteered host. */
 likelihood likelihood_of(const cmc_score *s, bool host);
 #endif

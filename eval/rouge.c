@@ -1,5 +1,6 @@
 /* ROUGE as the Python package rouge-score has it. */
 #include "eval/rouge.h"
+#include "eval/lcs.h"
 #include "eval/ngrams.h"
 #include "eval/stem.h"
 
@@ -68,22 +69,11 @@ static cmc_status rouge_n(const cmc_ids *reference, const cmc_ids *answer, size_
     return st;
 }
 
-/* The longest common subsequence by the usual table, of which one row is kept. */
 static cmc_status rouge_l(const cmc_ids *reference, const cmc_ids *answer, rouge_part *out) {
-    size_t *row = calloc(answer->n + 1, sizeof *row);
+    size_t *row = malloc((answer->n + 1) * sizeof *row);
     if (!row)
         return CMC_E_NOMEM;
-    for (size_t i = 0; i < reference->n; i++) {
-        size_t diagonal = 0;
-        for (size_t k = 1; k <= answer->n; k++) {
-            size_t above = row[k];
-            if (reference->v[i] == answer->v[k - 1])
-                row[k] = diagonal + 1;
-            else if (row[k - 1] > above)
-                row[k] = row[k - 1];
-            diagonal = above;
-        }
-    }
+    lcs_lengths(reference->v, reference->n, answer->v, answer->n, false, row);
     *out = rouge_share(row[answer->n], reference->n, answer->n);
     free(row);
     return CMC_OK;

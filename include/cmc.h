@@ -439,6 +439,7 @@ typedef struct cmc_stream_opts {
     cmc_sampling sampling;
     const char *const *stop;  /* stop strings, not part of the text */
     size_t n_stop;
+    bool compare;             /* for cmc_stream_compare: every logit is computed (CMC_WANT_LOGITS), and two rows are kept */
 } cmc_stream_opts;
 
 /* Renders the record's prompt for host and deltas; an answer that the record ends with is no part of it. Nothing is
@@ -464,6 +465,22 @@ CMC_API const int32_t *cmc_stream_ids(const cmc_stream *s, size_t *n);        /*
 CMC_API size_t cmc_stream_prompt_tokens(const cmc_stream *s);
 /* Why the text differs from what was hoped, e.g. that the delta's context was cut; NULL if there is nothing to say. */
 CMC_API const char *cmc_stream_note(const cmc_stream *s);
+/* A token's log-probability without the deltas and with them; -infinity where the probability is 0. */
+typedef struct cmc_moved { int32_t id; double host_logprob, logprob; } cmc_moved;
+enum { CMC_MOVED = 5 };
+/* What steering did to the distribution that a stream's newest token was taken from: softmax of the host's logits, and of
+ * the steered ones, at temperature 1, without penalties and cuts. */
+typedef struct cmc_comparison {
+    double kl;                     /* KL(steered || host), at least 0 */
+    cmc_moved token;               /* the newest token */
+    cmc_moved host_top, top;       /* the likeliest one without the deltas and with them (of equals, the lowest id) */
+    cmc_moved raised[CMC_MOVED], lowered[CMC_MOVED];   /* whose probability changed most, the greatest change first */
+    size_t n_raised, n_lowered;    /* fewer than CMC_MOVED where fewer changed at all */
+    size_t n_deltas, n_waiting;    /* deltas of a strength other than 0 at this step, guards considered; of them, those that gave
+                                      nothing, for the text ended inside a character */
+} cmc_comparison;
+/* Of the last step. CMC_E_ARG where the stream was made without `compare`, or has no token yet. */
+CMC_API cmc_status cmc_stream_compare(const cmc_stream *s, cmc_comparison *out, cmc_error *err);
 typedef struct cmc_stream_timing { double prefill_seconds, decode_seconds; size_t decode_steps; } cmc_stream_timing;
 CMC_API void cmc_stream_timing_get(const cmc_stream *s, cmc_stream_timing *out);
 

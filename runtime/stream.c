@@ -25,11 +25,12 @@ static void set_alphas(cmc_stream *s) {
     for (size_t k = 0; k < s->n_deltas; k++) s->alphas[k] = s->st->deltas[k].alpha * scale;
 }
 
-/* Which tokens are plausible is not for estimates to say. */
+/* Which tokens are plausible is not for estimates to say, nor how much of one was moved. */
 static cmc_want wanted_row(const cmc_stream *s) {
     bool steered = false;
     for (size_t k = 0; k < s->n_deltas; k++) steered |= steering_active(s->alphas[k]);
-    return stream_at_prompt(s) || (steered && s->st->guards.set.plausible > 0) ? CMC_WANT_LOGITS : CMC_WANT_SAMPLING;
+    bool all = s->compare || stream_at_prompt(s) || (steered && s->st->guards.set.plausible > 0);
+    return all ? CMC_WANT_LOGITS : CMC_WANT_SAMPLING;
 }
 
 /* The rows of all streams that lack one, a batch for each host model. */
@@ -145,6 +146,11 @@ static cmc_status eval_deltas(stream_batch *b, cmc_error *err) {
 
 /* ---------------------------------------------------------------------------------------------- the new token */
 
+/* For cmc_stream_compare: the shift and the sampler change the logits where they stand. */
+static void keep_row(const cmc_stream *s, float *row) {
+    if (row) memcpy(row, s->logits, (size_t)cmc_model_n_vocab(s->st->host) * sizeof *row);
+}
+
 /* With the pool's threads, or NULL. */
 static int32_t choose(cmc_stream *s, cmc_pool *pool) {
     int32_t n_vocab = cmc_model_n_vocab(s->st->host);
@@ -195,7 +201,9 @@ static void pick_share(void *arg, int t, int nt) {
     stream_batch *b = arg;
     for (size_t i = (size_t)t; i < b->n; i += (size_t)nt) {
         cmc_stream *s = b->v[i];
+        keep_row(s, s->host_row);
         steering_shift(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
+        keep_row(s, s->steered_row);
         b->picks[i] = choose(s, NULL);
     }
 }
@@ -210,7 +218,9 @@ static cmc_status step_batch(stream_batch *b, cmc_error *err) {
         cmc_pool_run(pool, pick_share, b);
     } else {
         cmc_stream *s = b->v[0];
+        keep_row(s, s->host_row);
         steering_shift_by_all(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
+        keep_row(s, s->steered_row);
         b->picks[0] = choose(s, pool);
     }
     for (size_t i = 0; i < b->n; i++) CMC_TRY(take_token(b->v[i], b->picks[i], err));

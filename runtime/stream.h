@@ -27,6 +27,7 @@ struct cmc_stream {
     cmc_session *host;
     float *logits;              /* [n_vocab] of the host; holds the next token's row where have_row */
     bool have_row;
+    bool compare; float *host_row, *steered_row;   /* the last step's logits, before and after the shift; else NULL */
     stream_delta *deltas; size_t n_deltas;
     gate gate;
     const float **rows; steering_row *kinds; double *alphas;   /* [n_deltas] of the step */

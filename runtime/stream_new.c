@@ -24,9 +24,19 @@ void cmc_stream_free(cmc_stream *s) {
     cmc_session_free(s->host);
     cmc_ids_free(&s->seq);
     free(s->logits);
+    free(s->host_row);
+    free(s->steered_row);
     sampler_free(s->sampler);
     stream_text_free(&s->text);
     free(s);
+}
+
+/* Rows for cmc_stream_compare. */
+static cmc_status alloc_rows(cmc_stream *s, size_t n_vocab, cmc_error *err) {
+    s->compare = true;
+    s->host_row = cmc_alloc_aligned(n_vocab, sizeof *s->host_row);
+    s->steered_row = cmc_alloc_aligned(n_vocab, sizeof *s->steered_row);
+    return s->host_row && s->steered_row ? CMC_OK : cmc_fail_nomem(err, "logits", 2 * n_vocab * sizeof *s->host_row);
 }
 
 /* Everything but the prompts and the host's session. A delta added to the steering later has no part in the stream. */
@@ -55,6 +65,7 @@ static cmc_status stream_alloc(const cmc_steering *st, const cmc_stream_opts *op
     }
     s->n_deltas = st->n;
     s->gate = gate_start(&st->guards, is_text ? "" : st->lead);
+    if (opts->compare) CMC_TRY(alloc_rows(s, n_vocab, err));
     CMC_TRY(steering_work_new(st, &s->work, err));
     CMC_TRY(sampler_new(&opts->sampling, (int32_t)n_vocab, &s->sampler, err));
     return stream_text_init(&s->text, is_text ? "" : st->lead, opts->stop, opts->n_stop, err);
