@@ -60,8 +60,9 @@ static const arg_opt train_delta[] = {
      .help = "the delta's prompt template", .show_default = true},
     {.name = "embd", .kind = ARG_INT, .at = TRAIN_AT(n_embd), .value = "N", .help = "width; 0: 192", .lo = 0,
      .hi = 65536},
-    {.name = "layers", .kind = ARG_INT, .at = TRAIN_AT(n_layer), .value = "N", .help = "layers; 0: 4", .lo = 0,
-     .hi = 1024},
+    {.name = "layers", .kind = ARG_STR, .at = offsetof(train_args, layers), .value = "N|WHICH",
+     .help = "N: how many layers the delta has, 4 where none is said. WHICH: of --init or --base train only these: A-B%, a part "
+             "of the depth, or indices from 0 on and ranges of them, 0,2,4-6 (2-2 for a single one)"},
     {.name = "heads", .kind = ARG_INT, .at = TRAIN_AT(n_head), .value = "N", 
      .help = "attention heads; 0: one for every 32 of the width", .lo = 0, .hi = 4096},
     {.name = "kv-heads", .kind = ARG_INT, .at = TRAIN_AT(n_head_kv), .value = "N", 
@@ -85,6 +86,9 @@ static const arg_opt train_model[] = {
 };
 
 static const arg_opt train_how[] = {
+    {.name = "modules", .kind = ARG_STR, .at = TRAIN_AT(train_modules), .value = "LIST",
+     .help = "of --init or --base train only these: q,k,v,o,gate,up,down,norms or some of them, embeddings, output; otherwise "
+             "all, with --layers all that a layer has. What is not trained stays as it is"},
     {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
      .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
              "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals", .choices = OBJECTIVES,
@@ -280,6 +284,22 @@ static int train_memory(train_args *a) {
     return CLI_OK;
 }
 
+/* --layers: a number is the delta's shape, all else says which are trained. */
+static int train_layers(train_args *a) {
+    char *end;
+    if (!a->layers)
+        return CLI_OK;
+    long n = strtol(a->layers, &end, 10);
+    if (end == a->layers || *end != '\0') {
+        a->t.train_layers = a->layers;
+        return CLI_OK;
+    }
+    if (n < 0 || n > 1024)
+        return cli_usage("--layers: \"%s\" is no number from 0 to 1024", a->layers);
+    a->t.n_layer = (int32_t)n;
+    return CLI_OK;
+}
+
 /* --host-temperature: "LO:HI". */
 static int train_temperature(train_args *a) {
     char *end;
@@ -381,6 +401,8 @@ static int train_main(void *opts, const arg_list *operands) {
     cmc_train_result result = {0};
     train_state st = {.beside = "host", .last = {.held_out = NAN, .held_out_host = NAN}};
     int rc = train_memory(a);
+    if (!rc)
+        rc = train_layers(a);
     if (!rc)
         rc = train_temperature(a);
     if (!rc && (a->base || a->lora || a->lora_targets))

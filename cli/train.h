@@ -13,6 +13,7 @@ typedef struct train_args {
     const char *memory;    /* as given: "800M" */
     const char *temperature;   /* of the host, as given: "0.7:1.5" */
     const char *html;
+    const char *layers;    /* as given: the delta's number, or which of them are trained */
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
     bool exact;
     const char *batches;

@@ -481,6 +481,11 @@ typedef struct cmc_train_opts {
     const char *const *alpha_hosts; size_t n_alpha_hosts;  /* further hosts, for the alpha search only */
     cmc_template host_template, delta_template;
     int32_t n_embd, n_layer, n_head, n_head_kv, n_ff;       /* the delta's shape; 0: defaults */
+    const char *train_layers;           /* which layers are trained, of a start or a base: "25-50%", a part of the depth, or
+                                           indices and ranges, "0,2,4-6"; NULL: all. The rest stays as it is, the same bits */
+    const char *train_modules;          /* and what in them: "q,k,v,o,gate,up,down,norms", or some of these, "embeddings" and
+                                           "output" (the last norm, and the matrix where it is not the embedding); NULL: all,
+                                           without train_layers the last two as well */
     int32_t max_len;                    /* tokens in a record, longer ones are left out and counted */
     int32_t batch;                      /* records in a step */
     int32_t epochs;

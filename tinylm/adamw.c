@@ -55,6 +55,8 @@ static void adamw_worker(void *arg, int t, int nt) {
     for (size_t i = 0; i < j->p->n_tensors; i++) {
         const params_tensor *x = &j->p->tensors[i];
         size_t lo, hi;
+        if (!x->trained)
+            continue;
         cmc_pool_share(x->n_out * x->n_in, ADAMW_GRAIN, t, nt, &lo, &hi);
         adamw_range(j, x->off + lo, x->off + hi, x->matrix ? (float)j->a->weight_decay : 0.0f);
     }

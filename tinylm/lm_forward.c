@@ -44,7 +44,7 @@ static void lm_lay_out(lm_net *n, carver *c) {
     bool local = l->rope_inv_local != l->rope_inv;
     n->w = carve(c, 1, l->base.n);
     n->trained = l->lora.n ? carve(c, 1, l->lora.n) : n->w;
-    n->grad = carve(c, 1, lm_trained(l)->n);
+    n->grad = carve(c, 1, lm_trained(l)->n_trained);
     for (size_t i = 0; i < (size_t)p->n_layer; i++) {
         lm_acts skip;
         lm_lay_out_layer(n, i, c, c->base ? &n->acts[i] : &skip);
@@ -114,7 +114,7 @@ cmc_status lm_new(cmc_runtime *rt, const lm_layout *l, size_t max_tokens, size_t
     }
     c = (carver){out->arena, 0};
     lm_lay_out(out, &c);
-    memset(out->grad, 0, lm_trained(l)->n * sizeof(float));
+    memset(out->grad, 0, lm_trained(l)->n_trained * sizeof(float));
     lm_rope_tables(out);
     return CMC_OK;
 }

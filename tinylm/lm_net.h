@@ -28,7 +28,7 @@ typedef struct lm_net {
     const blas *blas;            /* NULL: plain loops */
     int nt;
     float *w;                    /* [base.n] */
-    float *trained, *grad;       /* [lm_trained(l)->n] each; trained is w itself where all is trained */
+    float *trained, *grad;       /* [lm_trained(l)->n_trained] each; trained is w itself where there is no adapter */
     size_t max_tokens, max_seq;
     lm_acts *acts;
     float *x;                    /* [T][E] after the last layer */
@@ -62,6 +62,8 @@ void lm_backward(lm_net *n, const net_batch *b, const float *dhidden);
 /* ------------------------------------------------------------------ what lm_forward.c and lm_backward.c share */
 
 static inline bool lm_is_full(const lm_net *n) { return n->trained == n->w; }
+/* Whether the base's tensor at that offset is trained. */
+static inline bool lm_learns(const lm_net *n, size_t off) { return off < n->l->base.n_trained; }
 static inline size_t lm_qk_width(const model_params *p) {
     return (size_t)(p->n_head + p->n_head_kv) * (size_t)p->head_k;
 }

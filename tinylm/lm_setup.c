@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "runtime/model_save.h"
 #include "tinylm/lm_train.h"
+#include "tinylm/select.h"
 
 /* A step is worked through in pieces of at most this many tokens, so that memory does not grow with the batch. */
 enum { TUNE_PIECE_TOKENS = 1024, TUNE_MIN_EVAL = 10, TUNE_PROGRAM = 48 << 20 /* code, threads, the vocabulary */ };
@@ -115,16 +116,18 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
 static cmc_status tune_settings(tune *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o.how;
-    int n = asprintf(&t->settings,
+    char *trained = select_setting(o->train_layers, o->train_modules);
+    int n = !trained ? -1 : asprintf(&t->settings,
                      "tune %s\nlora %d %.17g %s\npiece %zu\ndata %s\ntemplate %s\nexact %d\nmax_len %d\n"
                      "batch %d\nsteps %lld\nlr %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\n"
                      "eps %.17g\nweight_decay %.17g\nclip %.17g\nheld_out %.17g\neval_every %d\npatience %d\n"
-                     "seed %llu\n",
+                     "seed %llu\n%s",
                      cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha,
                      t->o.lora_targets ? t->o.lora_targets : "all", t->piece, t->data.hash, t->data.host_template,
                      t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->warmup,
                      o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip, o->held_out, o->eval_every,
-                     o->patience, (unsigned long long)o->seed);
+                     o->patience, (unsigned long long)o->seed, trained);
+    free(trained);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
@@ -134,7 +137,7 @@ static cmc_status tune_settings(tune *t, cmc_error *err) {
 static uint64_t tune_bytes(const tune *t, size_t piece) {
     int nt = cmc_runtime_threads(t->rt);
     uint64_t n = lm_bytes(&t->layout, nt, piece, t->data.max_seq) + lm_loss_bytes(&t->layout.p, nt) +
-                 (uint64_t)3 * lm_trained(&t->layout)->n * sizeof(float) +
+                 (uint64_t)3 * lm_trained(&t->layout)->n_trained * sizeof(float) +
                  piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
     return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
 }
@@ -162,8 +165,8 @@ static cmc_status tune_memory(tune *t, cmc_error *err) {
 cmc_status tune_setup(tune *t, cmc_error *err) {
     CMC_TRY(tune_options(t, err));
     CMC_TRY(cmc_model_open(t->rt, t->o.base, &t->base, err));
-    lm_lora lora = {t->o.lora_rank, t->o.lora_alpha, t->o.lora_targets};
-    CMC_TRY(lm_layout_init(t->base, &lora, &t->layout, err));
+    lm_trainable what = {t->o.lora_rank, t->o.lora_alpha, t->o.lora_targets, t->o.how.train_layers, t->o.how.train_modules};
+    CMC_TRY(lm_layout_init(t->base, &what, &t->layout, err));
     CMC_TRY(tune_data(t, err));
     CMC_TRY(tune_plan(t, err));
     CMC_TRY(tune_memory(t, err));
@@ -173,7 +176,7 @@ cmc_status tune_setup(tune *t, cmc_error *err) {
 /* ------------------------------------------------------------------------------------------------ start */
 
 static cmc_status tune_buffers(tune *t, cmc_error *err) {
-    size_t n = (lm_trained(&t->layout)->n + 15) / 16 * 16, e = (size_t)t->layout.p.n_embd, piece = t->piece;
+    size_t n = (lm_trained(&t->layout)->n_trained + 15) / 16 * 16, e = (size_t)t->layout.p.n_embd, piece = t->piece;
     CMC_TRY(lm_new(t->rt, &t->layout, piece, t->data.max_seq, &t->net, err));
     CMC_TRY(lm_loss_new(t->rt, &t->layout.p, &t->loss, err));
     CMC_TRY(batch_new(piece, piece, &t->batch, err));
@@ -189,7 +192,7 @@ static cmc_status tune_buffers(tune *t, cmc_error *err) {
 }
 
 cmc_status tune_start(tune *t, cmc_error *err) {
-    size_t n = lm_trained(&t->layout)->n;
+    size_t n = lm_trained(&t->layout)->n_trained;
     CMC_TRY(tune_buffers(t, err));
     checkpoint_sweep(t->checkpoint);
     t->s = (checkpoint_state){.best = NAN, .held_out = NAN, .loss = NAN};

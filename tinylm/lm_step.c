@@ -54,7 +54,7 @@ cmc_status tune_step(tune *t, run_step *r, cmc_error *err) {
     r->loss = step_gradient(t, index, n, &r->tokens);
     if (!isfinite(r->loss))
         return step_diverged(t, "loss", index, n, err);
-    r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, p->n);
+    r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, p->n_trained);
     if (!isfinite(r->grad_norm))
         return step_diverged(t, "gradient", index, n, err);
     double scale = o->clip > 0.0 && r->grad_norm > o->clip ? o->clip / r->grad_norm : 1.0;
@@ -79,19 +79,24 @@ double tune_held_out(tune *t) {
     return targets ? nll / (double)targets : NAN;
 }
 
-/* The gradient, all zeros between steps, lends its room: to the base's weights, or to an adapter that adds nothing. */
+/* The gradient, all zeros between steps, lends its room: what is trained of the base waits there while the base's own weights
+ * stand in its place, or it is an adapter that adds nothing. */
 double tune_held_out_base(tune *t) {
-    lm_net keep = t->net;
+    lm_net *n = &t->net;
+    size_t bytes = lm_trained(&t->layout)->n_trained * sizeof(float);
+    float *trained = n->trained;
     if (t->data.n_held == 0)
         return NAN;
-    if (lm_is_full(&keep)) {
-        lm_load(&t->layout, t->base, keep.grad);
-        t->net.w = keep.grad;
+    if (lm_is_full(n)) {
+        memcpy(n->grad, trained, bytes);
+        lm_load(&t->layout, t->base, n->w);
+    } else {
+        n->trained = n->grad;
     }
-    t->net.trained = keep.grad;
     double nll = tune_held_out(t);
-    t->net.w = keep.w;
-    t->net.trained = keep.trained;
-    memset(keep.grad, 0, lm_trained(&t->layout)->n * sizeof(float));
+    if (lm_is_full(n))
+        memcpy(trained, n->grad, bytes);
+    n->trained = trained;
+    memset(n->grad, 0, bytes);
     return nll;
 }

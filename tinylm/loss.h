@@ -59,7 +59,7 @@ typedef struct loss_parts {
     const float *log_unigram; /* [n_vocab]; NULL: no mixture */
 } loss_parts;
 
-/* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad, and writes
+/* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad where that is trained, and writes
  * dhidden[n_targets][embd]. n->hidden must hold the batch's forward pass. */
 cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *parts, float alpha, float scale,
                       float *dhidden, double *sum, cmc_error *err);
