@@ -268,6 +268,11 @@ CMC_API cmc_status cmc_model_add_lora(cmc_model *m, const char *path, double sca
 /* Writes the model, its adapters merged into its matrices, as one GGUF file with the keys and the tokenizer of its own file.
  * save_type: of the matrices, "f32", "f16" or "q8_0" (where a row is no multiple of 32: f16); the rest is f32. */
 CMC_API cmc_status cmc_model_save(const cmc_model *m, const char *path, const char *save_type, cmc_error *err);
+/* Writes a model on the line between two of one shape and vocabulary, a model and its tuned self say: every weight is
+ * (1 - share) a + share b, in float32, however either is stored; share from 0 to 1 (WiSE-FT, arXiv 2109.01903). Keys and
+ * tokenizer are a's; adapters of either have no part in it. */
+CMC_API cmc_status cmc_model_save_mix(const cmc_model *a, const cmc_model *b, double share, const char *path,
+                                      const char *save_type, cmc_error *err);
 
 /* -------------------------------------------------------------------------------------------------- sessions */
 
