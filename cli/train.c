@@ -82,6 +82,22 @@ static const arg_opt train_model[] = {
              "llama.cpp (stored as f32, or f16 where --save-type says that); ALPHA otherwise twice the rank"},
     {.name = "lora-targets", .kind = ARG_STR, .at = offsetof(train_args, lora_targets), .value = "LIST",
      .help = "the matrices with an adapter: q,k,v,o,gate,up,down or some of them; otherwise all"},
+    {.name = "replay", .kind = ARG_LIST, .at = offsetof(train_args, replay), .value = "FILE",
+     .help = "records of what the model could before, gone through beside --data so that less is forgotten (may be repeated)"},
+    {.name = "replay-share", .kind = ARG_REAL, .at = offsetof(train_args, replay_share), .value = "X",
+     .help = "the share of all records gone through that are --replay's", .lo = 1e-6, .hi = 0.9, .show_default = true},
+    {.name = "l2-start", .kind = ARG_REAL, .at = offsetof(train_args, l2_start), .value = "X",
+     .help = "pull the weights back to where they start: adds X/2 times their squared distance to the loss", .lo = 0, .hi = 1e6,
+     .show_default = true},
+    {.name = "soft-mask", .kind = ARG_STR, .at = offsetof(train_args, soft_mask), .value = "FILE",
+     .help = "change the rows of q, k, v, up and down the less, the more their importance stands out in this file, from cmc "
+             "importance"},
+    {.name = "mask-on", .kind = ARG_STR, .at = offsetof(train_args, mask_on), .value = "update|gradient",
+     .help = "what the mask scales: a step, or its gradient, which AdamW all but undoes", .choices = "update|gradient",
+     .show_default = true},
+    {.name = "mask-control", .kind = ARG_STR, .at = offsetof(train_args, mask_control), .value = "none|permuted|constant",
+     .help = "in the mask's place, to see whether it says anything: its values elsewhere in their layer, or their mean",
+     .choices = "none|permuted|constant", .show_default = true},
     {.name = NULL},
 };
 
@@ -266,21 +282,21 @@ int train_interrupted(const train_args *a, const train_state *st) {
 /* --------------------------------------------------------------------------------------------------- the verb */
 
 /* "800M", "2G", "1.5GiB": bytes, in units of 1024. */
-static int train_memory(train_args *a) {
+int train_bytes(const char *size, uint64_t *out) {
     static const char units[] = "KMGT";
     char *end;
-    if (!a->memory)
+    if (!size)
         return CLI_OK;
-    double bytes = strtod(a->memory, &end);
+    double bytes = strtod(size, &end);
     const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
     for (const char *u = units; unit && u <= unit; u++)
         bytes *= 1024;
     end += unit != NULL;
     end += unit && *end == 'i';
     end += *end == 'B';
-    if (end == a->memory || *end || !(bytes >= 1 && bytes < 0x1p62))
-        return cli_usage("--memory: \"%s\" is no size; 800M or 2G would be", a->memory);
-    a->t.memory = (uint64_t)bytes;
+    if (end == size || *end || !(bytes >= 1 && bytes < 0x1p62))
+        return cli_usage("--memory: \"%s\" is no size; 800M or 2G would be", size);
+    *out = (uint64_t)bytes;
     return CLI_OK;
 }
 
@@ -370,9 +386,9 @@ static int train_weights(train_args *a) {
 
 /* The page is written before anything else is: it must not be one of the run's files. */
 int train_page_check(const train_args *a) {
-    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts};
+    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay};
     const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
-                                 a->t.refusals_path};   /* NULL: not given */
+                                 a->t.refusals_path, a->soft_mask};   /* NULL: not given */
     bool same = false;
     for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
         for (size_t k = 0; k < lists[i]->n; k++)
@@ -400,12 +416,12 @@ static int train_main(void *opts, const arg_list *operands) {
     cmc_error err = {0};
     cmc_train_result result = {0};
     train_state st = {.beside = "host", .last = {.held_out = NAN, .held_out_host = NAN}};
-    int rc = train_memory(a);
+    int rc = train_bytes(a->memory, &a->t.memory);
     if (!rc)
         rc = train_layers(a);
     if (!rc)
         rc = train_temperature(a);
-    if (!rc && (a->base || a->lora || a->lora_targets))
+    if (!rc && train_is_base(a))
         return train_base_main(a, operands);
     if (!rc)
         rc = train_check(a, operands);
@@ -449,6 +465,9 @@ static void train_defaults(void *opts) {
     a->delta_template = cmc_template_name(a->t.delta_template);
     a->t.objective = "sft";
     a->retain_term = "default";
+    a->replay_share = cmc_tune_defaults().replay_share;
+    a->mask_on = cmc_tune_defaults().mask_on;
+    a->mask_control = "none";
     a->common.seed = a->t.seed;
 }
 

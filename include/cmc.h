@@ -556,6 +556,17 @@ typedef struct cmc_tune_opts {
     int32_t lora_rank;                  /* 0: all of the model; out_path becomes a whole model. Else an adapter */
     double lora_alpha;                  /* what the adapter adds is scaled by alpha / rank; 0: twice the rank */
     const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
+    const char *const *replay; size_t n_replay;   /* records of what the base could before; of the records that the steps go
+                                           through they are this share, beside as many of `data` as without them */
+    double replay_share;                /* 0.05 as cmc_tune_defaults has it */
+    double l2_start;                    /* adds l2_start / 2 |w - start|^2 to the loss (L2-SP, arXiv 1802.01483); 0: not. Scores
+                                           and losses that are reported are without it */
+    const char *soft_mask;              /* a file of cmc_importance: rows of q, k, v, up and down are changed the less, the more
+                                           their unit's importance stands out (CoFiTune, arXiv 2404.10306); NULL: none */
+    const char *mask_on;                /* "update" (as cmc_tune_defaults has it): the factor is the step's, decay included;
+                                           "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
+    const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
+                                           layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
                                            save_type; what is for deltas alone must be as cmc_train_defaults has it */
 } cmc_tune_opts;
@@ -563,6 +574,33 @@ CMC_API cmc_tune_opts cmc_tune_defaults(void);
 /* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */
 CMC_API cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user,
                             cmc_train_result *out, cmc_error *err);
+
+/* How much the units of a model's layers matter to what it says on records: two passes over the same tokens, each with its own
+ * dropout, and what a gate of 1 on a unit would do to KL(second || first) of their predictions. A unit is an attention head, a
+ * row of up or a row of down (CoFiTune, arXiv 2404.10306, after DAS, arXiv 2302.03241). */
+typedef struct cmc_importance_opts {
+    const char *model;                  /* a GGUF model of any architecture that cmc runs */
+    const char *const *data; size_t n_data;
+    const char *out_path;               /* a GGUF file, for cmc_tune_opts.soft_mask */
+    cmc_template host_template;
+    int32_t max_len;                    /* tokens in a record, longer ones are left out */
+    int32_t batch;                      /* sequences of a pass at most */
+    double dropout;                     /* of attention's weights and of the feed-forward part's output */
+    bool absolute;                      /* sums |gradient| over sequences, as DAS has it; false: the gradient with its sign, as
+                                           CoFiTune's code does */
+    uint64_t memory;                    /* as cmc_train_opts.memory */
+    uint64_t seed;
+} cmc_importance_opts;
+CMC_API cmc_importance_opts cmc_importance_defaults(void);   /* 1024 tokens, 8 sequences, dropout 0.003, absolute */
+
+typedef struct cmc_importance_result {
+    uint64_t records, tokens, units;
+    double kl, seconds;                 /* nats a token in the mean */
+} cmc_importance_result;
+/* The callback is as cmc_train's, with phase "importance"; a run that is stopped writes nothing. The same seed, data, threads
+ * and bound on memory give the same file. */
+CMC_API cmc_status cmc_importance(cmc_runtime *rt, const cmc_importance_opts *opts, cmc_train_callback cb, void *user,
+                                  cmc_importance_result *out, cmc_error *err);
 
 /* A vocabulary learnt from data by SentencePiece's trainer: small, with a token for every byte, so that any text has
  * tokens that stand for exactly it (but for U+2581, which SentencePiece takes for a space). */

@@ -4,6 +4,7 @@
  * nor is anything propagated back below the lowest part that has some that are. */
 #include <string.h>
 
+#include "tinylm/importance.h"
 #include "tinylm/lm_net.h"
 #include "tinylm/rowmath.h"
 
@@ -70,6 +71,14 @@ static const float *back_branch(const lm_net *n, size_t gain, const float *x, co
     return n->y;
 }
 
+/* Through the dropout of layer il's feed-forward output. */
+static const float *back_drop(const lm_net *n, size_t il, const float *dy, size_t lo, size_t hi) {
+    if (!(n->dropout > 0.0f))
+        return dy;
+    lm_drop(n, il, dy, n->dd, lo, hi);
+    return n->dd;
+}
+
 /* dx += that of the norm before a branch, whose output's gradient is n->dn. */
 static void back_stream(const lm_net *n, size_t gain, const float *x, const float *r, size_t lo, size_t hi) {
     size_t e = (size_t)n->l->p.n_embd;
@@ -104,6 +113,33 @@ static void back_qk_gain(const lm_net *n, const lm_layer_layout *o, const lm_act
     }
 }
 
+/* ------------------------------------------------------------------------------------------------ gates */
+
+/* Gates of `kind` on columns that are `width` each: gate u gets the sum over a sequence's rows of dx times x in its columns,
+ * which is the gradient of a factor of 1 on x. Thread t's share of the units, each sequence on its own. */
+static void back_gates(const lm_net *n, size_t il, size_t kind, const float *dx, const float *x, size_t width, int t) {
+    const importance_shape s = importance_shape_of(&n->l->p);
+    size_t units = s.width[kind], ld = units * width, lo, hi;
+    cmc_pool_share(units, 8, t, n->nt, &lo, &hi);
+    for (size_t q = 0; q < n->batch->n_seqs; q++) {
+        float *gate = n->gates + q * s.n_layer * s.per_layer + importance_at(&s, il, kind);
+        for (size_t r = n->batch->start[q]; r < n->batch->start[q + 1]; r++)
+            for (size_t u = lo; u < hi; u++)
+                for (size_t c = u * width; c < (u + 1) * width; c++)
+                    gate[u] += dx[r * ld + c] * x[r * ld + c];
+    }
+}
+
+static void back_head_gates(const lm_net *n, size_t il, int t) {
+    back_gates(n, il, IMPORTANCE_HEADS, n->datt, n->acts[il].att, (size_t)n->l->p.head_v, t);
+}
+
+/* `dout`: the gradient of the output after dropout, as it is kept. */
+static void back_ffn_gates(const lm_net *n, size_t il, const float *dout, int t) {
+    back_gates(n, il, IMPORTANCE_UP, n->dact, n->act, 1, t);
+    back_gates(n, il, IMPORTANCE_DOWN, dout, n->acts[il].f, 1, t);
+}
+
 /* ----------------------------------------------------------------------------------------------- layers */
 
 /* The feed-forward part of a layer: n->dx is the gradient after it and becomes that before it. */
@@ -113,7 +149,7 @@ static void back_ffn(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     const lm_acts *a = &n->acts[il];
     size_t e = (size_t)p->n_embd, f = (size_t)p->n_ff, rows = n->batch->n_tokens;
 
-    const float *dy = back_branch(n, o->post_ffn_norm, a->f, a->rf, lo, hi);
+    const float *dout = back_branch(n, o->post_ffn_norm, a->f, a->rf, lo, hi), *dy = back_drop(n, il, dout, lo, hi);
     back_input(n, &o->down, dy, e, 0.0f, n->dact, lo, hi);
     lm_activate(n, a->gu, n->act, lo, hi);
     lm_norm_again(a->x1, a->r2, n->w + o->ffn_norm, n->norm, e, lo, hi);
@@ -123,6 +159,8 @@ static void back_ffn(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     back_input(n, &o->gate, n->dgu, 2 * f, 0.0f, n->dn, lo, hi);
     back_input(n, &o->up, n->dgu + f, 2 * f, 1.0f, n->dn, lo, hi);
     cmc_pool_barrier(n->pool, t);
+    if (n->gates)
+        back_ffn_gates(n, il, dout, t);
     back_weight(n, &o->down, dy, e, n->act, a->u, t);
     back_weight(n, &o->gate, n->dgu, 2 * f, n->norm, a->u, t);
     back_weight(n, &o->up, n->dgu + f, 2 * f, n->norm, a->u, t);
@@ -160,6 +198,8 @@ static void back_attention(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     const float *dy = back_branch(n, o->post_attn_norm, a->o, a->ro, lo, hi);
     back_input(n, &o->o, dy, e, 0.0f, n->datt, lo, hi);
     cmc_pool_barrier(n->pool, t);
+    if (n->gates)
+        back_head_gates(n, il, t);
     back_weight(n, &o->o, dy, e, a->att, a->u, t);
     back_gain(n, o->post_attn_norm, n->dx, a->o, a->ro, NULL, rows, t);
     back_qkv(n, il, t, lo, hi);

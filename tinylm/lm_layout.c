@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "tinylm/select.h"
 
-enum { LM_PER_LAYER = 7 + 4 + 6, LM_MAX_RANK = 4096 };
+enum { LM_PER_LAYER = 7 + 4 + 6, LM_MAX_RANK = 4096, LM_FIRST_GATES = 1 /* part: layer 0's attention (select.h) */ };
 
 /* The seven matrices of a layer, in the order of lm_layer_layout. */
 static const char *const lm_matrix[SELECT_MATRICES] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
@@ -32,7 +32,7 @@ static size_t lm_add(const lm_maker *k, params *p, int layer, const char *name, 
         snprintf(t->name, sizeof t->name, "%s", name);
     else
         snprintf(t->name, sizeof t->name, "blk.%d.%s", layer, name);
-    t->trained = p == &k->l->lora || (k->rank == 0 && select_has(&k->what, t->name));
+    t->trained = p == &k->l->lora || (k->rank == 0 && !k->l->gates && select_has(&k->what, t->name));
     t->off = t->trained ? p->n_trained : k->frozen + (p->n - p->n_trained);
     t->n_out = n_out;
     t->n_in = n_in;
@@ -124,7 +124,7 @@ static cmc_status lm_make(lm_maker *k, cmc_error *err) {
     lm_add_all(k); /* counts what is trained */
     k->frozen = l->base.n_trained;
     lm_add_all(k); /* and lays the rest behind it */
-    l->base.lowest = select_lowest(&l->base, m->p.n_layer);
+    l->base.lowest = l->gates ? LM_FIRST_GATES : select_lowest(&l->base, m->p.n_layer);
     l->lora.lowest = select_lowest(&l->lora, m->p.n_layer);
     return CMC_OK;
 }
@@ -141,6 +141,7 @@ cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layou
     if (k.rank && what->targets)
         CMC_TRY(select_names(what->targets, SELECT_MATRICES, "matrix that an adapter can be for", &k.targets, err));
     CMC_TRY(select_parse(what->layers, what->modules, m->p.n_layer, m->head.data == m->embd.data, &k.what, err));
+    out->gates = what->gates;
     out->scale = k.rank ? (float)(what->alpha / (double)k.rank) : 0.0f;
     cmc_status st = lm_make(&k, err);
     select_free(&k.what);

@@ -30,6 +30,7 @@ typedef struct lm_layout {
     size_t embd, head, out_norm;             /* head: the same as embd where tied */
     size_t u_width;          /* of a layer's A x: the ranks' sum */
     float scale;             /* alpha / rank */
+    bool gates;              /* there is room for the gradients of gates, and nothing is trained */
 } lm_layout;
 
 /* What is trained: the model itself (rank 0), or an adapter on the matrices that `targets` names, a comma between them: q,
@@ -39,6 +40,7 @@ typedef struct lm_trainable {
     int32_t rank;
     double alpha;
     const char *targets, *layers, *modules;
+    bool gates;              /* nothing: gates on units get gradients instead (lm_net.h) */
 } lm_trainable;
 
 cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layout *out, cmc_error *err);

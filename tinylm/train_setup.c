@@ -372,7 +372,8 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
     t->arena = cmc_alloc_aligned(3 * n + tokens * e, sizeof(float));
     if (!t->arena)
         return cmc_fail_nomem(err, "the optimiser's state", (3 * n + tokens * e) * sizeof(float));
-    t->adam = (adamw){t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->arena, t->arena + n};
+    t->adam = (adamw){.beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps, .weight_decay = t->o.weight_decay,
+                      .m = t->arena, .v = t->arena + n};
     t->best = t->arena + 2 * n;
     t->dhidden = t->arena + 3 * n;
     return CMC_OK;
