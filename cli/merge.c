@@ -1,15 +1,18 @@
-/* cmc merge: a model and its LoRA adapters as one model. */
+/* cmc merge: a model and its LoRA adapters, or two models of one shape, as one model. */
 #include "cli/json.h"
 #include "cli/steer.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 typedef struct merge_args {
     common_args common;
-    const char *base, *out, *save_type;
+    const char *base, *with, *out, *save_type;
     arg_list loras;
+    char *tuned;           /* `with`, taken apart */
+    double share;
 } merge_args;
 
 static const arg_opt merge_opts[] = {
@@ -17,6 +20,8 @@ static const arg_opt merge_opts[] = {
      .help = "the model, a GGUF file"},
     {.name = "lora", .kind = ARG_LIST, .at = offsetof(merge_args, loras), .value = "FILE[=SCALE]",
      .help = "a LoRA adapter, a GGUF file, and its strength, 1 where none is given (may be repeated)"},
+    {.name = "with", .kind = ARG_STR, .at = offsetof(merge_args, with), .value = "TUNED=SHARE",
+     .help = "in place of --lora: a model of the same shape, and how far to go to it from BASE, from 0 to 1 (WiSE-FT)"},
     {.name = "out", .letter = 'o', .kind = ARG_STR, .at = offsetof(merge_args, out), .value = "FILE",
      .help = "the model to write, a GGUF file"},
     {.name = "save-type", .kind = ARG_STR, .at = offsetof(merge_args, save_type), .value = "f32|f16|q8_0",
@@ -29,15 +34,28 @@ static bool merge_same_file(const char *a, const char *b) {
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static int merge_write(const merge_args *a, cmc_model *m) {
+/* The base with its adapters, or a model between it and another. */
+static int merge_save(const merge_args *a, cmc_runtime *rt, cmc_model *m) {
     cmc_error err = {0};
+    cmc_model *tuned = NULL;
+    if (!a->with) {
+        int rc = steer_add_loras(m, &a->loras);
+        if (rc)
+            return rc;
+        return cmc_model_save(m, a->out, a->save_type, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
+    }
+    bool ok = cmc_model_open(rt, a->tuned, &tuned, &err) == CMC_OK &&
+              cmc_model_save_mix(m, tuned, a->share, a->out, a->save_type, &err) == CMC_OK;
+    cmc_model_free(tuned);
+    return ok ? CLI_OK : cli_error(NULL, &err);
+}
+
+static int merge_say(const merge_args *a, const cmc_model *m) {
     struct stat st;
-    int rc = steer_add_loras(m, &a->loras);
-    if (rc)
-        return rc;
-    if (cmc_model_save(m, a->out, a->save_type, &err) != CMC_OK)
-        return cli_error(NULL, &err);
     int64_t bytes = stat(a->out, &st) == 0 ? (int64_t)st.st_size : 0;
+    if (!a->common.json && a->with)
+        return out_printf("%s: %" PRIu64 " parameters, %" PRId64 " bytes, %g of the way to %s\n", a->out,
+                          cmc_model_params(m), bytes, a->share, a->tuned);
     if (!a->common.json)
         return out_printf("%s: %" PRIu64 " parameters, %" PRId64 " bytes, %zu adapters merged\n", a->out,
                           cmc_model_params(m), bytes, a->loras.n);
@@ -46,32 +64,51 @@ static int merge_write(const merge_args *a, cmc_model *m) {
     jset_int(&o, "params", (int64_t)cmc_model_params(m));
     jset_int(&o, "bytes", bytes);
     jset_int(&o, "adapters", (int64_t)a->loras.n);
+    if (a->with)
+        jset_real(&o, "share", a->share);
     return jout(o);
 }
 
-static int merge_main(void *opts, const arg_list *operands) {
-    const merge_args *a = opts;
-    cmc_runtime *rt = NULL;
-    cmc_model *m = NULL;
-    cmc_error err = {0};
+static int merge_check(merge_args *a, const arg_list *operands) {
     if (operands->n)
         return cli_usage("\"%s\": merge takes no operands", operands->v[0]);
     if (!a->base)
         return cli_usage("-m: a model is needed: cmc merge -m BASE");
-    if (!a->loras.n)
-        return cli_usage("--lora: an adapter is needed: --lora FILE");
+    if (!a->loras.n && !a->with)
+        return cli_usage("--lora: an adapter is needed: --lora FILE, or --with TUNED=SHARE");
+    if (a->loras.n && a->with)
+        return cli_usage("--with: mixes two models, and --lora merges adapters into one");
     if (!a->out)
         return cli_usage("-o: the merged model needs a name: -o FILE");
     if (merge_same_file(a->out, a->base))
         return cli_usage("-o: \"%s\" is the model that is read; name another file", a->out);
+    if (!a->with)
+        return CLI_OK;
+    if (!steer_split(a->with, &a->tuned, &a->share))
+        return cli_no_memory();
+    if (!*a->tuned || !(a->share >= 0 && a->share <= 1))
+        return cli_usage("--with: \"%s\" is not TUNED=SHARE, a model and a number from 0 to 1", a->with);
+    if (merge_same_file(a->out, a->tuned))
+        return cli_usage("-o: \"%s\" is the model that is read; name another file", a->out);
+    return CLI_OK;
+}
+
+static int merge_main(void *opts, const arg_list *operands) {
+    merge_args *a = opts;
+    cmc_runtime *rt = NULL;
+    cmc_model *m = NULL;
+    cmc_error err = {0};
     cmc_runtime_opts rt_opts = {.threads = a->common.threads};
-    int rc = CLI_OK;
-    if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK || cmc_model_open(rt, a->base, &m, &err) != CMC_OK)
+    int rc = merge_check(a, operands);
+    if (!rc && (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK || cmc_model_open(rt, a->base, &m, &err) != CMC_OK))
         rc = cli_error(NULL, &err);
-    if (rc == CLI_OK)
-        rc = merge_write(a, m);
+    if (!rc)
+        rc = merge_save(a, rt, m);
+    if (!rc)
+        rc = merge_say(a, m);
     cmc_model_free(m);
     cmc_runtime_free(rt);
+    free(a->tuned);
     return rc;
 }
 
@@ -87,10 +124,11 @@ static const arg_group merge_groups[] = {
 
 const arg_verb verb_merge = {
     .name = "merge",
-    .usage = "-m BASE --lora FILE[=SCALE]... -o FILE [options]",
-    .summary = "merge LoRA adapters into a model",
-    .text = "Writes a whole model: the base with its adapters' products added to its matrices. Everything else, the "
-            "tokenizer too, is the base's.",
+    .usage = "-m BASE (--lora FILE[=SCALE]... | --with TUNED=SHARE) -o FILE [options]",
+    .summary = "merge LoRA adapters into a model, or two models",
+    .text = "Writes a whole model: the base with its adapters' products added to its matrices, or every weight on the line "
+            "between the base's and those of its tuned self, which keeps more of what the base could (WiSE-FT). Everything "
+            "else, the tokenizer too, is the base's.",
     .example = "cmc merge -m base.gguf --lora adapter.gguf -o merged.gguf",
     .groups = merge_groups,
     .n_groups = sizeof merge_groups / sizeof *merge_groups,

@@ -59,8 +59,9 @@ static const arg_opt train_delta[] = {
      .help = "the delta's prompt template", .show_default = true},
     {.name = "embd", .kind = ARG_INT, .at = TRAIN_AT(n_embd), .value = "N", .help = "width; 0: 192", .lo = 0,
      .hi = 65536},
-    {.name = "layers", .kind = ARG_INT, .at = TRAIN_AT(n_layer), .value = "N", .help = "layers; 0: 4", .lo = 0,
-     .hi = 1024},
+    {.name = "layers", .kind = ARG_STR, .at = offsetof(train_args, layers), .value = "N|WHICH",
+     .help = "N: how many layers the delta has, 4 where none is said. WHICH: of --init or --base train only these: A-B%, a part "
+             "of the depth, or indices from 0 on and ranges of them, 0,2,4-6 (2-2 for a single one)"},
     {.name = "heads", .kind = ARG_INT, .at = TRAIN_AT(n_head), .value = "N", 
      .help = "attention heads; 0: one for every 32 of the width", .lo = 0, .hi = 4096},
     {.name = "kv-heads", .kind = ARG_INT, .at = TRAIN_AT(n_head_kv), .value = "N", 
@@ -80,10 +81,29 @@ static const arg_opt train_model[] = {
              "llama.cpp (stored as f32, or f16 where --save-type says that); ALPHA otherwise twice the rank"},
     {.name = "lora-targets", .kind = ARG_STR, .at = offsetof(train_args, lora_targets), .value = "LIST",
      .help = "the matrices with an adapter: q,k,v,o,gate,up,down or some of them; otherwise all"},
+    {.name = "replay", .kind = ARG_LIST, .at = offsetof(train_args, replay), .value = "FILE",
+     .help = "records of what the model could before, gone through beside --data so that less is forgotten (may be repeated)"},
+    {.name = "replay-share", .kind = ARG_REAL, .at = offsetof(train_args, replay_share), .value = "X",
+     .help = "the share of all records gone through that are --replay's", .lo = 1e-6, .hi = 0.9, .show_default = true},
+    {.name = "l2-start", .kind = ARG_REAL, .at = offsetof(train_args, l2_start), .value = "X",
+     .help = "pull the weights back to where they start: adds X/2 times their squared distance to the loss", .lo = 0, .hi = 1e6,
+     .show_default = true},
+    {.name = "soft-mask", .kind = ARG_STR, .at = offsetof(train_args, soft_mask), .value = "FILE",
+     .help = "change the rows of q, k, v, up and down the less, the more their importance stands out in this file, from cmc "
+             "importance"},
+    {.name = "mask-on", .kind = ARG_STR, .at = offsetof(train_args, mask_on), .value = "update|gradient",
+     .help = "what the mask scales: a step, or its gradient, which AdamW all but undoes", .choices = "update|gradient",
+     .show_default = true},
+    {.name = "mask-control", .kind = ARG_STR, .at = offsetof(train_args, mask_control), .value = "none|permuted|constant",
+     .help = "in the mask's place, to see whether it says anything: its values elsewhere in their layer, or their mean",
+     .choices = "none|permuted|constant", .show_default = true},
     {.name = NULL},
 };
 
 static const arg_opt train_how[] = {
+    {.name = "modules", .kind = ARG_STR, .at = TRAIN_AT(train_modules), .value = "LIST",
+     .help = "of --init or --base train only these: q,k,v,o,gate,up,down,norms or some of them, embeddings, output; otherwise "
+             "all, with --layers all that a layer has. What is not trained stays as it is"},
     {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
      .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
              "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals", .choices = OBJECTIVES,
@@ -263,21 +283,37 @@ int train_interrupted(const train_args *a, const train_state *st) {
 /* --------------------------------------------------------------------------------------------------- the verb */
 
 /* "800M", "2G", "1.5GiB": bytes, in units of 1024. */
-static int train_memory(train_args *a) {
+int train_bytes(const char *size, uint64_t *out) {
     static const char units[] = "KMGT";
     char *end;
-    if (!a->memory)
+    if (!size)
         return CLI_OK;
-    double bytes = strtod(a->memory, &end);
+    double bytes = strtod(size, &end);
     const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
     for (const char *u = units; unit && u <= unit; u++)
         bytes *= 1024;
     end += unit != NULL;
     end += unit && *end == 'i';
     end += *end == 'B';
-    if (end == a->memory || *end || !(bytes >= 1 && bytes < 0x1p62))
-        return cli_usage("--memory: \"%s\" is no size; 800M or 2G would be", a->memory);
-    a->t.memory = (uint64_t)bytes;
+    if (end == size || *end || !(bytes >= 1 && bytes < 0x1p62))
+        return cli_usage("--memory: \"%s\" is no size; 800M or 2G would be", size);
+    *out = (uint64_t)bytes;
+    return CLI_OK;
+}
+
+/* --layers: a number is the delta's shape, all else says which are trained. */
+static int train_layers(train_args *a) {
+    char *end;
+    if (!a->layers)
+        return CLI_OK;
+    long n = strtol(a->layers, &end, 10);
+    if (end == a->layers || *end != '\0') {
+        a->t.train_layers = a->layers;
+        return CLI_OK;
+    }
+    if (n < 0 || n > 1024)
+        return cli_usage("--layers: \"%s\" is no number from 0 to 1024", a->layers);
+    a->t.n_layer = (int32_t)n;
     return CLI_OK;
 }
 
@@ -344,9 +380,9 @@ static int train_weights(train_args *a) {
 
 /* The page is written before anything else is: it must not be one of the run's files. */
 int train_page_check(const train_args *a) {
-    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts};
+    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay};
     const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
-                                 a->t.refusals_path};   /* NULL: not given */
+                                 a->t.refusals_path, a->soft_mask};   /* NULL: not given */
     bool same = false;
     for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
         for (size_t k = 0; k < lists[i]->n; k++)
@@ -374,10 +410,12 @@ static int train_main(void *opts, const arg_list *operands) {
     cmc_error err = {0};
     cmc_train_result result = {0};
     train_state st = {.beside = "host", .last = {.held_out = NAN, .held_out_host = NAN}};
-    int rc = train_memory(a);
+    int rc = train_bytes(a->memory, &a->t.memory);
+    if (!rc)
+        rc = train_layers(a);
     if (!rc)
         rc = train_temperature(a);
-    if (!rc && (a->base || a->lora || a->lora_targets))
+    if (!rc && train_is_base(a))
         return train_base_main(a, operands);
     if (!rc)
         rc = train_check(a, operands);
@@ -421,6 +459,9 @@ static void train_defaults(void *opts) {
     a->delta_template = cmc_template_name(a->t.delta_template);
     a->t.objective = "sft";
     a->retain_term = "default";
+    a->replay_share = cmc_tune_defaults().replay_share;
+    a->mask_on = cmc_tune_defaults().mask_on;
+    a->mask_control = "none";
     a->common.seed = a->t.seed;
 }
 

@@ -13,7 +13,11 @@ typedef struct train_args {
     const char *memory;    /* as given: "800M" */
     const char *temperature;   /* of the host, as given: "0.7:1.5" */
     const char *html;
+    const char *layers;    /* as given: the delta's number, or which of them are trained */
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
+    arg_list replay;
+    double replay_share, l2_start;
+    const char *soft_mask, *mask_on, *mask_control;
     bool exact;
     const char *batches;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
@@ -28,6 +32,8 @@ typedef struct train_state {
     bool stopped;              /* by Ctrl-C */
 } train_state;
 
+/* --memory as bytes; NULL leaves *out. Gives the exit status. */
+int train_bytes(const char *size, uint64_t *out);
 /* A cmc_train_callback: shows progress, notes where it stands in a train_state, stops after Ctrl-C. */
 bool train_callback(void *user, const cmc_train_progress *p);
 /* --html: refuses a page that is another of the run's files; begins it; writes its last state. They give the exit status. */
@@ -40,6 +46,8 @@ int train_interrupted(const train_args *a, const train_state *st);
 /* The fields of --json that both kinds have. */
 void train_json_result(jbuild *o, const cmc_train_result *r);
 
+/* Whether an option was given that is for --base, or that itself. */
+bool train_is_base(const train_args *a);
 /* cmc train --base, without a host; gives the exit status. */
 int train_base_main(train_args *a, const arg_list *operands);
 #endif

@@ -47,6 +47,32 @@ static const char *base_foreign(const train_args *a) {
     return NULL;
 }
 
+/* The first option that is for --base alone and was given, NULL where none was. */
+static const char *base_own(const train_args *a) {
+    const cmc_tune_opts d = cmc_tune_defaults();
+    const struct {
+        const char *name;
+        bool given;
+    } own[] = {
+        {"--lora", a->lora != NULL},
+        {"--lora-targets", a->lora_targets != NULL},
+        {"--replay", a->replay.n > 0},
+        {"--replay-share", a->replay_share != d.replay_share},
+        {"--l2-start", a->l2_start != d.l2_start},
+        {"--soft-mask", a->soft_mask != NULL},
+        {"--mask-on", strcmp(a->mask_on, d.mask_on) != 0},
+        {"--mask-control", strcmp(a->mask_control, "none") != 0},
+    };
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i].given)
+            return own[i].name;
+    return NULL;
+}
+
+bool train_is_base(const train_args *a) {
+    return a->base || base_own(a);
+}
+
 /* "RANK" or "RANK:ALPHA". */
 static int base_lora(const char *s, cmc_tune_opts *o) {
     char *end;
@@ -63,7 +89,7 @@ static int base_lora(const char *s, cmc_tune_opts *o) {
 static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
     cmc_error err = {0};
     if (!a->base)
-        return cli_usage("%s: is for tuning a model by itself: --base MODEL", a->lora ? "--lora" : "--lora-targets");
+        return cli_usage("%s: is for tuning a model by itself: --base MODEL", base_own(a));
     const char *foreign = base_foreign(a);
     if (foreign)
         return cli_usage("%s: is for training a delta, and --base tunes a model by itself", foreign);
@@ -75,6 +101,11 @@ static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o)
         return cli_usage("-o: what is trained needs a name: -o FILE");
     if (a->t.resume && a->t.fresh)
         return cli_usage("--fresh: contradicts --resume");
+    bool on_gradient = strcmp(a->mask_on, "gradient") == 0;
+    if (!a->soft_mask && (on_gradient || strcmp(a->mask_control, "none") != 0))
+        return cli_usage("%s: is for a mask: --soft-mask FILE", on_gradient ? "--mask-on" : "--mask-control");
+    if (!a->replay.n && a->replay_share != cmc_tune_defaults().replay_share)
+        return cli_usage("--replay-share: is for --replay FILE");
     if (a->lora_targets && !a->lora)
         return cli_usage("--lora-targets: is for an adapter: --lora RANK");
     if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
@@ -82,7 +113,9 @@ static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o)
     a->t.data = a->data.v;
     a->t.n_data = a->data.n;
     a->t.seed = a->common.seed;
-    *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .how = a->t};
+    *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .replay = a->replay.v, .n_replay = a->replay.n,
+                         .replay_share = a->replay_share, .l2_start = a->l2_start, .soft_mask = a->soft_mask,
+                         .mask_on = a->mask_on, .mask_control = a->mask_control, .how = a->t};
     return a->lora ? base_lora(a->lora, o) : CLI_OK;
 }
 

@@ -268,6 +268,11 @@ CMC_API cmc_status cmc_model_add_lora(cmc_model *m, const char *path, double sca
 /* Writes the model, its adapters merged into its matrices, as one GGUF file with the keys and the tokenizer of its own file.
  * save_type: of the matrices, "f32", "f16" or "q8_0" (where a row is no multiple of 32: f16); the rest is f32. */
 CMC_API cmc_status cmc_model_save(const cmc_model *m, const char *path, const char *save_type, cmc_error *err);
+/* Writes a model on the line between two of one shape and vocabulary, a model and its tuned self say: every weight is
+ * (1 - share) a + share b, in float32, however either is stored; share from 0 to 1 (WiSE-FT, arXiv 2109.01903). Keys and
+ * tokenizer are a's; adapters of either have no part in it. */
+CMC_API cmc_status cmc_model_save_mix(const cmc_model *a, const cmc_model *b, double share, const char *path,
+                                      const char *save_type, cmc_error *err);
 
 /* -------------------------------------------------------------------------------------------------- sessions */
 
@@ -524,6 +529,11 @@ typedef struct cmc_train_opts {
     const char *const *alpha_hosts; size_t n_alpha_hosts;  /* further hosts, for the alpha search only */
     cmc_template host_template, delta_template;
     int32_t n_embd, n_layer, n_head, n_head_kv, n_ff;       /* the delta's shape; 0: defaults */
+    const char *train_layers;           /* which layers are trained, of a start or a base: "25-50%", a part of the depth, or
+                                           indices and ranges, "0,2,4-6"; NULL: all. The rest stays as it is, the same bits */
+    const char *train_modules;          /* and what in them: "q,k,v,o,gate,up,down,norms", or some of these, "embeddings" and
+                                           "output" (the last norm, and the matrix where it is not the embedding); NULL: all,
+                                           without train_layers the last two as well */
     int32_t max_len;                    /* tokens in a record, longer ones are left out and counted */
     int32_t batch;                      /* records in a step */
     int32_t epochs;
@@ -591,6 +601,17 @@ typedef struct cmc_tune_opts {
     int32_t lora_rank;                  /* 0: all of the model; out_path becomes a whole model. Else an adapter */
     double lora_alpha;                  /* what the adapter adds is scaled by alpha / rank; 0: twice the rank */
     const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
+    const char *const *replay; size_t n_replay;   /* records of what the base could before; of the records that the steps go
+                                           through they are this share, beside as many of `data` as without them */
+    double replay_share;                /* 0.05 as cmc_tune_defaults has it */
+    double l2_start;                    /* adds l2_start / 2 |w - start|^2 to the loss (L2-SP, arXiv 1802.01483); 0: not. Scores
+                                           and losses that are reported are without it */
+    const char *soft_mask;              /* a file of cmc_importance: rows of q, k, v, up and down are changed the less, the more
+                                           their unit's importance stands out (CoFiTune, arXiv 2404.10306); NULL: none */
+    const char *mask_on;                /* "update" (as cmc_tune_defaults has it): the factor is the step's, decay included;
+                                           "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
+    const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
+                                           layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
                                            save_type; what is for deltas alone must be as cmc_train_defaults has it */
 } cmc_tune_opts;
@@ -598,6 +619,33 @@ CMC_API cmc_tune_opts cmc_tune_defaults(void);
 /* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */
 CMC_API cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user,
                             cmc_train_result *out, cmc_error *err);
+
+/* How much the units of a model's layers matter to what it says on records: two passes over the same tokens, each with its own
+ * dropout, and what a gate of 1 on a unit would do to KL(second || first) of their predictions. A unit is an attention head, a
+ * row of up or a row of down (CoFiTune, arXiv 2404.10306, after DAS, arXiv 2302.03241). */
+typedef struct cmc_importance_opts {
+    const char *model;                  /* a GGUF model of any architecture that cmc runs */
+    const char *const *data; size_t n_data;
+    const char *out_path;               /* a GGUF file, for cmc_tune_opts.soft_mask */
+    cmc_template host_template;
+    int32_t max_len;                    /* tokens in a record, longer ones are left out */
+    int32_t batch;                      /* sequences of a pass at most */
+    double dropout;                     /* of attention's weights and of the feed-forward part's output */
+    bool absolute;                      /* sums |gradient| over sequences, as DAS has it; false: the gradient with its sign, as
+                                           CoFiTune's code does */
+    uint64_t memory;                    /* as cmc_train_opts.memory */
+    uint64_t seed;
+} cmc_importance_opts;
+CMC_API cmc_importance_opts cmc_importance_defaults(void);   /* 1024 tokens, 8 sequences, dropout 0.003, absolute */
+
+typedef struct cmc_importance_result {
+    uint64_t records, tokens, units;
+    double kl, seconds;                 /* nats a token in the mean */
+} cmc_importance_result;
+/* The callback is as cmc_train's, with phase "importance"; a run that is stopped writes nothing. The same seed, data, threads
+ * and bound on memory give the same file. */
+CMC_API cmc_status cmc_importance(cmc_runtime *rt, const cmc_importance_opts *opts, cmc_train_callback cb, void *user,
+                                  cmc_importance_result *out, cmc_error *err);
 
 /* A vocabulary learnt from data by SentencePiece's trainer: small, with a token for every byte, so that any text has
  * tokens that stand for exactly it (but for U+2581, which SentencePiece takes for a space). */

@@ -71,8 +71,7 @@ typedef struct save_job {
     const cmc_model *m;
     gguf_writer *w;
     uint32_t type;
-    model_save_rows rows;
-    void *user;
+    const model_source *from;
     uint8_t *next;        /* where the next tensor is encoded */
     float *block;         /* [SAVE_ROWS][widest row] */
 } save_job;
@@ -85,9 +84,11 @@ static bool save_put_tensor(save_job *j, const gguf_tensor *t) {
         return false;
     memcpy(name, t->name.s, t->name.n);
     name[t->name.n] = '\0';
+    if (j->from->keeps && j->from->keeps(j->from->user, t))
+        return gguf_put_tensor(j->w, name, t->type, t->ne, t->n_dims, t->data);
     for (size_t r = 0; r < rows; r += SAVE_ROWS) {
         size_t k = rows - r < SAVE_ROWS ? rows - r : SAVE_ROWS;
-        j->rows(j->user, t, r, k, j->block);
+        j->from->rows(j->from->user, t, r, k, j->block);
         for (size_t i = 0; i < k; i++)
             if (!quant_encode_row(type, j->block + i * n, j->next + (r + i) * bytes, n))
                 return false;
@@ -115,14 +116,13 @@ static cmc_status save_all(save_job *j, const char *path, cmc_error *err) {
     return ok ? gguf_writer_save(j->w, path, err) : cmc_fail_nomem(err, "the model's file", 1 << 20);
 }
 
-cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, model_save_rows rows, void *user,
-                      cmc_error *err) {
+cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, const model_source *from, cmc_error *err) {
     uint64_t bytes = model_save_bytes(m, type), room = cmc_mem_available();
     if (room != 0 && bytes > room)
         return cmc_fail(err, CMC_E_NOMEM, "%s: writing it takes %" PRIu64 " MiB and %" PRIu64 " MiB are free", path,
                         bytes >> 20, room >> 20);
     uint8_t *buf = cmc_alloc_aligned((size_t)bytes, 1);
-    save_job j = {.m = m, .w = gguf_writer_new(), .type = type, .rows = rows, .user = user, .next = buf};
+    save_job j = {.m = m, .w = gguf_writer_new(), .type = type, .from = from, .next = buf};
     j.block = cmc_alloc(SAVE_ROWS * save_widest(m), sizeof *j.block);
     cmc_status st = j.w && buf && j.block ? save_all(&j, path, err)
                                          : cmc_fail_nomem(err, "the model's file", (size_t)bytes);
@@ -147,5 +147,5 @@ static void save_merged_rows(void *user, const gguf_tensor *t, size_t row, size_
 cmc_status cmc_model_save(const cmc_model *m, const char *path, const char *save_type, cmc_error *err) {
     uint32_t type;
     CMC_TRY(model_save_type(save_type, &type, err));
-    return model_save(m, path, type, save_merged_rows, (void *)(uintptr_t)m, err);
+    return model_save(m, path, type, &(model_source){save_merged_rows, NULL, (void *)(uintptr_t)m}, err);
 }

@@ -66,7 +66,7 @@ static void rig_batch(rig *r) {
                        .n_seqs = SEQS, .n_targets = TARGETS};
 }
 
-static void rig_open(rig *r, const tiny_spec *spec, int threads, bool exact, const lm_lora *lora) {
+static void rig_open(rig *r, const tiny_spec *spec, int threads, bool exact, const lm_trainable *lora) {
     cmc_error err = {0};
     cmc_runtime_opts ro = {.threads = threads, .exact = exact};
     memset(r, 0, sizeof *r);
@@ -109,7 +109,7 @@ static double rig_loss(rig *r) {
 
 static double rig_grad(rig *r) {
     double nll = 0.0;
-    memset(r->n.grad, 0, lm_trained(&r->l)->n * sizeof(float));
+    memset(r->n.grad, 0, lm_trained(&r->l)->n_trained * sizeof(float));
     lm_forward(&r->n, &r->b);
     lm_loss_train(&r->loss, &r->n, &r->b, 1.0f / TARGETS, r->dhidden, &nll);
     lm_backward(&r->n, &r->b, r->dhidden);
@@ -144,7 +144,7 @@ static void test_graph(void **state) {
     (void)state;
     for (size_t k = 0; k < FAMILIES; k++) {
         rig r;
-        lm_lora none = {0};
+        lm_trainable none = {0};
         rig_open(&r, &families[k].spec, 2, true, &none);
         size_t start[2] = {0, 80}, rows[80];
         for (size_t i = 0; i < 80; i++)
@@ -164,7 +164,7 @@ static void test_packing(void **state) {
     (void)state;
     for (size_t k = 0; k < FAMILIES; k++) {
         rig r;
-        lm_lora none = {0};
+        lm_trainable none = {0};
         rig_open(&r, &families[k].spec, 2, true, &none);
         size_t e = (size_t)r.l.p.n_embd, first = 14, start[2] = {0, TOKENS - first}, row = TOKENS - first - 1;
         lm_forward(&r.n, &r.b);
@@ -193,7 +193,7 @@ static void test_graph_smollm2(void **state) {
     cmc_model *m;
     lm_layout l;
     lm_net n;
-    lm_lora none = {0};
+    lm_trainable none = {0};
     cmc_ids ids = {0};
     static const char text[] = "The quick brown fox jumps over the lazy dog, said the old man, and went on along the "
                                "road towards the next village.";
@@ -226,20 +226,22 @@ static double rig_loss_of(void *r) {
     return rig_loss(r);
 }
 
-static void check_gradients(size_t family, int threads, const lm_lora *lora) {
+static void check_gradients(size_t family, int threads, const lm_trainable *lora) {
     rig r;
     uint64_t rng = 5;
     rig_open(&r, &families[family].spec, threads, false, lora);
     const params *p = lm_trained(&r.l);
     double a = rig_grad(&r);
-    float *grad = cmc_alloc(p->n, sizeof *grad);
-    memcpy(grad, r.n.grad, p->n * sizeof *grad);
+    float *grad = cmc_alloc(p->n_trained, sizeof *grad);
+    memcpy(grad, r.n.grad, p->n_trained * sizeof *grad);
     assert_true(fabs(a - rig_loss(&r)) < 1e-5);
     slope_check c = {.loss = rig_loss_of, .scene = &r, .h = 0.02, .least = 1e-4, .rel = 3e-3, .abs = 3e-4,
                      .directions = 7};
     for (size_t i = 0; i < p->n_tensors; i++) {
         const params_tensor *t = &p->tensors[i];
         char what[120];
+        if (!t->trained)
+            continue;
         snprintf(what, sizeof what, "%s: %s", families[family].name, t->name);
         slope_assert(&c, what, r.n.trained + t->off, grad + t->off, t->n_out * t->n_in, &rng);
     }
@@ -249,7 +251,7 @@ static void check_gradients(size_t family, int threads, const lm_lora *lora) {
 
 static void test_gradients_full(void **state) {
     (void)state;
-    lm_lora none = {0};
+    lm_trainable none = {0};
     for (size_t k = 0; k < FAMILIES; k++)
         check_gradients(k, 2, &none);
     check_gradients(1, 3, &none);
@@ -257,17 +259,66 @@ static void test_gradients_full(void **state) {
 
 static void test_gradients_lora(void **state) {
     (void)state;
-    lm_lora all = {.rank = 3, .alpha = 5}, some = {.rank = 1, .alpha = -2, .targets = "v,down"};
+    lm_trainable all = {.rank = 3, .alpha = 5}, some = {.rank = 1, .alpha = -2, .targets = "v,down"};
     for (size_t k = 0; k < FAMILIES; k++)
         check_gradients(k, 2, &all);
     check_gradients(0, 3, &some);
+}
+
+/* Where some of the model is trained: the same gradients as where all of it is, to the bit, and none beside them. */
+static void check_part(size_t family, const lm_trainable *what, size_t n_trained, size_t lowest) {
+    rig whole, part;
+    lm_trainable all = {0};
+    rig_open(&whole, &families[family].spec, 2, false, &all);
+    rig_open(&part, &families[family].spec, 2, false, what);
+    assert_true(rig_grad(&whole) == rig_grad(&part));
+    const params *p = &part.l.base;
+    size_t tensors = 0, floats = 0;
+    assert_int_equal(whole.l.base.n_trained, whole.l.base.n);
+    assert_int_equal(p->n, whole.l.base.n);
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const params_tensor *t = &p->tensors[i], *same = lm_find(&whole.l.base, t->name, strlen(t->name));
+        size_t n = t->n_out * t->n_in;
+        assert_memory_equal(part.n.w + t->off, whole.n.w + same->off, n * sizeof(float));
+        assert_true(t->trained ? t->off + n <= p->n_trained : t->off >= p->n_trained);
+        if (t->trained)
+            assert_memory_equal(part.n.grad + t->off, whole.n.grad + same->off, n * sizeof(float));
+        tensors += t->trained;
+        floats += t->trained ? n : 0;
+    }
+    assert_int_equal(tensors, n_trained);
+    assert_int_equal(floats, p->n_trained);
+    assert_int_equal(p->lowest, lowest);
+    rig_close(&whole);
+    rig_close(&part);
+}
+
+static void test_gradients_part(void **state) {
+    (void)state;
+    static const struct {
+        size_t family;
+        lm_trainable what;
+        size_t tensors, lowest;
+    } cases[] = {
+        {0, {.layers = "1-1", .modules = "up,down"}, 2, 4}, {0, {.layers = "50-100%"}, 9, 3},
+        {0, {.modules = "q,v"}, 4, 1},                      {0, {.modules = "output"}, 2, 5},
+        {0, {.modules = "embeddings"}, 1, 0},               {2, {.layers = "0", .modules = "k,o"}, 4, 1},
+        {3, {.modules = "output,norms"}, 10, 0},            {4, {.layers = "2,0", .modules = "gate,norms"}, 14, 1},
+        {4, {.layers = "1-2", .modules = "down"}, 2, 4},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_part(cases[i].family, &cases[i].what, cases[i].tensors, cases[i].lowest);
+        check_gradients(cases[i].family, 2, &cases[i].what);
+    }
+    lm_trainable adapter = {.rank = 2, .alpha = 4, .layers = "1-1"};
+    check_gradients(0, 2, &adapter);
 }
 
 /* An adapter whose B is zero changes no logit at all, and neither does a gradient touch what is frozen. */
 static void test_lora_start(void **state) {
     (void)state;
     rig full, lora;
-    lm_lora none = {0}, eight = {.rank = 8, .alpha = 16};
+    lm_trainable none = {0}, eight = {.rank = 8, .alpha = 16};
     rig_open(&full, &families[2].spec, 2, false, &none);
     rig_open(&lora, &families[2].spec, 2, false, &eight);
     lm_lora_start(&lora.l, 1, lora.n.trained);
@@ -287,20 +338,28 @@ static void test_targets(void **state) {
     (void)state;
     static const char *const bad[] = {"", "w", "q,,k", "q k", "gates", "attn_q"};
     rig r;
-    lm_lora none = {0};
+    lm_trainable none = {0};
     lm_layout l;
     cmc_error err = {0};
     rig_open(&r, &families[0].spec, 1, true, &none);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        lm_lora lora = {.rank = 4, .alpha = 8, .targets = bad[i]};
+        lm_trainable lora = {.rank = 4, .alpha = 8, .targets = bad[i]};
         assert_int_equal(lm_layout_init(r.m, &lora, &l, &err), CMC_E_ARG);
     }
-    lm_lora lora = {.rank = 4, .alpha = 8, .targets = "q,v"};
+    lm_trainable lora = {.rank = 4, .alpha = 8, .targets = "q,v"};
     assert_int_equal(lm_layout_init(r.m, &lora, &l, &err), CMC_OK);
     assert_int_equal(l.lora.n_tensors, 2 * 2 * 2);
     assert_non_null(lm_find(&l.lora, "blk.1.attn_v.weight.lora_b", 26));
     assert_null(lm_find(&l.lora, "blk.1.attn_k.weight.lora_b", 26));
     lm_layout_free(&l);
+    lora.layers = "1-1";
+    assert_int_equal(lm_layout_init(r.m, &lora, &l, &err), CMC_OK);
+    assert_int_equal(l.lora.n_tensors, 2 * 2);
+    assert_int_equal(l.lora.lowest, 3);
+    assert_null(lm_find(&l.lora, "blk.0.attn_v.weight.lora_b", 26));
+    lm_layout_free(&l);
+    lora.modules = "q";
+    assert_int_equal(lm_layout_init(r.m, &lora, &l, &err), CMC_E_ARG);
     rig_close(&r);
 }
 
@@ -331,6 +390,7 @@ int main(void) {
         cmocka_unit_test(test_graph_smollm2),  cmocka_unit_test(test_gradients_full),
         cmocka_unit_test(test_gradients_lora), cmocka_unit_test(test_lora_start),
         cmocka_unit_test(test_targets),        cmocka_unit_test(test_geglu),
+        cmocka_unit_test(test_gradients_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

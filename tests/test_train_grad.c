@@ -15,6 +15,7 @@
 #include "tests/slope.h"
 #include "tinylm/adamw.h"
 #include "tinylm/rowmath.h"
+#include "tinylm/select.h"
 
 /* ------------------------------------------------------------------------------------------------ fixture */
 
@@ -81,6 +82,58 @@ static void test_gradients_gqa(void **state) {
     (void)state;
     check_gradients(2, 2, true);
     check_gradients(3, 1, false);
+}
+
+/* Where some tensors are trained they have the gradients that they have where all are, and the rest has none; a step of the
+ * optimiser leaves the rest's bits. */
+static void check_part(const char *layers, const char *modules, size_t n_trained, size_t lowest) {
+    scene s;
+    selection what;
+    cmc_error err = {0};
+    grad_open(&s, 2, false, 2, true);
+    scene_grad(&s, ALPHA);
+    size_t bytes = s.p.n * sizeof(float), trained = 0;
+    float *grad = cmc_alloc(s.p.n, sizeof *grad), *w = cmc_alloc(s.p.n, sizeof *w);
+    memcpy(grad, s.n.grad, bytes);
+    memcpy(w, s.n.w, bytes);
+    assert_int_equal(select_parse(layers, modules, s.p.s.n_layer, true, &what, &err), CMC_OK);
+    select_apply(&what, &s.p);
+    select_free(&what);
+    assert_int_equal(s.p.lowest, lowest);
+    memset(s.n.grad, 0, bytes);
+    scene_grad(&s, ALPHA);
+    adamw a = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.3};
+    a.m = cmc_calloc(s.p.n, sizeof *a.m);
+    a.v = cmc_calloc(s.p.n, sizeof *a.v);
+    for (size_t i = 0; i < s.p.n_tensors; i++) {
+        const params_tensor *t = &s.p.tensors[i];
+        for (size_t k = t->off; k < t->off + t->n_out * t->n_in; k++)
+            assert_true(t->trained ? fabsf(s.n.grad[k] - grad[k]) < 1e-5f : s.n.grad[k] == 0.0f);
+        trained += t->trained;
+    }
+    assert_int_equal(trained, n_trained);
+    adamw_step(s.rt->pool, &a, &s.p, s.n.w, s.n.grad, 1.0, 0.1, 1);
+    for (size_t i = 0; i < s.p.n_tensors; i++) {
+        const params_tensor *t = &s.p.tensors[i];
+        bool same = memcmp(w + t->off, s.n.w + t->off, t->n_out * t->n_in * sizeof *w) == 0;
+        assert_true(same != t->trained);
+    }
+    free(a.m);
+    free(a.v);
+    free(grad);
+    free(w);
+    scene_close(&s);
+}
+
+static void test_part(void **state) {
+    (void)state;
+    check_part(NULL, "q,v", 4, 1);
+    check_part(NULL, "k,up", 4, 1);
+    check_part("1-1", "up,down", 2, 4);
+    check_part("50-100%", NULL, 9, 3);
+    check_part(NULL, "norms", 4, 1);
+    check_part(NULL, "output", 2, 0);
+    check_part("0", "q,k,o,embeddings", 4, 0);
 }
 
 /* Gradients add up: two halves of a batch give what the whole does. */
@@ -289,6 +342,7 @@ int main(void) {
         cmocka_unit_test(test_rows),      cmocka_unit_test(test_pack),          cmocka_unit_test(test_schedule),
         cmocka_unit_test(test_adamw),     cmocka_unit_test(test_loss),          cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_gradients), cmocka_unit_test(test_gradients_gqa),
+        cmocka_unit_test(test_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,9 +37,11 @@ typedef struct adamw_job {
     float grad_scale, lr, fix1, fix2; /* fix: 1 / (1 - beta^step) */
 } adamw_job;
 
-static void adamw_range(const adamw_job *j, size_t lo, size_t hi, float decay) {
+/* `factor`: the mask's. */
+static void adamw_range(const adamw_job *j, size_t lo, size_t hi, float decay, float factor) {
+    float of_grad = j->a->mask_gradient ? factor : 1.0f, lr = j->lr * (j->a->mask_gradient ? 1.0f : factor);
     float b1 = (float)j->a->beta1, b2 = (float)j->a->beta2, eps = (float)j->a->eps;
-    float keep = 1.0f - j->lr * decay, rate = j->lr * j->fix1, fix2 = j->fix2, gs = j->grad_scale;
+    float keep = 1.0f - lr * decay, rate = lr * j->fix1, fix2 = j->fix2, gs = j->grad_scale * of_grad;
     float *restrict w = j->w, *restrict grad = j->grad, *restrict m = j->a->m, *restrict v = j->a->v;
     for (size_t i = lo; i < hi; i++) {
         float g = grad[i] * gs;
@@ -50,13 +52,29 @@ static void adamw_range(const adamw_job *j, size_t lo, size_t hi, float decay) {
     }
 }
 
+/* Elements [lo, hi) of a tensor, row by row, each with its factor. */
+static void adamw_rows(const adamw_job *j, const params_tensor *x, const float *mask, size_t lo, size_t hi, float decay) {
+    while (lo < hi) {
+        size_t row = lo / x->n_in, end = (row + 1) * x->n_in < hi ? (row + 1) * x->n_in : hi;
+        adamw_range(j, x->off + lo, x->off + end, decay, mask[row]);
+        lo = end;
+    }
+}
+
 static void adamw_worker(void *arg, int t, int nt) {
     const adamw_job *j = arg;
     for (size_t i = 0; i < j->p->n_tensors; i++) {
         const params_tensor *x = &j->p->tensors[i];
         size_t lo, hi;
+        if (!x->trained)
+            continue;
         cmc_pool_share(x->n_out * x->n_in, ADAMW_GRAIN, t, nt, &lo, &hi);
-        adamw_range(j, x->off + lo, x->off + hi, x->matrix ? (float)j->a->weight_decay : 0.0f);
+        float decay = x->matrix ? (float)j->a->weight_decay : 0.0f;
+        const float *mask = j->a->mask ? j->a->mask[i] : NULL;
+        if (mask)
+            adamw_rows(j, x, mask, lo, hi, decay);
+        else
+            adamw_range(j, x->off + lo, x->off + hi, decay, 1.0f);
     }
 }
 
@@ -71,6 +89,26 @@ void adamw_step(cmc_pool *pool, const adamw *a, const params *p, float *w, float
                    .fix1 = (float)(1.0 / (1.0 - pow(a->beta1, (double)step))),
                    .fix2 = (float)(1.0 / (1.0 - pow(a->beta2, (double)step)))};
     cmc_pool_run(pool, adamw_worker, &j);
+}
+
+typedef struct adamw_pull_job {
+    const float *w, *start;
+    float *grad;
+    size_t n;
+    float pull;
+} adamw_pull_job;
+
+static void adamw_pull_worker(void *arg, int t, int nt) {
+    const adamw_pull_job *j = arg;
+    size_t lo, hi;
+    cmc_pool_share(j->n, ADAMW_GRAIN, t, nt, &lo, &hi);
+    for (size_t i = lo; i < hi; i++)
+        j->grad[i] += j->pull * (j->w[i] - j->start[i]);
+}
+
+void adamw_pull(cmc_pool *pool, const float *w, const float *start, size_t n, double pull, float *grad) {
+    adamw_pull_job j = {w, start, grad, n, (float)pull};
+    cmc_pool_run(pool, adamw_pull_worker, &j);
 }
 
 double adamw_lr(double lr, double min_lr, int64_t warmup, int64_t steps, int64_t step) {

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "tinylm/drop.h"
 #include "tinylm/rowmath.h"
 
 typedef struct attend_item {
@@ -49,6 +50,22 @@ static void attend_mask(const attend *a, attend_block b, size_t r, float *row, s
     memset(row + *to, 0, (b.cols - *to) * sizeof(float));
 }
 
+enum { ATTEND_DROP_BLOCK = 256 };
+
+/* row[n] times the mask of a token's weights, whose first is for key `key` of its sequence. */
+static void attend_drop(const attend *a, size_t token, size_t head, size_t key, float *row, size_t n) {
+    float mask[ATTEND_DROP_BLOCK];
+    if (!(a->dropout > 0.0f))
+        return;
+    uint64_t row_key = drop_key(a->drop_key, head, token);
+    for (size_t at = 0; at < n; at += ATTEND_DROP_BLOCK) {
+        size_t m = n - at < ATTEND_DROP_BLOCK ? n - at : ATTEND_DROP_BLOCK;
+        drop_mask(row_key, a->dropout, mask, key + at, m);
+        for (size_t c = 0; c < m; c++)
+            row[at + c] *= mask[c];
+    }
+}
+
 /* One query head of an item: att rows and log-sum-exps. */
 static void attend_head_forward(const attend *a, attend_item it, size_t head, float *s) {
     size_t h = a->n_head;
@@ -63,6 +80,7 @@ static void attend_head_forward(const attend *a, attend_item it, size_t head, fl
             double sum = row_exp_sum(row + from, to - from, max);
             row_scale(row + from, to - from, (float)(1.0 / sum));
             a->lse[(it.first + r0 + r) * h + head] = max + (float)log(sum);
+            attend_drop(a, it.first + r0 + r, head, b.c0 + from, row + from, to - from);
         }
         blas_gemm(a->blas, false, true, b.rows, a->dv, b.cols, 1.0f, s, a->max_seq,
                   a->v + (it.first + b.c0) * a->ld + it.kv * a->dv, a->ld, 0.0f,
@@ -80,7 +98,7 @@ void attend_forward(const attend *a, int t) {
     }
 }
 
-/* p: scores -> probabilities; dp: their gradients -> those of the scores, times the scale. */
+/* p: scores -> weights, after dropout; dp: their gradients -> those of the scores, times the scale. */
 static void attend_softmax_grad(const attend *a, attend_item it, size_t head, attend_block b, float *p, float *dp) {
     size_t h = a->n_head;
     for (size_t r = 0; r < b.rows; r++) {
@@ -93,8 +111,10 @@ static void attend_softmax_grad(const attend *a, attend_item it, size_t head, at
         attend_mask(a, b, r, pr, &from, &to);
         attend_mask(a, b, r, dr, &from, &to);
         row_exp_sum(pr + from, to - from, a->lse[tok * h + head]);
+        attend_drop(a, tok, head, b.c0 + from, dr + from, to - from);
         for (size_t c = from; c < to; c++)
             dr[c] = pr[c] * (dr[c] - dot) * a->scale;
+        attend_drop(a, tok, head, b.c0 + from, pr + from, to - from);
     }
 }
 

@@ -16,6 +16,8 @@ typedef struct attend {
     const float *q, *k, *v; size_t ld;
     float *att;                  /* [T][n_head dv] */
     float *lse;                  /* [T][n_head] log-sum-exp of the scores */
+    float dropout;               /* of the weights that the scores become; 0: none */
+    uint64_t drop_key;           /* decides which (drop.h) */
     float *scores; size_t max_seq;           /* [nt][2][ATTEND_ROWS][max_seq] */
     const float *datt;           /* backward: the gradient of att, and those of q, k, v (as these, ld apart) */
     float *dq, *dk_out, *dv_out;

@@ -1,8 +1,10 @@
 /* The backward pass of a trainable model. Gradients of activations go by token rows, those of weights by weight rows
  * (of an adapter's A by columns), so that a thread writes only what is its own; barriers stand where one needs what the
- * others made. Where an adapter is trained the model's own weights get no gradient, and none is computed. */
+ * others made. Weights that are not trained, all of the model's own beside an adapter, get no gradient, and none is computed;
+ * nor is anything propagated back below the lowest part that has some that are. */
 #include <string.h>
 
+#include "tinylm/importance.h"
 #include "tinylm/lm_net.h"
 #include "tinylm/rowmath.h"
 
@@ -30,9 +32,9 @@ static void back_weight(const lm_net *n, const lm_linear *w, const float *dy, si
                         int t) {
     size_t rows = n->batch->n_tokens, in = w->n_in, uw = n->l->u_width, lo, hi;
     cmc_pool_share(w->n_out, 8, t, n->nt, &lo, &hi);
-    if (lm_is_full(n) && hi > lo) {
+    if (lm_learns(n, w->w) && hi > lo) {
         blas_gemm(n->blas, true, true, hi - lo, in, rows, 1.0f, dy + lo, ld, x, in, 1.0f, n->grad + w->w + lo * in, in);
-        for (size_t r = 0; w->bias != LM_NONE && r < rows; r++)
+        for (size_t r = 0; lm_learns(n, w->bias) && r < rows; r++)
             for (size_t c = lo; c < hi; c++)
                 n->grad[w->bias + c] += dy[r * ld + c];
     }
@@ -53,7 +55,7 @@ static void back_weight(const lm_net *n, const lm_linear *w, const float *dy, si
 static void back_gain(const lm_net *n, size_t gain, const float *dy, const float *x, const float *r,
                       const size_t *row_of, size_t rows, int t) {
     size_t e = (size_t)n->l->p.n_embd, lo, hi;
-    if (!lm_is_full(n))
+    if (!lm_learns(n, gain))
         return;
     cmc_pool_share(e, 16, t, n->nt, &lo, &hi);
     row_gain_grad(dy, x, r, row_of, rows, e, lo, hi, n->grad + gain);
@@ -67,6 +69,14 @@ static const float *back_branch(const lm_net *n, size_t gain, const float *x, co
     for (size_t i = lo; i < hi; i++)
         row_norm_grad(n->dx + i * e, x + i * e, r[i], n->w + gain, n->y + i * e, e, false);
     return n->y;
+}
+
+/* Through the dropout of layer il's feed-forward output. */
+static const float *back_drop(const lm_net *n, size_t il, const float *dy, size_t lo, size_t hi) {
+    if (!(n->dropout > 0.0f))
+        return dy;
+    lm_drop(n, il, dy, n->dd, lo, hi);
+    return n->dd;
 }
 
 /* dx += that of the norm before a branch, whose output's gradient is n->dn. */
@@ -93,7 +103,7 @@ static void back_qk_norm(const lm_net *n, const lm_layer_layout *o, const lm_act
 static void back_qk_gain(const lm_net *n, const lm_layer_layout *o, const lm_acts *a, int t) {
     const model_params *p = &n->l->p;
     size_t hk = (size_t)p->head_k, n_head = (size_t)p->n_head, n_head_kv = (size_t)p->n_head_kv, lo, hi;
-    if (!lm_is_full(n))
+    if (!lm_learns(n, o->q_norm))
         return;
     cmc_pool_share(hk, 16, t, n->nt, &lo, &hi);
     for (size_t r = 0; r < n->batch->n_tokens; r++) {
@@ -101,6 +111,33 @@ static void back_qk_gain(const lm_net *n, const lm_layer_layout *o, const lm_act
         row_gain_grad(n->dqk + q * hk, a->qk + q * hk, a->rqk + q, NULL, n_head, hk, lo, hi, n->grad + o->q_norm);
         row_gain_grad(n->dqk + k * hk, a->qk + k * hk, a->rqk + k, NULL, n_head_kv, hk, lo, hi, n->grad + o->k_norm);
     }
+}
+
+/* ------------------------------------------------------------------------------------------------ gates */
+
+/* Gates of `kind` on columns that are `width` each: gate u gets the sum over a sequence's rows of dx times x in its columns,
+ * which is the gradient of a factor of 1 on x. Thread t's share of the units, each sequence on its own. */
+static void back_gates(const lm_net *n, size_t il, size_t kind, const float *dx, const float *x, size_t width, int t) {
+    const importance_shape s = importance_shape_of(&n->l->p);
+    size_t units = s.width[kind], ld = units * width, lo, hi;
+    cmc_pool_share(units, 8, t, n->nt, &lo, &hi);
+    for (size_t q = 0; q < n->batch->n_seqs; q++) {
+        float *gate = n->gates + q * s.n_layer * s.per_layer + importance_at(&s, il, kind);
+        for (size_t r = n->batch->start[q]; r < n->batch->start[q + 1]; r++)
+            for (size_t u = lo; u < hi; u++)
+                for (size_t c = u * width; c < (u + 1) * width; c++)
+                    gate[u] += dx[r * ld + c] * x[r * ld + c];
+    }
+}
+
+static void back_head_gates(const lm_net *n, size_t il, int t) {
+    back_gates(n, il, IMPORTANCE_HEADS, n->datt, n->acts[il].att, (size_t)n->l->p.head_v, t);
+}
+
+/* `dout`: the gradient of the output after dropout, as it is kept. */
+static void back_ffn_gates(const lm_net *n, size_t il, const float *dout, int t) {
+    back_gates(n, il, IMPORTANCE_UP, n->dact, n->act, 1, t);
+    back_gates(n, il, IMPORTANCE_DOWN, dout, n->acts[il].f, 1, t);
 }
 
 /* ----------------------------------------------------------------------------------------------- layers */
@@ -112,7 +149,7 @@ static void back_ffn(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     const lm_acts *a = &n->acts[il];
     size_t e = (size_t)p->n_embd, f = (size_t)p->n_ff, rows = n->batch->n_tokens;
 
-    const float *dy = back_branch(n, o->post_ffn_norm, a->f, a->rf, lo, hi);
+    const float *dout = back_branch(n, o->post_ffn_norm, a->f, a->rf, lo, hi), *dy = back_drop(n, il, dout, lo, hi);
     back_input(n, &o->down, dy, e, 0.0f, n->dact, lo, hi);
     lm_activate(n, a->gu, n->act, lo, hi);
     lm_norm_again(a->x1, a->r2, n->w + o->ffn_norm, n->norm, e, lo, hi);
@@ -122,12 +159,13 @@ static void back_ffn(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     back_input(n, &o->gate, n->dgu, 2 * f, 0.0f, n->dn, lo, hi);
     back_input(n, &o->up, n->dgu + f, 2 * f, 1.0f, n->dn, lo, hi);
     cmc_pool_barrier(n->pool, t);
+    if (n->gates)
+        back_ffn_gates(n, il, dout, t);
     back_weight(n, &o->down, dy, e, n->act, a->u, t);
     back_weight(n, &o->gate, n->dgu, 2 * f, n->norm, a->u, t);
     back_weight(n, &o->up, n->dgu + f, 2 * f, n->norm, a->u, t);
     back_gain(n, o->ffn_norm, n->dn, a->x1, a->r2, NULL, rows, t);
-    if (o->post_ffn_norm != LM_NONE)
-        back_gain(n, o->post_ffn_norm, n->dx, a->f, a->rf, NULL, rows, t);
+    back_gain(n, o->post_ffn_norm, n->dx, a->f, a->rf, NULL, rows, t);
     cmc_pool_barrier(n->pool, t);
     back_stream(n, o->ffn_norm, a->x1, a->r2, lo, hi);
 }
@@ -160,9 +198,10 @@ static void back_attention(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     const float *dy = back_branch(n, o->post_attn_norm, a->o, a->ro, lo, hi);
     back_input(n, &o->o, dy, e, 0.0f, n->datt, lo, hi);
     cmc_pool_barrier(n->pool, t);
+    if (n->gates)
+        back_head_gates(n, il, t);
     back_weight(n, &o->o, dy, e, a->att, a->u, t);
-    if (o->post_attn_norm != LM_NONE)
-        back_gain(n, o->post_attn_norm, n->dx, a->o, a->ro, NULL, rows, t);
+    back_gain(n, o->post_attn_norm, n->dx, a->o, a->ro, NULL, rows, t);
     back_qkv(n, il, t, lo, hi);
     lm_norm_again(a->x0, a->r1, n->w + o->attn_norm, n->norm, e, lo, hi);
     back_input(n, &o->q, dq, ld, 0.0f, n->dn, lo, hi);
@@ -173,8 +212,7 @@ static void back_attention(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     back_weight(n, &o->k, dk, ld, n->norm, a->u, t);
     back_weight(n, &o->v, dv, ld, n->norm, a->u, t);
     back_gain(n, o->attn_norm, n->dn, a->x0, a->r1, NULL, rows, t);
-    if (o->q_norm != LM_NONE)
-        back_qk_gain(n, o, a, t);
+    back_qk_gain(n, o, a, t);
     cmc_pool_barrier(n->pool, t);
     back_stream(n, o->attn_norm, a->x0, a->r1, lo, hi);
 }
@@ -198,7 +236,7 @@ static void back_embedding(const lm_net *n, int t) {
 static void back_worker(void *arg, int t, int nt) {
     lm_net *n = arg;
     const net_batch *b = n->batch;
-    size_t e = (size_t)n->l->p.n_embd, lo, hi;
+    size_t e = (size_t)n->l->p.n_embd, lowest = lm_trained(n->l)->lowest, lo, hi;
     const float *gain = n->w + n->l->out_norm;
     cmc_pool_share(b->n_tokens, 1, t, nt, &lo, &hi);
     memset(n->dx + lo * e, 0, (hi - lo) * e * sizeof(float));
@@ -208,12 +246,10 @@ static void back_worker(void *arg, int t, int nt) {
         if (r >= lo && r < hi)
             row_norm_grad(n->dhidden + i * e, n->x + r * e, n->rh[i], gain, n->dx + r * e, e, true);
     }
-    for (size_t i = (size_t)n->l->p.n_layer; i-- > 0;) {
-        back_ffn(n, i, t, lo, hi);
-        back_attention(n, i, t, lo, hi);
-    }
+    for (size_t part = 2 * (size_t)n->l->p.n_layer; part > 0 && part >= lowest; part--)
+        (part % 2 ? back_attention : back_ffn)(n, (part - 1) / 2, t, lo, hi);
     cmc_pool_barrier(n->pool, t);
-    if (lm_is_full(n))
+    if (lm_learns(n, n->l->embd))
         back_embedding(n, t);
 }
 

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "runtime/rope.h"
 #include "tinylm/carve.h"
+#include "tinylm/drop.h"
 #include "tinylm/lm_net.h"
 #include "tinylm/rowmath.h"
 
@@ -32,7 +33,7 @@ static void lm_lay_out_layer(const lm_net *n, size_t il, carver *c, lm_acts *a) 
     a->x1 = carve(c, t, e);
     a->r2 = carve(c, t, 1);
     a->gu = carve(c, t, 2 * (size_t)p->n_ff);
-    a->f = lm_carve_if(c, post_ffn, t, e);
+    a->f = lm_carve_if(c, post_ffn || n->l->gates, t, e);
     a->rf = lm_carve_if(c, post_ffn, t, 1);
     a->u = carve(c, t, n->l->u_width);
 }
@@ -44,7 +45,7 @@ static void lm_lay_out(lm_net *n, carver *c) {
     bool local = l->rope_inv_local != l->rope_inv;
     n->w = carve(c, 1, l->base.n);
     n->trained = l->lora.n ? carve(c, 1, l->lora.n) : n->w;
-    n->grad = carve(c, 1, lm_trained(l)->n);
+    n->grad = carve(c, 1, lm_trained(l)->n_trained);
     for (size_t i = 0; i < (size_t)p->n_layer; i++) {
         lm_acts skip;
         lm_lay_out_layer(n, i, c, c->base ? &n->acts[i] : &skip);
@@ -69,6 +70,7 @@ static void lm_lay_out(lm_net *n, carver *c) {
     n->dgu = carve(c, t, 2 * f);
     n->dact = carve(c, t, f);
     n->du = carve(c, t, l->u_width);
+    n->dd = lm_carve_if(c, l->gates, t, e);
     n->scores = carve(c, (size_t)n->nt * 2 * ATTEND_ROWS, n->max_seq);
 }
 
@@ -114,7 +116,7 @@ cmc_status lm_new(cmc_runtime *rt, const lm_layout *l, size_t max_tokens, size_t
     }
     c = (carver){out->arena, 0};
     lm_lay_out(out, &c);
-    memset(out->grad, 0, lm_trained(l)->n * sizeof(float));
+    memset(out->grad, 0, lm_trained(l)->n_trained * sizeof(float));
     lm_rope_tables(out);
     return CMC_OK;
 }
@@ -177,6 +179,23 @@ static void lm_linear_rows(const lm_net *n, const lm_linear *w, const float *x, 
     blas_gemm(n->blas, false, false, rows, out, rank, n->l->scale, u, uw, n->trained + w->b, rank, 1.0f, y, ld);
 }
 
+enum { LM_DROP_BLOCK = 256 };
+
+void lm_drop(const lm_net *n, size_t il, const float *x, float *y, size_t lo, size_t hi) {
+    size_t e = (size_t)n->l->p.n_embd;
+    float mask[LM_DROP_BLOCK];
+    if (!(n->dropout > 0.0f))
+        return;
+    uint64_t layer_key = drop_key(n->drop_key, il, 1);
+    for (size_t r = lo; r < hi; r++)
+        for (size_t from = 0; from < e; from += LM_DROP_BLOCK) {
+            size_t m = e - from < LM_DROP_BLOCK ? e - from : LM_DROP_BLOCK;
+            drop_mask(drop_key(layer_key, 0, r), n->dropout, mask, from, m);
+            for (size_t c = 0; c < m; c++)
+                y[r * e + from + c] = mask[c] * x[r * e + from + c];
+        }
+}
+
 /* ----------------------------------------------------------------------------------------------- passes */
 
 attend lm_attend(const lm_net *n, size_t il) {
@@ -187,6 +206,8 @@ attend lm_attend(const lm_net *n, size_t il) {
                 .dv = (size_t)p->head_v, .scale = p->attn_scale, .ld = lm_qkv_width(p), .att = a->att, .lse = a->lse,
                 .scores = n->scores, .max_seq = n->max_seq};
     t.window = n->l->layers[il].swa ? (size_t)p->swa_window : 0;
+    t.dropout = n->dropout;
+    t.drop_key = drop_key(n->drop_key, il, 0);
     t.q = a->qkv;
     t.k = a->qkv + t.n_head * t.dk;
     t.v = a->qkv + lm_qk_width(p);
@@ -207,16 +228,17 @@ static void lm_qk_norm(const lm_net *n, const lm_layer_layout *o, const lm_acts 
     }
 }
 
-/* A branch's output n->y, normed where the family does that, added to x: rows [lo, hi) of `to`. */
+/* A branch's output n->y, kept where there is room for it, normed where the family does that, added to x: rows [lo, hi) of
+ * `to`. */
 static void lm_residual(const lm_net *n, size_t gain, float *kept, float *r, const float *x, float *to, size_t lo,
                         size_t hi) {
     size_t e = (size_t)n->l->p.n_embd;
     if (hi <= lo)
         return;
-    if (gain != LM_NONE) {
+    if (kept)
         memcpy(kept + lo * e, n->y + lo * e, (hi - lo) * e * sizeof(float));
+    if (gain != LM_NONE)
         lm_norm_rows(n, kept, gain, n->y, r, lo, hi);
-    }
     for (size_t i = lo * e; i < hi * e; i++)
         to[i] = x[i] + n->y[i];
 }
@@ -247,6 +269,7 @@ static void lm_layer_worker(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     lm_linear_rows(n, &o->up, n->norm, a->gu + f, 2 * f, a->u, lo, hi);
     lm_activate(n, a->gu, n->act, lo, hi);
     lm_linear_rows(n, &o->down, n->act, n->y, e, a->u, lo, hi);
+    lm_drop(n, il, n->y, n->y, lo, hi);
     lm_residual(n, o->post_ffn_norm, a->f, a->rf, a->x1, next, lo, hi);
 }
 

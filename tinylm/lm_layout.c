@@ -7,137 +7,147 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tinylm/select.h"
 
-enum { LM_PER_LAYER = 7 + 4 + 6, LM_MATRICES = 7, LM_MAX_RANK = 4096 };
+enum { LM_PER_LAYER = 7 + 4 + 6, LM_MAX_RANK = 4096, LM_FIRST_GATES = 1 /* part: layer 0's attention (select.h) */ };
 
 /* The seven matrices of a layer, in the order of lm_layer_layout. */
-static const struct {
-    const char *target, *name;
-} lm_matrix[LM_MATRICES] = {{"q", "attn_q"},      {"k", "attn_k"},    {"v", "attn_v"},      {"o", "attn_output"},
-                            {"gate", "ffn_gate"}, {"up", "ffn_up"}, {"down", "ffn_down"}};
+static const char *const lm_matrix[SELECT_MATRICES] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                                       "ffn_gate", "ffn_up", "ffn_down"};
 
-/* ---------------------------------------------------------------------------------------------- targets */
-
-static cmc_status lm_targets(const char *list, bool on[LM_MATRICES], cmc_error *err) {
-    for (size_t i = 0; i < LM_MATRICES; i++)
-        on[i] = list == NULL;
-    while (list && *list) {
-        size_t n = strcspn(list, ","), i = 0;
-        while (i < LM_MATRICES && (strlen(lm_matrix[i].target) != n || memcmp(lm_matrix[i].target, list, n) != 0))
-            i++;
-        if (i == LM_MATRICES)
-            return cmc_fail(err, CMC_E_ARG, "\"%.*s\" is no matrix that an adapter can be for: q, k, v, o, gate, "
-                            "up, down",
-                            (int)(n > 60 ? 60 : n), list);
-        on[i] = true;
-        list += n;
-        list += *list == ',';
-    }
-    for (size_t i = 0; i < LM_MATRICES; i++)
-        if (on[i])
-            return CMC_OK;
-    return cmc_fail(err, CMC_E_ARG, "an adapter needs a matrix that it is for: q, k, v, o, gate, up, down");
-}
-
-/* ---------------------------------------------------------------------------------------------- layout */
+/* A layout that is being made. */
+typedef struct lm_maker {
+    lm_layout *l;
+    const cmc_model *m;
+    selection what;
+    uint32_t targets;        /* of an adapter: bit SELECT_... */
+    size_t rank;
+    size_t frozen;           /* where the base's frozen floats begin: behind those that are trained */
+} lm_maker;
 
 /* Appends a tensor of n_out rows of n_in; returns its offset. `layer` < 0: not in a layer. */
-static size_t lm_add(params *p, int layer, const char *name, size_t n_out, size_t n_in, bool matrix) {
+static size_t lm_add(const lm_maker *k, params *p, int layer, const char *name, size_t n_out, size_t n_in, bool matrix) {
     params_tensor *t = &p->tensors[p->n_tensors++];
     if (layer < 0)
         snprintf(t->name, sizeof t->name, "%s", name);
     else
         snprintf(t->name, sizeof t->name, "blk.%d.%s", layer, name);
-    t->off = p->n;
+    t->trained = p == &k->l->lora || (k->rank == 0 && !k->l->gates && select_has(&k->what, t->name));
+    t->off = t->trained ? p->n_trained : k->frozen + (p->n - p->n_trained);
     t->n_out = n_out;
     t->n_in = n_in;
     t->matrix = matrix;
     p->n += n_out * n_in;
+    p->n_trained += t->trained ? n_out * n_in : 0;
     return t->off;
 }
 
-static size_t lm_add_vector(params *p, int layer, const char *name, const float *there, size_t n) {
-    return there ? lm_add(p, layer, name, 1, n, false) : LM_NONE;
+static size_t lm_add_vector(const lm_maker *k, int layer, const char *name, const float *there, size_t n) {
+    return there ? lm_add(k, &k->l->base, layer, name, 1, n, false) : LM_NONE;
 }
 
-static void lm_add_linear(lm_layout *l, int layer, size_t i, const weight *w, const float *bias, lm_linear *out) {
+static void lm_add_linear(const lm_maker *k, int layer, size_t i, const weight *w, const float *bias, lm_linear *out) {
     char name[40];
-    snprintf(name, sizeof name, "%s.weight", lm_matrix[i].name);
+    snprintf(name, sizeof name, "%s.weight", lm_matrix[i]);
     out->n_in = w->n_in;
     out->n_out = w->n_out;
-    out->w = lm_add(&l->base, layer, name, w->n_out, w->n_in, true);
-    snprintf(name, sizeof name, "%s.bias", lm_matrix[i].name);
-    out->bias = lm_add_vector(&l->base, layer, name, bias, w->n_out);
+    out->w = lm_add(k, &k->l->base, layer, name, w->n_out, w->n_in, true);
+    snprintf(name, sizeof name, "%s.bias", lm_matrix[i]);
+    out->bias = lm_add_vector(k, layer, name, bias, w->n_out);
 }
 
-static void lm_add_adapter(lm_layout *l, int layer, size_t i, size_t rank, lm_linear *out) {
+static void lm_add_adapter(const lm_maker *k, int layer, size_t i, lm_linear *out) {
     char name[40];
-    out->rank = rank;
-    snprintf(name, sizeof name, "%s.weight.lora_a", lm_matrix[i].name);
-    out->a = lm_add(&l->lora, layer, name, rank, out->n_in, true);
-    snprintf(name, sizeof name, "%s.weight.lora_b", lm_matrix[i].name);
-    out->b = lm_add(&l->lora, layer, name, out->n_out, rank, true);
+    out->rank = k->rank;
+    snprintf(name, sizeof name, "%s.weight.lora_a", lm_matrix[i]);
+    out->a = lm_add(k, &k->l->lora, layer, name, k->rank, out->n_in, true);
+    snprintf(name, sizeof name, "%s.weight.lora_b", lm_matrix[i]);
+    out->b = lm_add(k, &k->l->lora, layer, name, out->n_out, k->rank, true);
 }
 
-static void lm_add_layer(lm_layout *l, const cmc_model *m, int il, const bool on[LM_MATRICES], size_t rank) {
-    const model_layer *from = &m->layers[il];
-    lm_layer_layout *to = &l->layers[il];
+static void lm_add_layer(const lm_maker *k, int il) {
+    const model_layer *from = &k->m->layers[il];
+    lm_layer_layout *to = &k->l->layers[il];
     const struct {
         const weight *w;
         const float *bias;
         lm_linear *to;
-    } matrix[LM_MATRICES] = {{&from->wq, from->bq, &to->q},      {&from->wk, from->bk, &to->k},
-                             {&from->wv, from->bv, &to->v},      {&from->wo, from->bo, &to->o},
-                             {&from->gate, NULL, &to->gate},     {&from->up, NULL, &to->up},
-                             {&from->down, NULL, &to->down}};
-    size_t e = (size_t)m->p.n_embd, hk = (size_t)m->p.head_k, u = 0;
-    to->attn_norm = lm_add_vector(&l->base, il, "attn_norm.weight", from->attn_norm, e);
-    to->ffn_norm = lm_add_vector(&l->base, il, "ffn_norm.weight", from->ffn_norm, e);
-    to->post_attn_norm = lm_add_vector(&l->base, il, "post_attention_norm.weight", from->post_attn_norm, e);
-    to->post_ffn_norm = lm_add_vector(&l->base, il, "post_ffw_norm.weight", from->post_ffn_norm, e);
-    to->q_norm = lm_add_vector(&l->base, il, "attn_q_norm.weight", from->q_norm, hk);
-    to->k_norm = lm_add_vector(&l->base, il, "attn_k_norm.weight", from->k_norm, hk);
+    } matrix[SELECT_MATRICES] = {{&from->wq, from->bq, &to->q},      {&from->wk, from->bk, &to->k},
+                                 {&from->wv, from->bv, &to->v},      {&from->wo, from->bo, &to->o},
+                                 {&from->gate, NULL, &to->gate},     {&from->up, NULL, &to->up},
+                                 {&from->down, NULL, &to->down}};
+    size_t e = (size_t)k->m->p.n_embd, hk = (size_t)k->m->p.head_k, u = 0;
+    to->attn_norm = lm_add_vector(k, il, "attn_norm.weight", from->attn_norm, e);
+    to->ffn_norm = lm_add_vector(k, il, "ffn_norm.weight", from->ffn_norm, e);
+    to->post_attn_norm = lm_add_vector(k, il, "post_attention_norm.weight", from->post_attn_norm, e);
+    to->post_ffn_norm = lm_add_vector(k, il, "post_ffw_norm.weight", from->post_ffn_norm, e);
+    to->q_norm = lm_add_vector(k, il, "attn_q_norm.weight", from->q_norm, hk);
+    to->k_norm = lm_add_vector(k, il, "attn_k_norm.weight", from->k_norm, hk);
     to->swa = from->swa;
-    for (size_t i = 0; i < LM_MATRICES; i++) {
-        lm_add_linear(l, il, i, matrix[i].w, matrix[i].bias, matrix[i].to);
-        if (!rank || !on[i])
+    for (size_t i = 0; i < SELECT_MATRICES; i++) {
+        lm_add_linear(k, il, i, matrix[i].w, matrix[i].bias, matrix[i].to);
+        if (!k->rank || !(k->targets >> i & 1) || !k->what.layers[il])
             continue;
-        lm_add_adapter(l, il, i, rank, matrix[i].to);
+        lm_add_adapter(k, il, i, matrix[i].to);
         matrix[i].to->u = u;
-        u += rank;
+        u += k->rank;
     }
-    l->u_width = u;
+    k->l->u_width = u > k->l->u_width ? u : k->l->u_width;
 }
 
-cmc_status lm_layout_init(const cmc_model *m, const lm_lora *lora, lm_layout *out, cmc_error *err) {
-    bool on[LM_MATRICES] = {false};
-    size_t layers = (size_t)m->p.n_layer, rank = (size_t)lora->rank, e = (size_t)m->p.n_embd;
-    memset(out, 0, sizeof *out);
-    if (lora->rank < 0 || lora->rank > LM_MAX_RANK)
-        return cmc_fail(err, CMC_E_ARG, "a rank of %d; it must be from 1 to %d", lora->rank, LM_MAX_RANK);
-    if (rank && !(fabs(lora->alpha) > 0.0 && fabs(lora->alpha) <= 1e6))
-        return cmc_fail(err, CMC_E_ARG, "an adapter's alpha of %g; it must be a number other than 0", lora->alpha);
-    if (rank)
-        CMC_TRY(lm_targets(lora->targets, on, err));
-    out->p = m->p;
-    out->rope_inv = m->rope_inv;
-    out->rope_inv_local = m->rope_inv_local;
-    out->scale = rank ? (float)(lora->alpha / (double)rank) : 0.0f;
-    out->layers = cmc_calloc(layers, sizeof *out->layers);
-    out->base.tensors = cmc_calloc(layers * LM_PER_LAYER + 3, sizeof *out->base.tensors);
-    out->lora.tensors = cmc_calloc(layers * 2 * LM_MATRICES, sizeof *out->lora.tensors);
-    if (!out->layers || !out->base.tensors || !out->lora.tensors) {
-        lm_layout_free(out);
-        return cmc_fail_nomem(err, "a model's layout", layers * LM_PER_LAYER * sizeof *out->base.tensors);
-    }
-    out->embd = lm_add(&out->base, -1, "token_embd.weight", (size_t)m->p.n_vocab, e, true);
-    out->head = out->embd;
-    if (m->head.data != m->embd.data)
-        out->head = lm_add(&out->base, -1, "output.weight", (size_t)m->p.n_vocab, e, true);
-    out->out_norm = lm_add(&out->base, -1, "output_norm.weight", 1, e, false);
-    for (int32_t i = 0; i < m->p.n_layer; i++)
-        lm_add_layer(out, m, i, on, rank);
+static void lm_add_all(const lm_maker *k) {
+    lm_layout *l = k->l;
+    size_t e = (size_t)k->m->p.n_embd, v = (size_t)k->m->p.n_vocab;
+    l->base.n = l->base.n_trained = l->base.n_tensors = 0;
+    l->lora.n = l->lora.n_trained = l->lora.n_tensors = 0;
+    l->embd = lm_add(k, &l->base, -1, "token_embd.weight", v, e, true);
+    l->head = l->embd;
+    if (k->m->head.data != k->m->embd.data)
+        l->head = lm_add(k, &l->base, -1, "output.weight", v, e, true);
+    l->out_norm = lm_add(k, &l->base, -1, "output_norm.weight", 1, e, false);
+    for (int32_t i = 0; i < k->m->p.n_layer; i++)
+        lm_add_layer(k, i);
+}
+
+static cmc_status lm_make(lm_maker *k, cmc_error *err) {
+    lm_layout *l = k->l;
+    const cmc_model *m = k->m;
+    size_t layers = (size_t)m->p.n_layer;
+    l->p = m->p;
+    l->rope_inv = m->rope_inv;
+    l->rope_inv_local = m->rope_inv_local;
+    l->layers = cmc_calloc(layers, sizeof *l->layers);
+    l->base.tensors = cmc_calloc(layers * LM_PER_LAYER + 3, sizeof *l->base.tensors);
+    l->lora.tensors = cmc_calloc(layers * 2 * SELECT_MATRICES, sizeof *l->lora.tensors);
+    if (!l->layers || !l->base.tensors || !l->lora.tensors)
+        return cmc_fail_nomem(err, "a model's layout", layers * LM_PER_LAYER * sizeof *l->base.tensors);
+    lm_add_all(k); /* counts what is trained */
+    k->frozen = l->base.n_trained;
+    lm_add_all(k); /* and lays the rest behind it */
+    l->base.lowest = l->gates ? LM_FIRST_GATES : select_lowest(&l->base, m->p.n_layer);
+    l->lora.lowest = select_lowest(&l->lora, m->p.n_layer);
     return CMC_OK;
+}
+
+cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layout *out, cmc_error *err) {
+    lm_maker k = {.l = out, .m = m, .rank = (size_t)what->rank, .targets = (1u << SELECT_MATRICES) - 1};
+    memset(out, 0, sizeof *out);
+    if (what->rank < 0 || what->rank > LM_MAX_RANK)
+        return cmc_fail(err, CMC_E_ARG, "a rank of %d; it must be from 1 to %d", what->rank, LM_MAX_RANK);
+    if (k.rank && !(fabs(what->alpha) > 0.0 && fabs(what->alpha) <= 1e6))
+        return cmc_fail(err, CMC_E_ARG, "an adapter's alpha of %g; it must be a number other than 0", what->alpha);
+    if (k.rank && what->modules)
+        return cmc_fail(err, CMC_E_ARG, "modules are chosen where the model itself is trained; an adapter has targets");
+    if (k.rank && what->targets)
+        CMC_TRY(select_names(what->targets, SELECT_MATRICES, "matrix that an adapter can be for", &k.targets, err));
+    CMC_TRY(select_parse(what->layers, what->modules, m->p.n_layer, m->head.data == m->embd.data, &k.what, err));
+    out->gates = what->gates;
+    out->scale = k.rank ? (float)(what->alpha / (double)k.rank) : 0.0f;
+    cmc_status st = lm_make(&k, err);
+    select_free(&k.what);
+    if (st != CMC_OK)
+        lm_layout_free(out);
+    return st;
 }
 
 void lm_layout_free(lm_layout *l) {

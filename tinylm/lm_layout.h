@@ -24,20 +24,28 @@ typedef struct lm_layer_layout {
 typedef struct lm_layout {
     model_params p;
     const float *rope_inv, *rope_inv_local;  /* the model's, which must outlive the layout */
-    params base, lora;       /* tensors and counts only; lora is empty where all of the model is trained */
+    params base, lora;       /* tensors and counts only; lora is empty where the model itself is trained. In both, what is
+                                trained lies first: gradients and moments are arrays of n_trained floats */
     lm_layer_layout *layers;
     size_t embd, head, out_norm;             /* head: the same as embd where tied */
     size_t u_width;          /* of a layer's A x: the ranks' sum */
     float scale;             /* alpha / rank */
+    bool gates;              /* there is room for the gradients of gates, and nothing is trained */
 } lm_layout;
 
-/* What is trained: everything (rank 0), or an adapter on the matrices that `targets` names, a comma between them: q, k,
- * v, o, gate, up, down. NULL: all seven. */
-typedef struct lm_lora { int32_t rank; double alpha; const char *targets; } lm_lora;
+/* What is trained: the model itself (rank 0), or an adapter on the matrices that `targets` names, a comma between them: q,
+ * k, v, o, gate, up, down; NULL: all seven. In either case the layers that `layers` says, and of the model itself the
+ * `modules` (select.h). */
+typedef struct lm_trainable {
+    int32_t rank;
+    double alpha;
+    const char *targets, *layers, *modules;
+    bool gates;              /* nothing: gates on units get gradients instead (lm_net.h) */
+} lm_trainable;
 
-cmc_status lm_layout_init(const cmc_model *m, const lm_lora *lora, lm_layout *out, cmc_error *err);
+cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layout *out, cmc_error *err);
 void lm_layout_free(lm_layout *l);
-/* What the steps change. */
+/* What the steps change: the first n_trained floats of it. */
 static inline const params *lm_trained(const lm_layout *l) { return l->lora.n ? &l->lora : &l->base; }
 /* The model's weights as floats: w[base.n]. */
 void lm_load(const lm_layout *l, const cmc_model *m, float *w);

@@ -127,7 +127,7 @@ static void lm_loss_back(const lm_loss_job *j, int t, size_t lo, size_t hi) {
         memset(part, 0, j->rows * e * sizeof(float));
         return;
     }
-    if (lm_is_full(n))
+    if (lm_learns(n, n->l->head))
         blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, l->logits + lo, v, n->hidden + j->first * e, e, 1.0f,
                   n->grad + head, e);
     blas_gemm(l->blas, false, true, j->rows, e, hi - lo, 1.0f, l->logits + lo, v, n->w + head, e, 0.0f, part, e);

@@ -18,7 +18,7 @@ typedef struct lm_acts {
     float *o, *ro;      /* [T][E] attention's output before its post-norm, where there is one */
     float *x1, *r2;     /* residual stream before the feed-forward part */
     float *gu;          /* [T][2 F] gate and up */
-    float *f, *rf;      /* [T][E] the feed-forward part's output before its post-norm, where there is one */
+    float *f, *rf;      /* [T][E] the feed-forward part's output before its post-norm, where there is one or there are gates */
     float *u;           /* [T][u_width] A x of the adapter */
 } lm_acts;
 
@@ -28,7 +28,7 @@ typedef struct lm_net {
     const blas *blas;            /* NULL: plain loops */
     int nt;
     float *w;                    /* [base.n] */
-    float *trained, *grad;       /* [lm_trained(l)->n] each; trained is w itself where all is trained */
+    float *trained, *grad;       /* [lm_trained(l)->n_trained] each; trained is w itself where there is no adapter */
     size_t max_tokens, max_seq;
     lm_acts *acts;
     float *x;                    /* [T][E] after the last layer */
@@ -41,6 +41,11 @@ typedef struct lm_net {
     float *dx, *dn, *dqkv, *datt, *dgu, *dact;   /* [T][...] gradients */
     float *dqk;                  /* [T][H dk + Hkv dk] gradients of normed q and k, where they are normed */
     float *du;                   /* [T][u_width] */
+    float dropout;               /* of attention's weights and of the feed-forward part's output; 0: none. With gates only */
+    uint64_t drop_key;           /* decides which; the caller sets it anew for every pass */
+    float *dd;                   /* [T][E] a branch's gradient through its dropout */
+    float *gates;                /* [n_seqs][layers][importance.h's units], the caller's: lm_backward adds to it the gradients
+                                    of gates of 1, each sequence's on its own; NULL: none are wanted */
     float *scores;
     float *arena;
     const net_batch *batch;      /* of the run that is going on */
@@ -62,6 +67,8 @@ void lm_backward(lm_net *n, const net_batch *b, const float *dhidden);
 /* ------------------------------------------------------------------ what lm_forward.c and lm_backward.c share */
 
 static inline bool lm_is_full(const lm_net *n) { return n->trained == n->w; }
+/* Whether the base's tensor at that offset is trained. */
+static inline bool lm_learns(const lm_net *n, size_t off) { return off < n->l->base.n_trained; }
 static inline size_t lm_qk_width(const model_params *p) {
     return (size_t)(p->n_head + p->n_head_kv) * (size_t)p->head_k;
 }
@@ -72,6 +79,8 @@ static inline size_t lm_qkv_width(const model_params *p) {
 void lm_norm_again(const float *x, const float *r, const float *gain, float *out, size_t n, size_t lo, size_t hi);
 /* Rotates q and k of rows [lo, hi); back where `inverse`. */
 void lm_rotate(const lm_net *n, bool swa, float *qkv, size_t lo, size_t hi, bool inverse);
+/* y = mask x of layer il's feed-forward output, rows [lo, hi); nothing is done where there is no dropout. */
+void lm_drop(const lm_net *n, size_t il, const float *x, float *y, size_t lo, size_t hi);
 void lm_activate(const lm_net *n, const float *gu, float *act, size_t lo, size_t hi);
 attend lm_attend(const lm_net *n, size_t il);
 #endif

@@ -14,21 +14,26 @@ typedef struct save_rows {
     const float *w;
 } save_rows;
 
-/* Rows of a trained tensor; what is not trained (factors of RoPE) stays as the file has it. */
+/* NULL: it stays as the file has it, as do factors of RoPE, which are no tensor of the layout. */
+static const params_tensor *save_trained(const save_rows *s, const gguf_tensor *t) {
+    const params_tensor *p = lm_find(&s->l->base, t->name.s, t->name.n);
+    return p && p->trained ? p : NULL;
+}
+
+static bool save_keeps(void *user, const gguf_tensor *t) {
+    return save_trained(user, t) == NULL;
+}
+
 static void save_trained_rows(void *user, const gguf_tensor *t, size_t row, size_t n, float *out) {
     const save_rows *s = user;
-    const params_tensor *p = lm_find(&s->l->base, t->name.s, t->name.n);
-    size_t width = (size_t)t->ne[0], bytes = cmc_type_row_bytes(t->type, width);
-    if (p)
-        memcpy(out, s->w + p->off + row * width, n * width * sizeof *out);
-    for (size_t i = 0; !p && i < n; i++)
-        quant_decode_row(t->type, t->data + (row + i) * bytes, out + i * width, width);
+    size_t width = (size_t)t->ne[0];
+    memcpy(out, s->w + save_trained(s, t)->off + row * width, n * width * sizeof *out);
 }
 
 cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *base, const float *w, uint32_t type,
                          cmc_error *err) {
     save_rows s = {l, w};
-    return model_save(base, path, type, save_trained_rows, &s, err);
+    return model_save(base, path, type, &(model_source){save_trained_rows, save_keeps, &s}, err);
 }
 
 static bool save_text(gguf_writer *g, const char *key, const char *s) {

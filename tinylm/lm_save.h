@@ -3,7 +3,8 @@
 #define CMC_TINYLM_LM_SAVE_H
 #include "tinylm/lm_layout.h"
 
-/* The base's file with the weights w[base.n] in place of its own; matrices as `type`. */
+/* The base's file with w[base.n_trained] in place of what was trained, matrices of that as `type`. The rest stays as it is
+ * stored, byte for byte. */
 cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *base, const float *w, uint32_t type,
                          cmc_error *err);
 /* w[lora.n] as a GGUF adapter: F16 where `type` is, F32 otherwise (a row of B is shorter than any block). */

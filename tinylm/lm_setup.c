@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "runtime/model_save.h"
 #include "tinylm/lm_train.h"
+#include "tinylm/select.h"
 
 /* A step is worked through in pieces of at most this many tokens, so that memory does not grow with the batch. */
 enum { TUNE_PIECE_TOKENS = 1024, TUNE_MIN_EVAL = 10, TUNE_PROGRAM = 48 << 20 /* code, threads, the vocabulary */ };
@@ -16,6 +17,8 @@ static const double tune_lr_full = 5e-5, tune_lr_lora = 5e-4;
 cmc_tune_opts cmc_tune_defaults(void) {
     cmc_tune_opts o = {.how = cmc_train_defaults()};
     o.how.lr = 0.0;
+    o.replay_share = 0.05;
+    o.mask_on = "update";
     return o;
 }
 
@@ -51,7 +54,37 @@ static cmc_status tune_check_output(const tune *t, const char *path, cmc_error *
     train as_train = {.o = t->o.how};
     as_train.o.hosts = hosts;
     as_train.o.n_hosts = 1;
+    as_train.o.retain = t->o.replay;
+    as_train.o.n_retain = t->o.n_replay;
+    as_train.o.refusals_path = t->o.soft_mask;
     return train_check_output(&as_train, path, err);
+}
+
+/* What keeps a model near what it was. */
+static cmc_status tune_check_keeping(const cmc_tune_opts *o, cmc_error *err) {
+    if (!(o->replay_share > 0.0 && o->replay_share <= 0.9))
+        return cmc_fail(err, CMC_E_ARG, "replay_share is %g; it must be above 0, and 0.9 at most", o->replay_share);
+    if (!(o->l2_start >= 0.0 && o->l2_start <= 1e6))
+        return cmc_fail(err, CMC_E_ARG, "l2_start is %g; it must be from 0 to 1e6", o->l2_start);
+    if (o->lora_rank && (o->l2_start > 0.0 || o->soft_mask))
+        return cmc_fail(err, CMC_E_ARG, "%s is for training the model itself, not an adapter",
+                        o->soft_mask ? "soft_mask" : "l2_start");
+    if (strcmp(o->mask_on, "update") != 0 && strcmp(o->mask_on, "gradient") != 0)
+        return cmc_fail(err, CMC_E_ARG, "mask_on is \"%.40s\"; it must be update or gradient", o->mask_on);
+    return CMC_OK;
+}
+
+static cmc_status tune_mask(tune *t, cmc_error *err) {
+    static const char *const controls[] = {"none", "permuted", "constant"};   /* as soft_mask_control */
+    const char *control = t->o.mask_control ? t->o.mask_control : controls[0];
+    size_t i = 0;
+    while (i < 3 && strcmp(control, controls[i]) != 0)
+        i++;
+    if (i == 3)
+        return cmc_fail(err, CMC_E_ARG, "mask_control is \"%.40s\"; it must be none, permuted or constant", control);
+    if (!t->o.soft_mask)
+        return CMC_OK;
+    return soft_mask_open(t->o.soft_mask, &t->layout, (soft_mask_control)i, t->o.how.seed, &t->mask, err);
 }
 
 static cmc_status tune_options(tune *t, cmc_error *err) {
@@ -65,6 +98,7 @@ static cmc_status tune_options(tune *t, cmc_error *err) {
     if (t->o.lora_alpha == 0.0)
         t->o.lora_alpha = 2.0 * t->o.lora_rank;
     CMC_TRY(tune_check_foreign(o, err));
+    CMC_TRY(tune_check_keeping(&t->o, err));
     CMC_TRY(train_check_numbers(o, err));
     CMC_TRY(model_save_type(o->save_type ? o->save_type : "q8_0", &t->save_type, err));
     if (o->checkpoint_path ? asprintf(&t->checkpoint, "%s", o->checkpoint_path) < 0
@@ -95,7 +129,13 @@ static cmc_status tune_data(tune *t, cmc_error *err) {
                    .max_len = (size_t)(o->max_len < ctx ? o->max_len : ctx), .held_out = o->held_out, .seed = o->seed};
     d.delta_template = d.host_template;
     CMC_TRY(objective_parse("sft", NULL, &d.objective, err));
-    return data_open(&d, &t->data, err);
+    CMC_TRY(data_open(&d, &t->data, err));
+    if (!t->o.n_replay)
+        return CMC_OK;
+    d.paths = t->o.replay;
+    d.n_paths = t->o.n_replay;
+    d.held_out = 0.0;
+    return data_open(&d, &t->replay, err);
 }
 
 static cmc_status tune_plan(tune *t, cmc_error *err) {
@@ -109,40 +149,68 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
             (int32_t)(t->pace.steps_per_epoch / 10 > TUNE_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TUNE_MIN_EVAL);
     if (o->checkpoint_every == 0)
         o->checkpoint_every = o->eval_every;
+    size_t n_replay = t->replay.n_train, step_replay = tune_replay_before(t, 1) + 1;
     t->order = (train_order){cmc_alloc(n, sizeof(size_t)), cmc_alloc((size_t)o->batch, sizeof(size_t)), -1};
-    return t->order.v && t->order.batch ? CMC_OK : cmc_fail_nomem(err, "the order of the data", n * sizeof(size_t));
+    t->replay_order = (train_order){cmc_alloc(n_replay, sizeof(size_t)), cmc_alloc(step_replay, sizeof(size_t)), -1};
+    bool ok = t->order.v && t->order.batch && t->replay_order.v && t->replay_order.batch;
+    return ok ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n + n_replay) * sizeof(size_t));
+}
+
+/* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. NULL where
+ * memory is out. */
+static char *tune_extras(const tune *t) {
+    char replay[80] = "", l2[48] = "", mask[120] = "", *all = NULL;
+    char *trained = select_setting(t->o.how.train_layers, t->o.how.train_modules);
+    if (t->replay.n)
+        snprintf(replay, sizeof replay, "replay %s %.17g\n", t->replay.hash, t->o.replay_share);
+    if (t->o.l2_start > 0.0)
+        snprintf(l2, sizeof l2, "l2_start %.17g\n", t->o.l2_start);
+    if (t->mask.rows)
+        snprintf(mask, sizeof mask, "soft_mask %s on %s, control %s\n", t->mask.hash, t->o.mask_on,
+                 t->o.mask_control ? t->o.mask_control : "none");
+    if (!trained || asprintf(&all, "%s%s%s%s", trained, replay, l2, mask) < 0)
+        all = NULL;
+    free(trained);
+    return all;
 }
 
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
 static cmc_status tune_settings(tune *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o.how;
-    int n = asprintf(&t->settings,
+    char *extras = tune_extras(t);
+    int n = !extras ? -1 : asprintf(&t->settings,
                      "tune %s\nlora %d %.17g %s\npiece %zu\ndata %s\ntemplate %s\nexact %d\nmax_len %d\n"
                      "batch %d\nsteps %lld\nlr %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\n"
                      "eps %.17g\nweight_decay %.17g\nclip %.17g\nheld_out %.17g\neval_every %d\npatience %d\n"
-                     "seed %llu\n",
+                     "seed %llu\n%s",
                      cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha,
                      t->o.lora_targets ? t->o.lora_targets : "all", t->piece, t->data.hash, t->data.host_template,
                      t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->warmup,
                      o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip, o->held_out, o->eval_every,
-                     o->patience, (unsigned long long)o->seed);
+                     o->patience, (unsigned long long)o->seed, extras);
+    free(extras);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
 }
 
+static size_t tune_longest_sequence(const tune *t) {
+    return t->replay.max_seq > t->data.max_seq ? t->replay.max_seq : t->data.max_seq;
+}
+
 /* Bytes that the run allocates with pieces of so many tokens. */
 static uint64_t tune_bytes(const tune *t, size_t piece) {
     int nt = cmc_runtime_threads(t->rt);
-    uint64_t n = lm_bytes(&t->layout, nt, piece, t->data.max_seq) + lm_loss_bytes(&t->layout.p, nt) +
-                 (uint64_t)3 * lm_trained(&t->layout)->n * sizeof(float) +
+    uint64_t n = lm_bytes(&t->layout, nt, piece, tune_longest_sequence(t)) + lm_loss_bytes(&t->layout.p, nt) +
+                 (uint64_t)(t->o.l2_start > 0.0 ? 4 : 3) * lm_trained(&t->layout)->n_trained * sizeof(float) +
                  piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
     return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
 }
 
 /* How the work is cut so that it fits the bound, if there is one; refused, with figures, where it cannot. */
 static cmc_status tune_memory(tune *t, cmc_error *err) {
-    size_t longest = t->data.max_delta, whole = longest * (size_t)t->o.how.batch;
+    size_t longest = t->replay.max_delta > t->data.max_delta ? t->replay.max_delta : t->data.max_delta;
+    size_t whole = longest * (size_t)t->o.how.batch;
     uint64_t bound = t->o.how.memory, room = cmc_mem_available(), mapped = cmc_model_bytes(t->base) + TUNE_PROGRAM;
     const char *less = t->o.lora_rank ? "" : "an adapter (lora) or ";
     t->piece = longest > TUNE_PIECE_TOKENS ? longest : whole < TUNE_PIECE_TOKENS ? whole : TUNE_PIECE_TOKENS;
@@ -163,34 +231,39 @@ static cmc_status tune_memory(tune *t, cmc_error *err) {
 cmc_status tune_setup(tune *t, cmc_error *err) {
     CMC_TRY(tune_options(t, err));
     CMC_TRY(cmc_model_open(t->rt, t->o.base, &t->base, err));
-    lm_lora lora = {t->o.lora_rank, t->o.lora_alpha, t->o.lora_targets};
-    CMC_TRY(lm_layout_init(t->base, &lora, &t->layout, err));
+    lm_trainable what = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha, .targets = t->o.lora_targets,
+                         .layers = t->o.how.train_layers, .modules = t->o.how.train_modules};
+    CMC_TRY(lm_layout_init(t->base, &what, &t->layout, err));
     CMC_TRY(tune_data(t, err));
     CMC_TRY(tune_plan(t, err));
     CMC_TRY(tune_memory(t, err));
+    CMC_TRY(tune_mask(t, err));
     return tune_settings(t, err);
 }
 
 /* ------------------------------------------------------------------------------------------------ start */
 
 static cmc_status tune_buffers(tune *t, cmc_error *err) {
-    size_t n = (lm_trained(&t->layout)->n + 15) / 16 * 16, e = (size_t)t->layout.p.n_embd, piece = t->piece;
-    CMC_TRY(lm_new(t->rt, &t->layout, piece, t->data.max_seq, &t->net, err));
+    size_t n = (lm_trained(&t->layout)->n_trained + 15) / 16 * 16, e = (size_t)t->layout.p.n_embd, piece = t->piece;
+    CMC_TRY(lm_new(t->rt, &t->layout, piece, tune_longest_sequence(t), &t->net, err));
     CMC_TRY(lm_loss_new(t->rt, &t->layout.p, &t->loss, err));
     CMC_TRY(batch_new(piece, piece, &t->batch, err));
-    t->arena = cmc_alloc_aligned(3 * n + piece * e, sizeof(float));
+    size_t arrays = t->o.l2_start > 0.0 ? 4 : 3;
+    t->arena = cmc_alloc_aligned(arrays * n + piece * e, sizeof(float));
     if (!t->arena)
-        return cmc_fail_nomem(err, "the optimiser's state", (3 * n + piece * e) * sizeof(float));
-    memset(t->arena, 0, 3 * n * sizeof(float));
+        return cmc_fail_nomem(err, "the optimiser's state", (arrays * n + piece * e) * sizeof(float));
+    memset(t->arena, 0, arrays * n * sizeof(float));
     const cmc_train_opts *o = &t->o.how;
-    t->adam = (adamw){o->beta1, o->beta2, o->eps, o->weight_decay, t->arena, t->arena + n};
+    t->adam = (adamw){.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .m = t->arena,
+                      .v = t->arena + n, .mask = t->mask.rows, .mask_gradient = strcmp(t->o.mask_on, "gradient") == 0};
     t->best = t->arena + 2 * n;
-    t->dhidden = t->arena + 3 * n;
+    t->start = t->o.l2_start > 0.0 ? t->arena + 3 * n : NULL;
+    t->dhidden = t->arena + arrays * n;
     return CMC_OK;
 }
 
 cmc_status tune_start(tune *t, cmc_error *err) {
-    size_t n = lm_trained(&t->layout)->n;
+    size_t n = lm_trained(&t->layout)->n_trained;
     CMC_TRY(tune_buffers(t, err));
     checkpoint_sweep(t->checkpoint);
     t->s = (checkpoint_state){.best = NAN, .held_out = NAN, .loss = NAN};
@@ -198,6 +271,8 @@ cmc_status tune_start(tune *t, cmc_error *err) {
     if (t->o.lora_rank)
         lm_lora_start(&t->layout, t->o.how.seed, t->net.trained);
     memcpy(t->best, t->net.trained, n * sizeof(float));
+    if (t->start)
+        memcpy(t->start, t->net.trained, n * sizeof(float));
     if (t->o.how.resume && checkpoint_exists(t->checkpoint)) {
         checkpoint_arrays a = {t->net.trained, t->best, t->adam.m, t->adam.v, n};
         CMC_TRY(checkpoint_read(t->checkpoint, t->settings, &t->s, &a, err));
@@ -213,11 +288,15 @@ void tune_release(tune *t) {
     lm_loss_free(&t->loss);
     lm_free(&t->net);
     lm_layout_free(&t->layout);
+    soft_mask_free(&t->mask);
     data_free(&t->data);
+    data_free(&t->replay);
     cmc_model_free(t->base);
     free(t->arena);
     free(t->order.v);
     free(t->order.batch);
+    free(t->replay_order.v);
+    free(t->replay_order.batch);
     free(t->checkpoint);
     free(t->settings);
     memset(t, 0, sizeof *t);

@@ -9,14 +9,26 @@
 static const size_t *step_examples(tune *t, int64_t step, size_t *n) {
     const data_set *d = &t->data;
     size_t most = (size_t)t->o.how.batch, first = (size_t)(step % t->pace.steps_per_epoch) * most;
-    int64_t epoch = step / t->pace.steps_per_epoch;
-    if (epoch != t->order.epoch) {
-        data_shuffle(d->train, d->n_train, t->o.how.seed, (uint64_t)epoch, t->order.v);
-        t->order.epoch = epoch;
-    }
+    uint64_t epoch = (uint64_t)(step / t->pace.steps_per_epoch);
     *n = d->n_train - first < most ? d->n_train - first : most;
-    memcpy(t->order.batch, t->order.v + first, *n * sizeof *t->order.batch);
+    for (size_t i = 0; i < *n; i++)
+        t->order.batch[i] = train_order_at(&t->order, d->train, d->n_train, t->o.how.seed, epoch * d->n_train + first + i);
     return t->order.batch;
+}
+
+size_t tune_replay_before(const tune *t, int64_t step) {
+    double share = t->o.replay_share;
+    return t->replay.n ? (size_t)((double)step * t->o.how.batch * share / (1.0 - share)) : 0;
+}
+
+/* Those to replay in a step: *n of t->replay_order.batch. */
+static const size_t *step_replay(tune *t, int64_t step, size_t *n) {
+    const data_set *d = &t->replay;
+    size_t first = tune_replay_before(t, step);
+    *n = tune_replay_before(t, step + 1) - first;
+    for (size_t i = 0; i < *n; i++)
+        t->replay_order.batch[i] = train_order_at(&t->replay_order, d->train, d->n_train, t->o.how.seed + 1, first + i);
+    return t->replay_order.batch;
 }
 
 static cmc_status step_diverged(const tune *t, const char *what, const size_t *index, size_t n, cmc_error *err) {
@@ -30,20 +42,35 @@ static cmc_status step_diverged(const tune *t, const char *what, const size_t *i
                     (long long)t->s.step + 1, what, lines, t->o.how.lr, t->o.how.clip, (long long)t->s.step);
 }
 
-/* Forward and backward through the examples, piece by piece: the mean NLL of their targets. */
-static double step_gradient(tune *t, const size_t *index, size_t n, uint64_t *targets) {
-    double nll = 0.0;
+static size_t step_targets(const data_set *d, const size_t *index, size_t n) {
     size_t count = 0;
     for (size_t i = 0; i < n; i++)
-        count += t->data.v[index[i]].n_targets;
+        count += d->v[index[i]].n_targets;
+    return count;
+}
+
+/* Forward and backward through the examples, piece by piece; adds their targets' NLL to *nll. */
+static void step_pass(tune *t, const data_set *d, const size_t *index, size_t n, float scale, double *nll) {
     for (size_t done = 0; done < n;) {
-        done += batch_pack(&t->batch, &t->data, NULL, index + done, n - done, 1);
+        done += batch_pack(&t->batch, d, NULL, index + done, n - done, 1);
         lm_forward(&t->net, &t->batch.b);
-        lm_loss_train(&t->loss, &t->net, &t->batch.b, (float)(1.0 / (double)count), t->dhidden, &nll);
+        lm_loss_train(&t->loss, &t->net, &t->batch.b, scale, t->dhidden, nll);
         lm_backward(&t->net, &t->batch.b, t->dhidden);
     }
-    *targets = count;
-    return nll / (double)count;
+}
+
+/* The gradient of a step: the mean NLL of its targets, what is replayed among them, which is returned. */
+static double step_gradient(tune *t, const size_t *index, size_t n, uint64_t *targets) {
+    double nll = 0.0;
+    size_t n_replay, n_trained = lm_trained(&t->layout)->n_trained;
+    const size_t *replay = step_replay(t, t->s.step, &n_replay);
+    *targets = step_targets(&t->data, index, n) + step_targets(&t->replay, replay, n_replay);
+    float scale = (float)(1.0 / (double)*targets);
+    step_pass(t, &t->data, index, n, scale, &nll);
+    step_pass(t, &t->replay, replay, n_replay, scale, &nll);
+    if (t->start)
+        adamw_pull(t->rt->pool, t->net.trained, t->start, n_trained, t->o.l2_start, t->net.grad);
+    return nll / (double)*targets;
 }
 
 cmc_status tune_step(tune *t, run_step *r, cmc_error *err) {
@@ -54,7 +81,7 @@ cmc_status tune_step(tune *t, run_step *r, cmc_error *err) {
     r->loss = step_gradient(t, index, n, &r->tokens);
     if (!isfinite(r->loss))
         return step_diverged(t, "loss", index, n, err);
-    r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, p->n);
+    r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, p->n_trained);
     if (!isfinite(r->grad_norm))
         return step_diverged(t, "gradient", index, n, err);
     double scale = o->clip > 0.0 && r->grad_norm > o->clip ? o->clip / r->grad_norm : 1.0;
@@ -79,19 +106,24 @@ double tune_held_out(tune *t) {
     return targets ? nll / (double)targets : NAN;
 }
 
-/* The gradient, all zeros between steps, lends its room: to the base's weights, or to an adapter that adds nothing. */
+/* The gradient, all zeros between steps, lends its room: what is trained of the base waits there while the base's own weights
+ * stand in its place, or it is an adapter that adds nothing. */
 double tune_held_out_base(tune *t) {
-    lm_net keep = t->net;
+    lm_net *n = &t->net;
+    size_t bytes = lm_trained(&t->layout)->n_trained * sizeof(float);
+    float *trained = n->trained;
     if (t->data.n_held == 0)
         return NAN;
-    if (lm_is_full(&keep)) {
-        lm_load(&t->layout, t->base, keep.grad);
-        t->net.w = keep.grad;
+    if (lm_is_full(n)) {
+        memcpy(n->grad, trained, bytes);
+        lm_load(&t->layout, t->base, n->w);
+    } else {
+        n->trained = n->grad;
     }
-    t->net.trained = keep.grad;
     double nll = tune_held_out(t);
-    t->net.w = keep.w;
-    t->net.trained = keep.trained;
-    memset(keep.grad, 0, lm_trained(&t->layout)->n * sizeof(float));
+    if (lm_is_full(n))
+        memcpy(trained, n->grad, bytes);
+    n->trained = trained;
+    memset(n->grad, 0, bytes);
     return nll;
 }

@@ -32,7 +32,7 @@ static cmc_train_progress tune_kind_progress(const void *run, const char *phase)
 static const run_kind tune_kind = {tune_kind_step, tune_kind_held_out, tune_kind_progress, "held_out_base"};
 
 static cmc_status tune_all(tune *t, cmc_error *err) {
-    trainlog_field f[] = {{"params", (double)lm_trained(&t->layout)->n},
+    trainlog_field f[] = {{"params", (double)lm_trained(&t->layout)->n_trained},
                           {"lora_rank", t->o.lora_rank},
                           {"records", (double)t->data.n_train},
                           {"records_held_out", (double)t->data.n_held},
@@ -45,7 +45,7 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     t->held_base = tune_held_out_base(t);
     run_view v = {.kind = &tune_kind, .run = t, .o = &t->o.how, .s = &t->s, .pace = &t->pace, .log = &t->log,
-                  .arrays = {t->net.trained, t->best, t->adam.m, t->adam.v, lm_trained(&t->layout)->n},
+                  .arrays = {t->net.trained, t->best, t->adam.m, t->adam.v, lm_trained(&t->layout)->n_trained},
                   .checkpoint = t->checkpoint, .settings = t->settings, .n_held = t->data.n_held,
                   .held_beside = t->held_base, .cb = t->cb, .user = t->user};
     return run_steps(&v, err);
@@ -81,7 +81,7 @@ cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callba
     cmc_status st = tune_run(&t, err);
     if (out)
         *out = (cmc_train_result){.steps = t.s.step,
-                                  .params = lm_trained(&t.layout)->n,
+                                  .params = lm_trained(&t.layout)->n_trained,
                                   .tokens = t.s.tokens,
                                   .records = t.data.n_train,
                                   .records_held_out = t.data.n_held,

@@ -2,6 +2,7 @@
 #ifndef CMC_TINYLM_LM_TRAIN_H
 #define CMC_TINYLM_LM_TRAIN_H
 #include "tinylm/lm_loss.h"
+#include "tinylm/soft_mask.h"
 #include "tinylm/train.h"
 
 typedef struct tune {
@@ -10,8 +11,9 @@ typedef struct tune {
     cmc_train_callback cb; void *user;
 
     cmc_model *base;
-    data_set data;
+    data_set data, replay;       /* replay.n is 0 where there is none */
     lm_layout layout;
+    soft_mask mask;              /* rows NULL: none */
     char *checkpoint, *settings;
     uint32_t save_type;
     size_t piece;                /* tokens of a pass at most */
@@ -21,8 +23,8 @@ typedef struct tune {
     lm_loss loss;
     batch batch;                 /* of a piece of a step */
     adamw adam;
-    float *best, *dhidden, *arena;
-    train_order order;
+    float *best, *start, *dhidden, *arena;   /* start: of what is trained, where it is pulled back to it, else NULL */
+    train_order order, replay_order;
 
     run_pace pace;
     int64_t warmup;
@@ -39,6 +41,8 @@ cmc_status tune_start(tune *t, cmc_error *err);
 void tune_release(tune *t);
 
 /* lm_step.c */
+/* How many records are replayed before that step. */
+size_t tune_replay_before(const tune *t, int64_t step);
 cmc_status tune_step(tune *t, run_step *r, cmc_error *err);
 /* NLL per held-out target with the net's present weights; NaN where there is none. */
 double tune_held_out(tune *t);

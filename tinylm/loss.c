@@ -177,7 +177,8 @@ void loss_back_columns(const loss_job *j, int t, const float *d, size_t lo, size
     const float *emb = j->n->w + j->n->p->embd, *h = j->n->hidden + j->first * e;
     float *demb = j->n->grad + j->n->p->embd, *part = l->dh_part + (size_t)t * l->rows * e;
     if (hi > lo) {
-        blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, d + lo, v, h, e, 1.0f, demb + lo * e, e);
+        if (params_embedding(j->n->p)->trained)
+            blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, d + lo, v, h, e, 1.0f, demb + lo * e, e);
         blas_gemm(l->blas, false, true, j->rows, e, hi - lo, 1.0f, d + lo, v, emb + lo * e, e, 0.0f, part, e);
     } else {
         memset(part, 0, j->rows * e * sizeof(float));

@@ -71,7 +71,7 @@ typedef struct loss_parts {
     const uint8_t *const *mixed;   /* [n_targets] packed states of the mixer; NULL: none there; as a whole: there is no mixer */
 } loss_parts;
 
-/* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad, and writes
+/* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad where that is trained, and writes
  * dhidden[n_targets][embd]. n->hidden must hold the batch's forward pass. */
 cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *parts, float alpha, float scale,
                       float *dhidden, double *sum, cmc_error *err);

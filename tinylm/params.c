@@ -8,8 +8,6 @@
 
 #include "base/mem.h"
 
-enum { PARAMS_PER_LAYER = 9 };
-
 uint64_t params_random(uint64_t *state) {
     uint64_t z = (*state += 0x9E3779B97F4A7C15u);
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -43,7 +41,9 @@ static size_t params_add(params *p, int layer, const char *name, size_t n_out, s
     t->n_out = n_out;
     t->n_in = n_in;
     t->matrix = n_out > 1;
+    t->trained = true;
     p->n += n_out * n_in;
+    p->n_trained = p->n;
     return t->off;
 }
 

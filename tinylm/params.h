@@ -13,6 +13,7 @@ typedef struct params_tensor {
     size_t off;              /* in floats */
     size_t n_out, n_in;      /* rows and columns; a norm is one row */
     bool matrix;             /* weight decay applies; stored in save_type */
+    bool trained;            /* false: it stays as it is (select.h) */
 } params_tensor;
 
 /* Offsets of a layer's tensors. wq, wk, wv lie one after the other, and so do gate and up: each group is one gemm. */
@@ -24,7 +25,20 @@ typedef struct params {
     params_layer *layers;
     params_tensor *tensors; size_t n_tensors;
     size_t n;                /* floats in all */
+    size_t n_trained;        /* of those that are trained */
+    size_t lowest;           /* part of the model with something that is trained (select_lowest) */
 } params;
+
+/* The tensors: the embedding, those of each layer in this order, the output norm. */
+enum {
+    PARAMS_ATTN_NORM, PARAMS_Q, PARAMS_K, PARAMS_V, PARAMS_O, PARAMS_FFN_NORM, PARAMS_GATE, PARAMS_UP, PARAMS_DOWN,
+    PARAMS_PER_LAYER
+};
+static inline const params_tensor *params_embedding(const params *p) { return p->tensors; }
+static inline const params_tensor *params_of_layer(const params *p, int layer, size_t kind) {
+    return p->tensors + 1 + (size_t)layer * PARAMS_PER_LAYER + kind;
+}
+static inline const params_tensor *params_out_norm(const params *p) { return p->tensors + p->n_tensors - 1; }
 
 /* Checks the shape (positive, head_dim even, heads divisible, no overflow) and lays it out. */
 cmc_status params_init(params *p, const params_shape *s, cmc_error *err);

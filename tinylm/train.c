@@ -111,7 +111,7 @@ static cmc_status train_hosts_alone(train *t, cmc_error *err) {
 
 static cmc_status train_all(train *t, cmc_error *err) {
     trainlog_field f[] = {
-        {"params", (double)t->p.n},       {"records", (double)train_data(t)->n_train},
+        {"params", (double)t->p.n},       {"trained", (double)t->p.n_trained},       {"records", (double)train_data(t)->n_train},
         {"records_held_out", (double)train_data(t)->n_held},
         {"steps", (double)t->pace.steps}, {"seed", (double)t->o.seed}, {"lr", t->o.lr},
         {"batch", t->o.batch},            {"memory_planned", (double)t->plan.planned}};

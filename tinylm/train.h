@@ -108,6 +108,8 @@ size_t train_longest_sequence(const train *t);
 void train_memory_forget_states(const train *t, const train_host *h);
 
 /* train_step.c */
+/* Example k of the endless sequence that goes through `list` epoch after epoch, each in an order of its own. */
+size_t train_order_at(train_order *o, const size_t *list, size_t n, uint64_t seed, uint64_t k);
 /* The examples of a step: *n of t->main.batch; the last step of an epoch may have fewer. */
 const size_t *train_step_examples(train *t, int64_t step, size_t *n);
 /* As many examples to retain as the step has to forget, in an order of their own. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "tinylm/select.h"
 #include "tinylm/train.h"
 
 enum { TRAIN_MIN_EVAL = 10, TRAIN_CONTEXT = 2048 };
@@ -129,6 +130,9 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
     if (o->cut > 0 && !o->init_path)
         return cmc_fail(err, CMC_E_ARG, "there is nothing to cut %d layers from; name a start with init", o->cut);
+    if ((o->train_layers || o->train_modules) && !o->init_path)
+        return cmc_fail(err, CMC_E_ARG, "a random start is trained whole; name a start with init to train some of its layers "
+                        "or modules");
     CMC_TRY(train_check_numbers(o, err));
     for (size_t k = 0; o->host_weights && k < o->n_hosts; k++)
         if (!(o->host_weights[k] > 0.0 && o->host_weights[k] <= 1e6))
@@ -206,6 +210,15 @@ static void setup_shape_default(const train *t, params_shape *s) {
     s->head_dim = s->n_head > 0 ? s->n_embd / s->n_head : 0;
 }
 
+/* What of the start is trained. */
+static cmc_status setup_selection(train *t, cmc_error *err) {
+    selection s;
+    CMC_TRY(select_parse(t->o.train_layers, t->o.train_modules, t->p.s.n_layer, true, &s, err));
+    select_apply(&s, &t->p);
+    select_free(&s);
+    return CMC_OK;
+}
+
 static cmc_status setup_shape(train *t, cmc_error *err) {
     params_shape s;
     snprintf(t->init_hash, sizeof t->init_hash, "none");
@@ -213,6 +226,7 @@ static cmc_status setup_shape(train *t, cmc_error *err) {
     if (t->o.init_path)
         CMC_TRY(setup_shape_from_init(t, &s, err));
     CMC_TRY(params_init(&t->p, &s, err));
+    CMC_TRY(setup_selection(t, err));
     return save_type_parse(t->o.save_type, &s, &t->save_type, err);
 }
 
@@ -283,22 +297,24 @@ static void setup_extras(const train *t, char out[SETUP_EXTRAS]) {
 static cmc_status setup_settings(train *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
     const params_shape *s = &t->p.s;
-    char *hosts = setup_host_settings(t), cut[SETUP_CUT], extras[SETUP_EXTRAS];
+    char *hosts = setup_host_settings(t), *trained = select_setting(o->train_layers, o->train_modules);
+    char cut[SETUP_CUT], extras[SETUP_EXTRAS];
     setup_cut(t, cut);
     setup_extras(t, extras);
-    int n = !hosts ? -1 : asprintf(
+    int n = !hosts || !trained ? -1 : asprintf(
         &t->settings,
         "objective %s %d %.17g %.17g %.17g %.17g\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
         "n_embd %d\nn_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
         "dropout %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
-        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n%s",
+        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n%s%s",
         objective_name(t->objective.kind), (int)t->objective.retain, t->objective.retain_weight, t->objective.beta,
         t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, t->vocab_hash, train_data(t)->delta_template, t->init_hash,
         t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
         o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2,
         o->eps, o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience,
-        (unsigned long long)o->seed, cut, extras);
+        (unsigned long long)o->seed, cut, extras, trained);
     free(hosts);
+    free(trained);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
@@ -363,7 +379,8 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
     t->arena = cmc_alloc_aligned(3 * n + tokens * e, sizeof(float));
     if (!t->arena)
         return cmc_fail_nomem(err, "the optimiser's state", (3 * n + tokens * e) * sizeof(float));
-    t->adam = (adamw){t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->arena, t->arena + n};
+    t->adam = (adamw){.beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps, .weight_decay = t->o.weight_decay,
+                      .m = t->arena, .v = t->arena + n};
     t->best = t->arena + 2 * n;
     t->dhidden = t->arena + 3 * n;
     return CMC_OK;

@@ -5,8 +5,7 @@
 
 #include "tinylm/train.h"
 
-/* Example k of the endless sequence that goes through `list` epoch after epoch, each in an order of its own. */
-static size_t order_at(train_order *o, const size_t *list, size_t n, uint64_t seed, uint64_t k) {
+size_t train_order_at(train_order *o, const size_t *list, size_t n, uint64_t seed, uint64_t k) {
     int64_t epoch = (int64_t)(k / n);
     if (epoch != o->epoch) {
         data_shuffle(list, n, seed, (uint64_t)epoch, o->v);
@@ -21,7 +20,7 @@ const size_t *train_step_examples(train *t, int64_t step, size_t *n) {
     size_t first = (size_t)(step % t->pace.steps_per_epoch) * most;
     *n = d->n_train - first < most ? d->n_train - first : most;
     for (size_t i = 0; i < *n; i++)
-        t->main.batch[i] = order_at(&t->main, d->train, d->n_train, t->o.seed, epoch * d->n_train + first + i);
+        t->main.batch[i] = train_order_at(&t->main, d->train, d->n_train, t->o.seed, epoch * d->n_train + first + i);
     return t->main.batch;
 }
 
@@ -29,7 +28,7 @@ const size_t *train_retain_examples(train *t, int64_t step, size_t n) {
     const data_set *d = train_data(t);
     for (size_t i = 0; i < n; i++)
         t->kept.batch[i] =
-            order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, (uint64_t)step * (uint64_t)t->o.batch + i);
+            train_order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, (uint64_t)step * (uint64_t)t->o.batch + i);
     return t->kept.batch;
 }
 
