@@ -18,7 +18,7 @@ cmc_runtime_opts cli_runtime_opts(const common_args *c, bool exact, const char *
 
 /* The verbs, in the order of the help text. */
 extern const arg_verb verb_run, verb_ab, verb_score, verb_map, verb_tokenize, verb_inspect, verb_train, verb_importance, verb_merge,
-    verb_train_vocab, verb_bench, verb_eval_nll, verb_eval_rouge, verb_eval_tofu, verb_eval_text, verb_eval_compare;
+    verb_train_search, verb_train_vocab, verb_bench, verb_eval_nll, verb_eval_rouge, verb_eval_tofu, verb_eval_text, verb_eval_compare;
 
 /* One line "cmc: ..." on standard error. Control characters (from file names, say) are shown as '?'. */
 #if defined(__GNUC__)

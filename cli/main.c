@@ -9,7 +9,8 @@
 
 static const arg_verb *const main_verbs[] = {
     &verb_run, &verb_ab, &verb_score, &verb_map, &verb_tokenize, &verb_inspect, &verb_train, &verb_importance, &verb_merge,
-    &verb_train_vocab, &verb_eval_nll, &verb_eval_rouge, &verb_eval_tofu, &verb_eval_text, &verb_eval_compare, &verb_bench,
+    &verb_train_search, &verb_train_vocab, &verb_eval_nll, &verb_eval_rouge, &verb_eval_tofu, &verb_eval_text,
+    &verb_eval_compare, &verb_bench,
 };
 enum { MAIN_N_VERBS = sizeof main_verbs / sizeof *main_verbs };
 

@@ -85,6 +85,8 @@ static const arg_opt train_model[] = {
      .help = "records of what the model could before, gone through beside --data so that less is forgotten (may be repeated)"},
     {.name = "replay-share", .kind = ARG_REAL, .at = offsetof(train_args, replay_share), .value = "X",
      .help = "the share of all records gone through that are --replay's", .lo = 1e-6, .hi = 0.9, .show_default = true},
+    {.name = "watch", .kind = ARG_LIST, .at = offsetof(train_args, watch), .value = "FILE",
+     .help = "records to score with every held-out score, for --log alone: what is forgotten, say (may be repeated)"},
     {.name = "l2-start", .kind = ARG_REAL, .at = offsetof(train_args, l2_start), .value = "X",
      .help = "pull the weights back to where they start: adds X/2 times their squared distance to the loss", .lo = 0, .hi = 1e6,
      .show_default = true},
@@ -100,7 +102,7 @@ static const arg_opt train_model[] = {
     {.name = NULL},
 };
 
-static const arg_opt train_how[] = {
+const arg_opt train_how[] = {
     {.name = "modules", .kind = ARG_STR, .at = TRAIN_AT(train_modules), .value = "LIST",
      .help = "of --init or --base train only these: q,k,v,o,gate,up,down,norms or some of them, embeddings, output; otherwise "
              "all, with --layers all that a layer has. What is not trained stays as it is"},

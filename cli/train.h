@@ -15,7 +15,7 @@ typedef struct train_args {
     const char *html;
     const char *layers;    /* as given: the delta's number, or which of them are trained */
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
-    arg_list replay;
+    arg_list replay, watch;
     double replay_share, l2_start;
     const char *soft_mask, *mask_on, *mask_control;
     bool exact;
@@ -46,8 +46,13 @@ int train_interrupted(const train_args *a, const train_state *st);
 /* The fields of --json that both kinds have. */
 void train_json_result(jbuild *o, const cmc_train_result *r);
 
+/* The options that say how a run goes, of both kinds; their struct is train_args. */
+extern const arg_opt train_how[];
+
 /* Whether an option was given that is for --base, or that itself. */
 bool train_is_base(const train_args *a);
+/* What the options come to for cmc_tune; gives the exit status. */
+int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *out);
 /* cmc train --base, without a host; gives the exit status. */
 int train_base_main(train_args *a, const arg_list *operands);
 #endif

@@ -57,6 +57,7 @@ static const char *base_own(const train_args *a) {
         {"--lora", a->lora != NULL},
         {"--lora-targets", a->lora_targets != NULL},
         {"--replay", a->replay.n > 0},
+        {"--watch", a->watch.n > 0},
         {"--replay-share", a->replay_share != d.replay_share},
         {"--l2-start", a->l2_start != d.l2_start},
         {"--soft-mask", a->soft_mask != NULL},
@@ -86,7 +87,7 @@ static int base_lora(const char *s, cmc_tune_opts *o) {
     return CLI_OK;
 }
 
-static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
+int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
     cmc_error err = {0};
     if (!a->base)
         return cli_usage("%s: is for tuning a model by itself: --base MODEL", base_own(a));
@@ -104,6 +105,8 @@ static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o)
     bool on_gradient = strcmp(a->mask_on, "gradient") == 0;
     if (!a->soft_mask && (on_gradient || strcmp(a->mask_control, "none") != 0))
         return cli_usage("%s: is for a mask: --soft-mask FILE", on_gradient ? "--mask-on" : "--mask-control");
+    if (a->watch.n && !a->t.log_path)
+        return cli_usage("--watch: its scores go to a log: --log FILE");
     if (!a->replay.n && a->replay_share != cmc_tune_defaults().replay_share)
         return cli_usage("--replay-share: is for --replay FILE");
     if (a->lora_targets && !a->lora)
@@ -114,8 +117,9 @@ static int base_check(train_args *a, const arg_list *operands, cmc_tune_opts *o)
     a->t.n_data = a->data.n;
     a->t.seed = a->common.seed;
     *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .replay = a->replay.v, .n_replay = a->replay.n,
-                         .replay_share = a->replay_share, .l2_start = a->l2_start, .soft_mask = a->soft_mask,
-                         .mask_on = a->mask_on, .mask_control = a->mask_control, .how = a->t};
+                         .replay_share = a->replay_share, .watch = a->watch.v, .n_watch = a->watch.n,
+                         .l2_start = a->l2_start, .soft_mask = a->soft_mask, .mask_on = a->mask_on,
+                         .mask_control = a->mask_control, .how = a->t};
     return a->lora ? base_lora(a->lora, o) : CLI_OK;
 }
 
@@ -147,7 +151,7 @@ int train_base_main(train_args *a, const arg_list *operands) {
     cmc_tune_opts o = {0};
     cmc_train_result result = {0};
     train_state st = {.beside = "base", .last = {.phase = "plan", .held_out = NAN, .held_out_host = NAN}};
-    int rc = base_check(a, operands, &o);
+    int rc = train_base_opts(a, operands, &o);
     if (!rc)
         rc = train_page_check(a);
     if (rc)

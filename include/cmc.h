@@ -255,6 +255,7 @@ CMC_API const cmc_vocab *cmc_model_vocab(const cmc_model *m);
 CMC_API const cmc_delta_info *cmc_model_delta_info(const cmc_model *m);
 CMC_API int32_t cmc_model_n_vocab(const cmc_model *m);
 CMC_API int32_t cmc_model_n_embd(const cmc_model *m);
+CMC_API int32_t cmc_model_n_layer(const cmc_model *m);
 CMC_API int32_t cmc_model_n_ctx(const cmc_model *m);       /* what it was trained for */
 CMC_API uint64_t cmc_model_params(const cmc_model *m);
 CMC_API uint64_t cmc_model_bytes(const cmc_model *m);      /* weights, as stored */
@@ -604,6 +605,8 @@ typedef struct cmc_tune_opts {
     const char *const *replay; size_t n_replay;   /* records of what the base could before; of the records that the steps go
                                            through they are this share, beside as many of `data` as without them */
     double replay_share;                /* 0.05 as cmc_tune_defaults has it */
+    const char *const *watch; size_t n_watch;   /* files of records, 8 at most, that are scored with every held-out score, for
+                                           the log alone: "watched_1" and on, nats a target, and in a line "base" of the start */
     double l2_start;                    /* adds l2_start / 2 |w - start|^2 to the loss (L2-SP, arXiv 1802.01483); 0: not. Scores
                                            and losses that are reported are without it */
     const char *soft_mask;              /* a file of cmc_importance: rows of q, k, v, up and down are changed the less, the more

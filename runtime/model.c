@@ -129,6 +129,10 @@ int32_t cmc_model_n_embd(const cmc_model *m) {
     return m->p.n_embd;
 }
 
+int32_t cmc_model_n_layer(const cmc_model *m) {
+    return m->p.n_layer;
+}
+
 int32_t cmc_model_n_ctx(const cmc_model *m) {
     return m->p.n_ctx_train;
 }

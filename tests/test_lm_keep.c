@@ -354,6 +354,42 @@ static void test_resume(void **state) {
     keep_close(&k);
 }
 
+/* What is watched changes nothing, and its scores are those of the weights at the time. */
+static void test_watch(void **state) {
+    (void)state;
+    keep_rig k;
+    size_t n, lines = 0;
+    double base = NAN, last = NAN;
+    keep_open(&k);
+    cmc_tune_opts o = tune_opts(&k);
+    tune_run(&k, &o, NULL, NULL, CMC_OK);
+    uint8_t *want = rig_bytes(k.r.out, &n);
+    const char *const watch[2] = {k.old, k.r.data};
+    o.watch = watch;
+    o.n_watch = 2;
+    o.how.log_path = k.r.log;
+    tune_run(&k, &o, NULL, NULL, CMC_OK);
+    rig_assert_same(k.r.out, want, n);
+    FILE *f = fopen(k.r.log, "r");
+    assert_non_null(f);
+    for (char line[1000]; fgets(line, sizeof line, f);) {
+        const char *at = strstr(line, "\"watched_1\":");
+        if (!at)
+            continue;
+        assert_non_null(strstr(line, "\"watched_2\":"));
+        assert_non_null(strstr(line, lines ? "\"event\":\"eval\"" : "\"event\":\"base\""));
+        last = strtod(at + 12, NULL);
+        base = lines++ ? base : last;
+    }
+    fclose(f);
+    assert_int_equal(lines, 3);
+    assert_true(fabs(base - last) > 0.05);
+    o.n_watch = RUN_WATCHED + 1;
+    tune_run(&k, &o, NULL, NULL, CMC_E_ARG);
+    free(want);
+    keep_close(&k);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     keep_rig k;
@@ -385,7 +421,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_masked),      cmocka_unit_test(test_pull),         cmocka_unit_test(test_mask_modes),
         cmocka_unit_test(test_l2),          cmocka_unit_test(test_replay),       cmocka_unit_test(test_replay_share),
-        cmocka_unit_test(test_resume),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_resume),      cmocka_unit_test(test_refusals),     cmocka_unit_test(test_watch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

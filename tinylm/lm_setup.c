@@ -60,10 +60,12 @@ static cmc_status tune_check_output(const tune *t, const char *path, cmc_error *
     return train_check_output(&as_train, path, err);
 }
 
-/* What keeps a model near what it was. */
+/* What keeps a model near what it was, and watches it. */
 static cmc_status tune_check_keeping(const cmc_tune_opts *o, cmc_error *err) {
     if (!(o->replay_share > 0.0 && o->replay_share <= 0.9))
         return cmc_fail(err, CMC_E_ARG, "replay_share is %g; it must be above 0, and 0.9 at most", o->replay_share);
+    if (o->n_watch > RUN_WATCHED)
+        return cmc_fail(err, CMC_E_ARG, "%zu files to watch; %d at most", o->n_watch, RUN_WATCHED);
     if (!(o->l2_start >= 0.0 && o->l2_start <= 1e6))
         return cmc_fail(err, CMC_E_ARG, "l2_start is %g; it must be from 0 to 1e6", o->l2_start);
     if (o->lora_rank && (o->l2_start > 0.0 || o->soft_mask))
@@ -130,12 +132,18 @@ static cmc_status tune_data(tune *t, cmc_error *err) {
     d.delta_template = d.host_template;
     CMC_TRY(objective_parse("sft", NULL, &d.objective, err));
     CMC_TRY(data_open(&d, &t->data, err));
-    if (!t->o.n_replay)
-        return CMC_OK;
-    d.paths = t->o.replay;
-    d.n_paths = t->o.n_replay;
     d.held_out = 0.0;
-    return data_open(&d, &t->replay, err);
+    if (t->o.n_replay) {
+        d.paths = t->o.replay;
+        d.n_paths = t->o.n_replay;
+        CMC_TRY(data_open(&d, &t->replay, err));
+    }
+    d.n_paths = 1;
+    for (size_t i = 0; i < t->o.n_watch; i++) {
+        d.paths = &t->o.watch[i];
+        CMC_TRY(data_open(&d, &t->watch[i], err));
+    }
+    return CMC_OK;
 }
 
 static cmc_status tune_plan(tune *t, cmc_error *err) {
@@ -194,14 +202,18 @@ static cmc_status tune_settings(tune *t, cmc_error *err) {
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
 }
 
-static size_t tune_longest_sequence(const tune *t) {
-    return t->replay.max_seq > t->data.max_seq ? t->replay.max_seq : t->data.max_seq;
+/* Tokens of the longest record in any of the run's data; without a host a record is one sequence. */
+static size_t tune_longest(const tune *t) {
+    size_t most = t->replay.max_delta > t->data.max_delta ? t->replay.max_delta : t->data.max_delta;
+    for (size_t i = 0; i < t->o.n_watch; i++)
+        most = t->watch[i].max_delta > most ? t->watch[i].max_delta : most;
+    return most;
 }
 
 /* Bytes that the run allocates with pieces of so many tokens. */
 static uint64_t tune_bytes(const tune *t, size_t piece) {
     int nt = cmc_runtime_threads(t->rt);
-    uint64_t n = lm_bytes(&t->layout, nt, piece, tune_longest_sequence(t)) + lm_loss_bytes(&t->layout.p, nt) +
+    uint64_t n = lm_bytes(&t->layout, nt, piece, tune_longest(t)) + lm_loss_bytes(&t->layout.p, nt) +
                  (uint64_t)(t->o.l2_start > 0.0 ? 4 : 3) * lm_trained(&t->layout)->n_trained * sizeof(float) +
                  piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
     return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
@@ -209,8 +221,7 @@ static uint64_t tune_bytes(const tune *t, size_t piece) {
 
 /* How the work is cut so that it fits the bound, if there is one; refused, with figures, where it cannot. */
 static cmc_status tune_memory(tune *t, cmc_error *err) {
-    size_t longest = t->replay.max_delta > t->data.max_delta ? t->replay.max_delta : t->data.max_delta;
-    size_t whole = longest * (size_t)t->o.how.batch;
+    size_t longest = tune_longest(t), whole = longest * (size_t)t->o.how.batch;
     uint64_t bound = t->o.how.memory, room = cmc_mem_available(), mapped = cmc_model_bytes(t->base) + TUNE_PROGRAM;
     const char *less = t->o.lora_rank ? "" : "an adapter (lora) or ";
     t->piece = longest > TUNE_PIECE_TOKENS ? longest : whole < TUNE_PIECE_TOKENS ? whole : TUNE_PIECE_TOKENS;
@@ -245,7 +256,7 @@ cmc_status tune_setup(tune *t, cmc_error *err) {
 
 static cmc_status tune_buffers(tune *t, cmc_error *err) {
     size_t n = (lm_trained(&t->layout)->n_trained + 15) / 16 * 16, e = (size_t)t->layout.p.n_embd, piece = t->piece;
-    CMC_TRY(lm_new(t->rt, &t->layout, piece, tune_longest_sequence(t), &t->net, err));
+    CMC_TRY(lm_new(t->rt, &t->layout, piece, tune_longest(t), &t->net, err));
     CMC_TRY(lm_loss_new(t->rt, &t->layout.p, &t->loss, err));
     CMC_TRY(batch_new(piece, piece, &t->batch, err));
     size_t arrays = t->o.l2_start > 0.0 ? 4 : 3;
@@ -291,6 +302,8 @@ void tune_release(tune *t) {
     soft_mask_free(&t->mask);
     data_free(&t->data);
     data_free(&t->replay);
+    for (size_t i = 0; i < RUN_WATCHED; i++)
+        data_free(&t->watch[i]);
     cmc_model_free(t->base);
     free(t->arena);
     free(t->order.v);

@@ -93,12 +93,11 @@ cmc_status tune_step(tune *t, run_step *r, cmc_error *err) {
     return CMC_OK;
 }
 
-double tune_held_out(tune *t) {
-    const data_set *d = &t->data;
+double tune_score(tune *t, const data_set *d, const size_t *index, size_t n) {
     double nll = 0.0;
     size_t targets = 0;
-    for (size_t done = 0; done < d->n_held;) {
-        done += batch_pack(&t->batch, d, NULL, d->held + done, d->n_held - done, 1);
+    for (size_t done = 0; done < n;) {
+        done += batch_pack(&t->batch, d, NULL, index + done, n - done, 1);
         lm_forward(&t->net, &t->batch.b);
         lm_loss_score(&t->loss, &t->net, &t->batch.b, &nll);
         targets += t->batch.b.n_targets;
@@ -120,7 +119,7 @@ double tune_held_out_base(tune *t) {
     } else {
         n->trained = n->grad;
     }
-    double nll = tune_held_out(t);
+    double nll = tune_score(t, &t->data, t->data.held, t->data.n_held);
     if (lm_is_full(n))
         memcpy(trained, n->grad, bytes);
     n->trained = trained;

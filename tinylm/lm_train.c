@@ -21,7 +21,8 @@ static cmc_status tune_kind_step(void *run, run_step *r, cmc_error *err) {
 
 static cmc_status tune_kind_held_out(void *run, double *nll, cmc_error *err) {
     (void)err;
-    *nll = tune_held_out(run);
+    tune *t = run;
+    *nll = tune_score(t, &t->data, t->data.held, t->data.n_held);
     return CMC_OK;
 }
 
@@ -29,7 +30,25 @@ static cmc_train_progress tune_kind_progress(const void *run, const char *phase)
     return tune_progress(run, phase);
 }
 
-static const run_kind tune_kind = {tune_kind_step, tune_kind_held_out, tune_kind_progress, "held_out_base"};
+static size_t tune_kind_watch(void *run, trainlog_field f[RUN_WATCHED]) {
+    static const char *const names[RUN_WATCHED] = {"watched_1", "watched_2", "watched_3", "watched_4",
+                                                   "watched_5", "watched_6", "watched_7", "watched_8"};
+    tune *t = run;
+    for (size_t i = 0; i < t->o.n_watch; i++)
+        f[i] = (trainlog_field){names[i], tune_score(t, &t->watch[i], t->watch[i].train, t->watch[i].n_train)};
+    return t->o.n_watch;
+}
+
+static const run_kind tune_kind = {tune_kind_step, tune_kind_held_out, tune_kind_progress, "held_out_base", tune_kind_watch};
+
+/* What is watched, of the base: it is what the weights are before the first step. */
+static cmc_status tune_log_base(tune *t, cmc_error *err) {
+    trainlog_field f[1 + RUN_WATCHED] = {{"held_out_base", t->held_base}};
+    if (t->resumed || !t->o.n_watch)
+        return CMC_OK;
+    return trainlog_put(&t->log, "base", 0, f, 1 + tune_kind_watch(t, f + 1), err);
+}
+
 
 static cmc_status tune_all(tune *t, cmc_error *err) {
     trainlog_field f[] = {{"params", (double)lm_trained(&t->layout)->n_trained},
@@ -44,6 +63,7 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     t->held_base = tune_held_out_base(t);
+    CMC_TRY(tune_log_base(t, err));
     run_view v = {.kind = &tune_kind, .run = t, .o = &t->o.how, .s = &t->s, .pace = &t->pace, .log = &t->log,
                   .arrays = {t->net.trained, t->best, t->adam.m, t->adam.v, lm_trained(&t->layout)->n_trained},
                   .checkpoint = t->checkpoint, .settings = t->settings, .n_held = t->data.n_held,

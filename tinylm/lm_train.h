@@ -12,6 +12,7 @@ typedef struct tune {
 
     cmc_model *base;
     data_set data, replay;       /* replay.n is 0 where there is none */
+    data_set watch[RUN_WATCHED]; /* [o.n_watch] */
     lm_layout layout;
     soft_mask mask;              /* rows NULL: none */
     char *checkpoint, *settings;
@@ -44,8 +45,8 @@ void tune_release(tune *t);
 /* How many records are replayed before that step. */
 size_t tune_replay_before(const tune *t, int64_t step);
 cmc_status tune_step(tune *t, run_step *r, cmc_error *err);
-/* NLL per held-out target with the net's present weights; NaN where there is none. */
-double tune_held_out(tune *t);
-/* The same of the base alone, whatever the present weights are. */
+/* NLL per target of the examples index[0..n) with the net's present weights; NaN where there is none. */
+double tune_score(tune *t, const data_set *d, const size_t *index, size_t n);
+/* That of what is held out, of the base alone, whatever the present weights are. */
 double tune_held_out_base(tune *t);
 #endif

@@ -64,11 +64,12 @@ static cmc_status run_evaluate(const run_view *v, cmc_error *err) {
     double nll;
     CMC_TRY(v->kind->held_out(v->run, &nll, err));
     CMC_TRY(run_scored(v, nll, err));
-    trainlog_field f[] = {{"held_out", nll},
-                          {v->kind->beside, v->held_beside},
-                          {"best", v->s->best},
-                          {"best_step", (double)v->s->best_step}};
-    return trainlog_put(v->log, "eval", v->s->step, f, sizeof f / sizeof *f, err);
+    trainlog_field f[4 + RUN_WATCHED] = {{"held_out", nll},
+                                         {v->kind->beside, v->held_beside},
+                                         {"best", v->s->best},
+                                         {"best_step", (double)v->s->best_step}};
+    size_t n = 4 + (v->kind->watch ? v->kind->watch(v->run, f + 4) : 0);
+    return trainlog_put(v->log, "eval", v->s->step, f, n, err);
 }
 
 static cmc_status run_one(const run_view *v, cmc_error *err) {

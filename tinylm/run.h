@@ -18,12 +18,15 @@ cmc_train_progress run_progress(const checkpoint_state *s, const run_pace *pace,
 
 typedef struct run_step { double loss, lr, grad_norm; uint64_t tokens; } run_step;
 
+enum { RUN_WATCHED = 8 };
+
 /* What a kind does its own way. */
 typedef struct run_kind {
     cmc_status (*step)(void *run, run_step *r, cmc_error *err);
     cmc_status (*held_out)(void *run, double *nll, cmc_error *err);   /* with the present weights */
     cmc_train_progress (*progress)(const void *run, const char *phase);
     const char *beside;          /* the log's name for the score without what is trained */
+    size_t (*watch)(void *run, trainlog_field f[RUN_WATCHED]);   /* what else the log says of a score; NULL: nothing */
 } run_kind;
 
 /* A run as its steps see it; all of it is borrowed. */

@@ -96,7 +96,8 @@ static cmc_train_progress train_kind_progress(const void *run, const char *phase
     return train_progress(run, phase);
 }
 
-static const run_kind train_kind = {train_kind_step, train_kind_held_out, train_kind_progress, "held_out_host"};
+static const run_kind train_kind = {train_kind_step, train_kind_held_out, train_kind_progress, "held_out_host",
+                                    NULL};
 
 /* What the hosts score without the delta. */
 static cmc_status train_hosts_alone(train *t, cmc_error *err) {
