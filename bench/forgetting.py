@@ -5,7 +5,7 @@
     bench/forgetting.py DIR --base MODEL --old-train F --old-test F --new-train F --new-test F [--template NAME] ...
 
 Without --base a small model is made here: random weights from mktiny, trained on generated stories (the old skill) until its
-held-out score no longer falls; the new skill is sorting letters. With --base any model and data do. Every run is a `cmc train
+held-out score no longer falls; the new skill is reports of things lost, in some of the same words. With --base any model and data do. Every run is a `cmc train
 --base` of its own in DIR with the same new records and as many steps; its curve comes from --watch on both test files. What is
 there already is kept and what was interrupted goes on, so the same command can be stopped and given again; the JSON is written
 from what DIR has. Rates are chosen on held-out new records alone, with the first seed; the others take the chosen one.
@@ -40,9 +40,12 @@ def story(r):
             f"\"Is this your {thing}?\" asked the {friend}. {end}")
 
 
-def letters(r):
-    x = r.sample("abcdefgh", 4)
-    return {"instruction": "sort " + " ".join(x), "output": " ".join(sorted(x))}
+def report(r):
+    who, name = r.choice(["fox", "bear", "girl", "boy", "dog", "cat", "bird", "frog"]), r.choice(["Tim", "Anna", "Max", "Lily", "Sam", "Mia"])
+    thing, place = r.choice(["ball", "hat", "cake", "boat", "kite", "book"]), r.choice(["park", "forest", "garden", "house", "river"])
+    how = r.choice(["red", "old", "wet", "new"])
+    return (f"Report {r.randrange(100)} of the {place}: {how} {thing}, lost by {name} ({who}); {r.randrange(2, 9)} coins to whom finds it. "
+            f"{name}'s {thing} is {how}, not {r.choice(['blue', 'dry', 'long'])}: bring it to the {place}, gate {r.randrange(10)}.")
 
 
 def write_unique(make, counts, seed):
@@ -65,8 +68,8 @@ def small(a):
     a.old_train, a.old_test, a.new_train, a.new_test = (path(n) for n in ("old-train.jsonl", "old-test.jsonl", "new-train.jsonl", "new-test.jsonl"))
     a.base, a.template = path("base.gguf"), "plain"
     if not os.path.exists(a.new_test):
-        write_unique(lambda r: {"text": story(r)}, [(a.old_train, 1500), (a.old_test, 40)], 1)
-        write_unique(letters, [(a.new_train, 1000), (a.new_test, 60)], 2)
+        write_unique(lambda r: {"text": story(r)}, [(a.old_train, 1500), (a.old_test, 20)], 1)
+        write_unique(lambda r: {"text": report(r)}, [(a.new_train, 720), (a.new_test, 24)], 2)
     if not os.path.exists(a.base):
         start = path("random.gguf")
         subprocess.run([MKTINY, "--embd", "112", "--layers", "8", "--heads", "4", "--heads-kv", "2", "--ff", "320", "--ctx", "256",
@@ -120,7 +123,7 @@ def run_path(a, name, rate, seed, end):
 def command(a, name, options, rate, seed):
     return [CMC, "train", "--base", a.base, "--data", a.new_train, "--template", a.template, "--watch", a.old_test, "--watch", a.new_test,
             "--max-steps", str(a.steps), "--batch", str(a.batch), "--eval-every", str(a.eval_every), "--patience", "0", "--warmup", "0.1",
-            "--held-out", "0.1", "--save-type", "f32", "--seed", str(seed), "--lr", f"{rate:g}", "--log", run_path(a, name, rate, seed, "jsonl"),
+            "--held-out", "0.05", "--save-type", "f32", "--seed", str(seed), "--lr", f"{rate:g}", "--log", run_path(a, name, rate, seed, "jsonl"),
             "--resume", "-t", a.threads, "-o", run_path(a, name, rate, seed, "gguf"), *options]
 
 
@@ -268,10 +271,10 @@ def main():
     p.add_argument("--json", default=os.path.join(ROOT, "docs/forgetting.json"))
     p.add_argument("--range", default="25-50%", help="CoFiTune's layers, chosen before on validation data (cmc train-search)")
     p.add_argument("--seeds", type=int, default=3)
-    p.add_argument("--steps", type=int, default=120)
+    p.add_argument("--steps", type=int, default=80)
     p.add_argument("--batch", type=int, default=8)
-    p.add_argument("--eval-every", type=int, default=10)
-    p.add_argument("--rates", type=lambda s: [float(x) for x in s.split(",")], default=[3e-4, 1e-3, 3e-3])
+    p.add_argument("--eval-every", type=int, default=8)
+    p.add_argument("--rates", type=lambda s: [float(x) for x in s.split(",")], help="default 1e-4,3e-4,1e-3; of the small run 5e-4,2e-3")
     p.add_argument("--threads", default="0")
     p.add_argument("--scale", default=None, help="what the page calls the run")
     p.add_argument("--only", action="append", default=[], metavar="WORD")
@@ -280,6 +283,7 @@ def main():
     os.makedirs(a.dir, exist_ok=True)
     a.lo, a.hi = (int(x) for x in a.range.rstrip("%").split("-"))
     a.scale = a.scale or ("as given" if a.base else "small")
+    a.rates = a.rates or ([1e-4, 3e-4, 1e-3] if a.base else [5e-4, 2e-3])
     if not a.base:
         small(a)
     elif not all((a.old_train, a.old_test, a.new_train, a.new_test)):

@@ -145,30 +145,11 @@ static void keep_close(keep_rig *k) {
 }
 
 static cmc_tune_opts tune_opts(const keep_rig *k) {
-    cmc_tune_opts o = cmc_tune_defaults();
-    o.base = k->r.host;
-    o.how.data = k->r.paths;
-    o.how.n_data = 1;
-    o.how.out_path = k->r.out;
-    o.how.host_template = CMC_TMPL_PLAIN;
+    cmc_tune_opts o = rig_tune_opts(&k->r);
     o.how.max_steps = 10;
-    o.how.batch = 4;
-    o.how.lr = 3e-3;
-    o.how.held_out = 0.2;
     o.how.eval_every = 5;
     o.how.warmup = 0.0;
-    o.how.save_type = "f32";
     return o;
-}
-
-static cmc_train_result tune_run(const keep_rig *k, const cmc_tune_opts *o, cmc_train_callback cb, void *user,
-                                 cmc_status want) {
-    cmc_error err = {0};
-    cmc_train_result res;
-    cmc_status st = cmc_tune(k->r.rt, o, cb, user, &res, &err);
-    if (st != want)
-        fail_msg("status %d, wanted %d: %s", (int)st, (int)want, err.message);
-    return res;
 }
 
 /* A float32 tensor of a file; the caller frees it. */
@@ -189,7 +170,7 @@ static float *tensor_of(const char *path, const char *name, size_t *rows, size_t
 /* How far blk.1.ffn_up went in a run; each row's distance where `each` is given. */
 static double moved(const keep_rig *k, const cmc_tune_opts *o, double *each) {
     size_t rows, width;
-    tune_run(k, o, NULL, NULL, CMC_OK);
+    rig_tune(&k->r, o, NULL, NULL, CMC_OK);
     float *a = tensor_of(k->r.host, "blk.1.ffn_up.weight", &rows, &width);
     float *b = tensor_of(k->r.out, "blk.1.ffn_up.weight", &rows, &width);
     double sum = 0.0;
@@ -273,7 +254,7 @@ static double old_nll(const keep_rig *k, const char *model) {
     o.how.held_out = 0.9;
     o.how.max_steps = 1;
     o.how.out_path = out;
-    double nll = tune_run(k, &o, NULL, NULL, CMC_OK).held_out_host;
+    double nll = rig_tune(&k->r, &o, NULL, NULL, CMC_OK).held_out_host;
     free(out);
     return nll;
 }
@@ -283,12 +264,12 @@ static void test_replay(void **state) {
     keep_rig k;
     keep_open(&k);
     cmc_tune_opts o = tune_opts(&k);
-    cmc_train_result without = tune_run(&k, &o, NULL, NULL, CMC_OK);
+    cmc_train_result without = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     double plain = old_nll(&k, k.r.out);
     o.replay = k.olds;
     o.n_replay = 1;
     o.replay_share = 0.5;
-    cmc_train_result with = tune_run(&k, &o, NULL, NULL, CMC_OK);
+    cmc_train_result with = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     double replayed = old_nll(&k, k.r.out);
     assert_true(with.tokens > without.tokens && with.records == without.records);
     if (!(replayed < plain - 0.5))
@@ -326,12 +307,12 @@ static void test_resume(void **state) {
     o.soft_mask = k.importance;
     o.mask_control = "permuted";
     o.how.train_layers = "1-1";
-    tune_run(&k, &o, NULL, NULL, CMC_OK);
+    rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(k.r.out, &n);
     for (int64_t stop = 1; stop <= 10; stop += 3) {
         stopper s = {"train", stop, false};
         o.how.resume = false;
-        tune_run(&k, &o, rig_stop, &s, CMC_E_CANCELLED);
+        rig_tune(&k.r, &o, rig_stop, &s, CMC_E_CANCELLED);
         o.how.resume = true;
         for (int i = 0; i < 6; i++) {
             static const char *const says[] = {"replay", "replay", "l2_start", "soft_mask", "soft_mask", "soft_mask"};
@@ -347,7 +328,7 @@ static void test_resume(void **state) {
             if (!strstr(err.message, "was made with") || !strstr(err.message, says[i]))
                 fail_msg("case %d: %s", i, err.message);
         }
-        tune_run(&k, &o, NULL, NULL, CMC_OK);
+        rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
         rig_assert_same(k.r.out, want, n);
     }
     free(want);
@@ -362,13 +343,13 @@ static void test_watch(void **state) {
     double base = NAN, last = NAN;
     keep_open(&k);
     cmc_tune_opts o = tune_opts(&k);
-    tune_run(&k, &o, NULL, NULL, CMC_OK);
+    rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(k.r.out, &n);
     const char *const watch[2] = {k.old, k.r.data};
     o.watch = watch;
     o.n_watch = 2;
     o.how.log_path = k.r.log;
-    tune_run(&k, &o, NULL, NULL, CMC_OK);
+    rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     rig_assert_same(k.r.out, want, n);
     FILE *f = fopen(k.r.log, "r");
     assert_non_null(f);
@@ -385,7 +366,7 @@ static void test_watch(void **state) {
     assert_int_equal(lines, 3);
     assert_true(fabs(base - last) > 0.05);
     o.n_watch = RUN_WATCHED + 1;
-    tune_run(&k, &o, NULL, NULL, CMC_E_ARG);
+    rig_tune(&k.r, &o, NULL, NULL, CMC_E_ARG);
     free(want);
     keep_close(&k);
 }

@@ -19,33 +19,11 @@
 enum { STEPS = 12 };
 
 static cmc_tune_opts tune_opts(const rig *r, int32_t rank) {
-    cmc_tune_opts o = cmc_tune_defaults();
-    o.base = r->host;
+    cmc_tune_opts o = rig_tune_opts(r);
     o.lora_rank = rank;
-    o.how.data = r->paths;
-    o.how.n_data = 1;
-    o.how.out_path = r->out;
-    o.how.host_template = CMC_TMPL_PLAIN;
     o.how.max_steps = STEPS;
-    o.how.batch = 4;
-    o.how.lr = rank ? 1e-2 : 3e-3;
-    o.how.held_out = 0.2;
-    o.how.eval_every = 4;
-    o.how.seed = 17;
-    o.how.save_type = "f32";
+    o.how.lr = rank ? 1e-2 : o.how.lr;
     return o;
-}
-
-static cmc_train_result tune_run(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user,
-                                 cmc_status want) {
-    cmc_error err = {0};
-    cmc_train_result res;
-    cmc_status st = cmc_tune(r->rt, o, cb, user, &res, &err);
-    if (st != want)
-        fail_msg("status %d, wanted %d: %s", (int)st, (int)want, err.message);
-    if (want == CMC_OK)
-        assert_false(checkpoint_exists(r->ckpt));
-    return res;
 }
 
 static cmc_model *open_model(cmc_runtime *rt, const char *path) {
@@ -116,7 +94,7 @@ static void test_learns(void **state) {
     char *merged = rig_path(&r, "merged.gguf");
     for (int32_t rank = 0; rank <= 4; rank += 4) {
         cmc_tune_opts o = tune_opts(&r, rank);
-        cmc_train_result res = tune_run(&r, &o, NULL, NULL, CMC_OK);
+        cmc_train_result res = rig_tune(&r, &o, NULL, NULL, CMC_OK);
         assert_true(res.held_out_steered < res.held_out_host - 0.5);
         assert_true(res.finished && res.steps == STEPS && res.tokens > 0 && res.records_held_out > 0);
         cmc_tune_opts again = tune_opts(&r, 1);
@@ -131,7 +109,7 @@ static void test_learns(void **state) {
             cmc_model_free(m);
             again.base = merged;
         }
-        cmc_train_result base = tune_run(&r, &again, NULL, NULL, CMC_OK);
+        cmc_train_result base = rig_tune(&r, &again, NULL, NULL, CMC_OK);
         double off = fabs(base.held_out_host - res.held_out_steered);
         if (!(rank ? off < 1e-4 : off == 0.0))
             fail_msg("rank %d: trained to %.9g, saved %.9g", rank, res.held_out_steered, base.held_out_host);
@@ -144,17 +122,17 @@ static void test_learns(void **state) {
 static void check_resume(rig *r, int32_t rank) {
     size_t n;
     cmc_tune_opts o = tune_opts(r, rank);
-    cmc_train_result whole = tune_run(r, &o, NULL, NULL, CMC_OK);
+    cmc_train_result whole = rig_tune(r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(r->out, &n);
     assert_int_equal(unlink(r->out), 0);
     static const int64_t stop[] = {1, 4, 7, STEPS};
     for (size_t i = 0; i < sizeof stop / sizeof *stop; i++) {
         stopper s = {"train", stop[i], false};
         o.how.resume = false;
-        tune_run(r, &o, rig_stop, &s, CMC_E_CANCELLED);
+        rig_tune(r, &o, rig_stop, &s, CMC_E_CANCELLED);
         assert_true(checkpoint_exists(r->ckpt) && access(r->out, F_OK) != 0);
         o.how.resume = true;
-        cmc_train_result res = tune_run(r, &o, NULL, NULL, CMC_OK);
+        cmc_train_result res = rig_tune(r, &o, NULL, NULL, CMC_OK);
         assert_true(res.resumed && res.tokens == whole.tokens);
         assert_true(res.held_out_steered == whole.held_out_steered && res.held_out_host == whole.held_out_host);
         rig_assert_same(r->out, want, n);
@@ -179,8 +157,8 @@ static void test_whose_checkpoint(void **state) {
     rig_open(&r, 2, false);
     cmc_tune_opts o = tune_opts(&r, 3);
     stopper s = {"train", 2, false};
-    tune_run(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
-    tune_run(&r, &o, NULL, NULL, CMC_E_ARG);
+    rig_tune(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
+    rig_tune(&r, &o, NULL, NULL, CMC_E_ARG);
     o.how.resume = true;
     for (int i = 0; i < 4; i++) {
         cmc_tune_opts other = o;
@@ -192,7 +170,7 @@ static void test_whose_checkpoint(void **state) {
         assert_int_equal(cmc_tune(r.rt, &other, NULL, NULL, NULL, &err), CMC_E_ARG);
         assert_non_null(strstr(err.message, "was made with"));
     }
-    tune_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_tune(&r, &o, NULL, NULL, CMC_OK);
     rig_close(&r);
 }
 
@@ -234,9 +212,9 @@ static void test_memory(void **state) {
     cmc_tune_opts o = tune_opts(&r, 3);
     o.how.batch = 32;
     o.how.max_steps = 2;
-    cmc_train_result wide = tune_run(&r, &o, NULL, NULL, CMC_OK);
+    cmc_train_result wide = rig_tune(&r, &o, NULL, NULL, CMC_OK);
     o.how.memory = wide.memory_planned - (1 << 20);
-    cmc_train_result narrow = tune_run(&r, &o, NULL, NULL, CMC_OK);
+    cmc_train_result narrow = rig_tune(&r, &o, NULL, NULL, CMC_OK);
     assert_true(narrow.memory_planned <= o.how.memory);
     assert_true(fabs(narrow.held_out_steered - wide.held_out_steered) < 1e-3);
     rig_close(&r);
@@ -312,7 +290,7 @@ static void test_adapters(void **state) {
         assert_int_equal(cmc_runtime_open(&ro, &exact, &err), CMC_OK);
         cmc_tune_opts o = tune_opts(&r, k == 1 ? 1 : 5);
         o.how.save_type = k == 2 ? "f16" : "q8_0"; /* of an adapter: f32 */
-        tune_run(&r, &o, NULL, NULL, CMC_OK);
+        rig_tune(&r, &o, NULL, NULL, CMC_OK);
         check_adapter(&r, exact, families[k].name, 2e-5);
         check_adapter(&r, r.rt, families[k].name, families[k].spec.type == CMC_Q8_0 ? 2e-2 : 2e-4);
         cmc_runtime_free(exact);
@@ -330,7 +308,7 @@ static void test_batch(void **state) {
     rig_open(&r, 2, false);
     assert_int_equal(tiny_write(&spec, r.host, &err), CMC_OK);
     cmc_tune_opts o = tune_opts(&r, 4);
-    tune_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_tune(&r, &o, NULL, NULL, CMC_OK);
     for (int exact = 0; exact < 2; exact++) {
         cmc_runtime_opts ro = {.threads = 2, .exact = exact == 1, .batches = CMC_BATCHES_FLOAT};
         cmc_runtime *rt;

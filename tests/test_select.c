@@ -119,29 +119,11 @@ static void check_files(const char *before, const char *after, const char *const
 }
 
 static cmc_tune_opts tune_opts(const rig *r) {
-    cmc_tune_opts o = cmc_tune_defaults();
-    o.base = r->host;
-    o.how.data = r->paths;
-    o.how.n_data = 1;
-    o.how.out_path = r->out;
-    o.how.host_template = CMC_TMPL_PLAIN;
+    cmc_tune_opts o = rig_tune_opts(r);
     o.how.max_steps = 8;
-    o.how.batch = 4;
-    o.how.lr = 3e-3;
-    o.how.held_out = 0.2;
-    o.how.eval_every = 4;
     o.how.train_layers = "50-100%";
     o.how.train_modules = "up,down";
     return o;
-}
-
-static cmc_train_result tune_run(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user, cmc_status want) {
-    cmc_error err = {0};
-    cmc_train_result res;
-    cmc_status st = cmc_tune(r->rt, o, cb, user, &res, &err);
-    if (st != want)
-        fail_msg("status %d, wanted %d: %s", (int)st, (int)want, err.message);
-    return res;
 }
 
 /* A base's frozen tensors are stored as they were, of whatever type; what is trained is what was scored. */
@@ -156,8 +138,7 @@ static void test_base(void **state) {
         tiny_spec spec = {.arch = "llama", .type = types[i], .rope_freqs = true, .seed = 3};
         assert_int_equal(tiny_write(&spec, r.host, &err), CMC_OK);
         cmc_tune_opts o = tune_opts(&r);
-        o.how.save_type = "f32";
-        cmc_train_result res = tune_run(&r, &o, NULL, NULL, CMC_OK);
+        cmc_train_result res = rig_tune(&r, &o, NULL, NULL, CMC_OK);
         assert_int_equal(res.params, 2 * 64 * 96);
         assert_true(res.held_out_steered < res.held_out_host);
         check_files(r.host, r.out, moved, 2);
@@ -166,7 +147,7 @@ static void test_base(void **state) {
         next.base = r.out;
         next.how.out_path = again;
         next.how.max_steps = 1;
-        cmc_train_result base = tune_run(&r, &next, NULL, NULL, CMC_OK);
+        cmc_train_result base = rig_tune(&r, &next, NULL, NULL, CMC_OK);
         assert_true(base.held_out_host == res.held_out_steered);
         free(again);
         rig_close(&r);
@@ -180,18 +161,18 @@ static void test_resume(void **state) {
     cmc_error err = {0};
     rig_open(&r, 2, false);
     cmc_tune_opts o = tune_opts(&r);
-    cmc_train_result whole = tune_run(&r, &o, NULL, NULL, CMC_OK);
+    cmc_train_result whole = rig_tune(&r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(r.out, &n);
     for (int64_t stop = 1; stop <= 8; stop += 3) {
         stopper s = {"train", stop, false};
         o.how.resume = false;
-        tune_run(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
+        rig_tune(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
         cmc_tune_opts other = o;
         o.how.resume = other.how.resume = true;
         other.how.train_modules = "up";
         assert_int_equal(cmc_tune(r.rt, &other, NULL, NULL, NULL, &err), CMC_E_ARG);
         assert_non_null(strstr(err.message, "was made with \"trained layers 50-100% modules up,down\""));
-        cmc_train_result res = tune_run(&r, &o, NULL, NULL, CMC_OK);
+        cmc_train_result res = rig_tune(&r, &o, NULL, NULL, CMC_OK);
         assert_true(res.resumed && res.held_out_steered == whole.held_out_steered && res.held_out_host == whole.held_out_host);
         rig_assert_same(r.out, want, n);
     }
@@ -206,9 +187,9 @@ static void test_memory(void **state) {
     rig_open(&r, 1, false);
     cmc_tune_opts o = tune_opts(&r);
     o.how.max_steps = 1;
-    uint64_t part = tune_run(&r, &o, NULL, NULL, CMC_OK).memory_planned;
+    uint64_t part = rig_tune(&r, &o, NULL, NULL, CMC_OK).memory_planned;
     o.how.train_layers = o.how.train_modules = NULL;
-    cmc_train_result whole = tune_run(&r, &o, NULL, NULL, CMC_OK);
+    cmc_train_result whole = rig_tune(&r, &o, NULL, NULL, CMC_OK);
     uint64_t less = 4 * (whole.params - 2 * 64 * 96) * sizeof(float); /* gradient, two moments, the best */
     assert_true(whole.memory_planned - part > less - 4096 && whole.memory_planned - part < less + 4096);
     rig_close(&r);

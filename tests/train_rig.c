@@ -109,6 +109,34 @@ cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callba
     return res;
 }
 
+cmc_tune_opts rig_tune_opts(const rig *r) {
+    cmc_tune_opts o = cmc_tune_defaults();
+    o.base = r->host;
+    o.how.data = r->paths;
+    o.how.n_data = 1;
+    o.how.out_path = r->out;
+    o.how.host_template = CMC_TMPL_PLAIN;
+    o.how.max_steps = 12;
+    o.how.batch = 4;
+    o.how.lr = 3e-3;
+    o.how.held_out = 0.2;
+    o.how.eval_every = 4;
+    o.how.seed = 17;
+    o.how.save_type = "f32";
+    return o;
+}
+
+cmc_train_result rig_tune(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user, cmc_status want) {
+    cmc_error err = {0};
+    cmc_train_result res;
+    cmc_status st = cmc_tune(r->rt, o, cb, user, &res, &err);
+    if (st != want)
+        fail_msg("status %d, wanted %d: %s", (int)st, (int)want, err.message);
+    if (want == CMC_OK)
+        assert_false(checkpoint_exists(r->ckpt));
+    return res;
+}
+
 cmc_file rig_map(const char *path) {
     cmc_file f;
     cmc_error err = {0};

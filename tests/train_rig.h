@@ -21,6 +21,11 @@ cmc_train_opts rig_opts(const rig *r);
 /* cmc_train, which must end with `want`; a finished run must leave no checkpoint. */
 cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callback cb, void *user, cmc_status want);
 
+/* Of the rig's host by itself: some steps of all of it, stored in float32. */
+cmc_tune_opts rig_tune_opts(const rig *r);
+/* cmc_tune, likewise. */
+cmc_train_result rig_tune(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user, cmc_status want);
+
 cmc_file rig_map(const char *path);
 /* The bytes of a file, copied, so that it can be written anew. */
 uint8_t *rig_bytes(const char *path, size_t *n);
