@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How much a model forgets of an old skill while it learns a new one, method by method, into docs/forgetting.json.
 
-    bench/forgetting.py DIR [--json docs/forgetting.json] [--seeds N] [--only WORD]... [--list]
+    bench/forgetting.py DIR [--json docs/forgetting.json] [--seeds N] [--only WORD]... [--have] [--list]
     bench/forgetting.py DIR --base MODEL --old-train F --old-test F --new-train F --new-test F [--template NAME] ...
 
 Without --base a small model is made here: random weights from mktiny, trained on generated stories (the old skill) until its
@@ -207,7 +207,7 @@ def compare(name, curves, full, trained, per_byte, control, old_data, rate):
     retention, sd = mean_sd(kept)
     return {"method": name, "seeds": len(curves), "reached": len(kept), "retention": retention, "retention_sd": sd,
             "plasticity": statistics.mean(gain(p) / gain(full[s]) for s, p in curves.items()),
-            "forgets": mean_sd(lost)[0], "forgets_sd": mean_sd(lost)[1], "trainable": trained, "rate": rate, "old_data": old_data,
+            "forgets": mean_sd(lost)[0], "forgets_sd": mean_sd(lost)[1], "trainable": int(trained), "rate": rate, "old_data": old_data,
             "control": control}
 
 
@@ -217,11 +217,20 @@ def chosen(a, name, options):
     return min(best, key=best.get)
 
 
+def missing(a, name, options):
+    if any(curve(run_path(a, name, rate, 0, "jsonl")) is None for rate in a.rates):
+        return True
+    rate = chosen(a, name, options)
+    return any(curve(run_path(a, name, rate, seed, "jsonl")) is None for seed in range(a.seeds))
+
+
 def measure(a):
     per_token, nats_byte = score(a, a.base, a.old_test)
     per_byte, result, full, base = nats_byte / per_token, [], {}, None
     for name, (options, control, old_data) in arms(a).items():
         if a.only and not any(w in name for w in a.only) and name != "full fine-tuning":
+            continue
+        if a.have and missing(a, name, options):
             continue
         rate = chosen(a, name, options)
         runs = {seed: train(a, name, options, rate, seed) for seed in range(a.seeds)}
@@ -278,6 +287,7 @@ def main():
     p.add_argument("--threads", default="0")
     p.add_argument("--scale", default=None, help="what the page calls the run")
     p.add_argument("--only", action="append", default=[], metavar="WORD")
+    p.add_argument("--have", action="store_true", help="train nothing: the methods whose runs are all there")
     p.add_argument("--list", action="store_true", help="print the commands of the first seed")
     a = p.parse_args()
     os.makedirs(a.dir, exist_ok=True)
