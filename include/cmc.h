@@ -633,6 +633,20 @@ typedef struct cmc_tune_opts {
                                            "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
     const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
                                            layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
+    const char *expand;                 /* NULL: not. "concat": blocks beside layers, copies of them to begin with; "stack":
+                                           behind them, changing nothing to begin with; "hybrid": in turn. They alone are
+                                           trained, and out_path becomes the base's file with them (arXiv 2501.10979) */
+    int32_t expand_blocks;              /* how many, at even distances: a number that divides the base's layers */
+    const char *expand_merge;           /* NULL: "lerp". "dlerp", "dlerpin", "slerp" (cmc_expand_info) */
+    double expand_share;                /* of what is merged, the block's to begin with; 0: 0.5. Of dlerp and dlerpin where the
+                                           token says nothing else */
+    bool expand_learn_share;            /* it is trained too */
+    const char *align;                  /* NULL: "mse". What holds a block to the layer beside it while it is trained: "none";
+                                           mean square of the difference of their outputs; "relative": over that of the
+                                           layer's; "cosine" */
+    double align_weight;                /* of the mean over tokens and merges; 0: 1 */
+    bool align_by_share;                /* and times the block's share of the token */
+    bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
                                            save_type; what is for deltas alone must be as cmc_train_defaults has it */
 } cmc_tune_opts;

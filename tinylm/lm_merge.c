@@ -106,7 +106,7 @@ static void align_back(align_kind kind, double weight, const float *p, const flo
     }
 }
 
-float merge_back(const expand_gate *g, float a, const float *p, const float *e, const float *dout, const align *al, double weight,
+float merge_back(const expand_gate *g, float a, const float *p, const float *e, const float *dout, const alignment *al, double weight,
                  float *dp, float *de, size_t n) {
     expand_arc arc;
     bool along = g->merge == EXPAND_SLERP && expand_arc_of(p, e, n, &arc);
