@@ -280,6 +280,12 @@ CMC_API bool cmc_model_expand(const cmc_model *m, cmc_expand_info *out);
 /* Writes the model, its adapters merged into its matrices, as one GGUF file with the keys and the tokenizer of its own file.
  * save_type: of the matrices, "f32", "f16" or "q8_0" (where a row is no multiple of 32: f16); the rest is f32. */
 CMC_API cmc_status cmc_model_save(const cmc_model *m, const char *path, const char *save_type, cmc_error *err);
+/* Writes an expanded model as an ordinary one, as cmc_model_save does otherwise. Blocks behind layers become layers, which
+ * changes nothing; a block beside a layer is averaged with it, weight by weight, by its share times `strength`: near what the
+ * two give together as long as they are near each other, and 0 gives the base. CMC_E_UNSUPPORTED where outputs are merged
+ * otherwise than by lerp, and with blocks behind layers for a strength other than 1 and for gemma3 with its windows. */
+CMC_API cmc_status cmc_model_save_folded(const cmc_model *m, double strength, const char *path, const char *save_type,
+                                         cmc_error *err);
 /* Writes a model on the line between two of one shape and vocabulary, a model and its tuned self say: every weight is
  * (1 - share) a + share b, in float32, however either is stored; share from 0 to 1 (WiSE-FT, arXiv 2109.01903). Keys and
  * tokenizer are a's; adapters of either have no part in it. */
@@ -616,6 +622,23 @@ typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 
+/* Expanding a model (Control LLM, arXiv 2501.10979): blocks are added and alone are trained; out_path becomes the base's file,
+ * its tensors as they are stored, with the blocks. */
+typedef struct cmc_expand_opts {
+    const char *kind;                   /* NULL: none of this. "concat": blocks beside layers, copies of them to begin with;
+                                           "stack": behind them, changing nothing to begin with; "hybrid": in turn */
+    int32_t blocks;                     /* how many, at even distances: a number that divides the base's layers */
+    const char *merge;                  /* of layer and block beside it: "lerp", "dlerp", "dlerpin", "slerp" (cmc_expand_info) */
+    double share;                       /* of what is merged, the block's to begin with, above 0 and below 1; of dlerp and
+                                           dlerpin before the token has its say, which is trained */
+    bool learn_share;                   /* it is trained too */
+    const char *align;                  /* what holds a block to the layer beside it, a loss: "none"; "mse", the mean square of
+                                           the difference of their outputs; "relative", over that of the layer's; "cosine" */
+    double align_weight;                /* of its mean over tokens and merges */
+    bool align_by_share;                /* and each token's times the block's share of it */
+    bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
+} cmc_expand_opts;
+
 /* Tuning a language model itself on the responses of records, without a host: all of it, or a LoRA adapter beside it. */
 typedef struct cmc_tune_opts {
     const char *base;                   /* a GGUF model of any architecture that cmc runs */
@@ -633,24 +656,11 @@ typedef struct cmc_tune_opts {
                                            "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
     const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
                                            layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
-    const char *expand;                 /* NULL: not. "concat": blocks beside layers, copies of them to begin with; "stack":
-                                           behind them, changing nothing to begin with; "hybrid": in turn. They alone are
-                                           trained, and out_path becomes the base's file with them (arXiv 2501.10979) */
-    int32_t expand_blocks;              /* how many, at even distances: a number that divides the base's layers */
-    const char *expand_merge;           /* NULL: "lerp". "dlerp", "dlerpin", "slerp" (cmc_expand_info) */
-    double expand_share;                /* of what is merged, the block's to begin with; 0: 0.5. Of dlerp and dlerpin where the
-                                           token says nothing else */
-    bool expand_learn_share;            /* it is trained too */
-    const char *align;                  /* NULL: "mse". What holds a block to the layer beside it while it is trained: "none";
-                                           mean square of the difference of their outputs; "relative": over that of the
-                                           layer's; "cosine" */
-    double align_weight;                /* of the mean over tokens and merges; 0: 1 */
-    bool align_by_share;                /* and times the block's share of the token */
-    bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
+    cmc_expand_opts expand;             /* blocks that are trained in place of the model itself */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
                                            save_type; what is for deltas alone must be as cmc_train_defaults has it */
 } cmc_tune_opts;
-CMC_API cmc_tune_opts cmc_tune_defaults(void);
+CMC_API cmc_tune_opts cmc_tune_defaults(void);   /* expand: 0.5 of lerp, held by mse with a weight of 1 */
 /* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */
 CMC_API cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user,
                             cmc_train_result *out, cmc_error *err);

@@ -34,7 +34,7 @@ static void save_trained_rows(void *user, const gguf_tensor *t, size_t row, size
 cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *base, const float *w, uint32_t type,
                          cmc_error *err) {
     save_rows s = {l, w};
-    return model_save(base, path, type, &(model_source){save_trained_rows, save_keeps, &s}, err);
+    return model_save(base, path, type, &(model_source){.rows = save_trained_rows, .keeps = save_keeps, .user = &s}, err);
 }
 
 /* ---------------------------------------------------------------------------------------------- expanded models */

@@ -20,6 +20,7 @@ cmc_tune_opts cmc_tune_defaults(void) {
     o.how.lr = 0.0;
     o.replay_share = 0.05;
     o.mask_on = "update";
+    o.expand = (cmc_expand_opts){.merge = "lerp", .share = 0.5, .align = "mse", .align_weight = 1.0};
     return o;
 }
 
@@ -90,27 +91,23 @@ static cmc_status tune_mask(tune *t, cmc_error *err) {
 
 /* Blocks: which, how their outputs are merged, and what holds them to their layers. */
 static cmc_status tune_expand(tune *t, cmc_error *err) {
-    cmc_tune_opts *o = &t->o;
+    const cmc_expand_opts *x = &t->o.expand;
     expand_kind kind;
     expand_merge merge;
-    o->expand_merge = o->expand_merge ? o->expand_merge : "lerp";
-    o->align = o->align ? o->align : "mse";
-    o->expand_share = o->expand_share == 0.0 ? 0.5 : o->expand_share;
-    o->align_weight = o->align_weight == 0.0 ? 1.0 : o->align_weight;
-    if (!o->expand)
+    if (!x->kind)
         return CMC_OK;
-    if (o->soft_mask)
+    if (t->o.soft_mask)
         return cmc_fail(err, CMC_E_ARG, "soft_mask is for training the model itself, not blocks beside it");
-    if (!(o->expand_share > 0.0 && o->expand_share < 1.0))
-        return cmc_fail(err, CMC_E_ARG, "expand_share is %g; a number between 0 and 1 would be right", o->expand_share);
-    if (!(o->align_weight > 0.0 && o->align_weight <= 1e6))
-        return cmc_fail(err, CMC_E_ARG, "align_weight is %g; a number above 0 would be right", o->align_weight);
-    CMC_TRY(expand_kind_parse(o->expand, &kind, err));
-    CMC_TRY(expand_merge_parse(o->expand_merge, &merge, err));
-    CMC_TRY(align_parse(o->align, &t->align.kind, err));
-    t->align.by_share = o->align_by_share;
-    t->align.through = o->align_through;
-    return expand_plan(kind, merge, o->expand_blocks, t->base->p.n_layer, &t->expand, err);
+    if (!(x->share > 0.0 && x->share < 1.0))
+        return cmc_fail(err, CMC_E_ARG, "expand.share is %g; a number between 0 and 1 would be right", x->share);
+    if (!(x->align_weight >= 0.0 && x->align_weight <= 1e6))
+        return cmc_fail(err, CMC_E_ARG, "expand.align_weight is %g; it must be from 0 to 1e6", x->align_weight);
+    CMC_TRY(expand_kind_parse(x->kind, &kind, err));
+    CMC_TRY(expand_merge_parse(x->merge, &merge, err));
+    CMC_TRY(align_parse(x->align, &t->align.kind, err));
+    t->align.by_share = x->align_by_share;
+    t->align.through = x->align_through;
+    return expand_plan(kind, merge, x->blocks, t->base->p.n_layer, &t->expand, err);
 }
 
 static cmc_status tune_options(tune *t, cmc_error *err) {
@@ -185,7 +182,7 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
 /* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. NULL where
  * memory is out. */
 static char *tune_extras(const tune *t) {
-    const cmc_tune_opts *o = &t->o;
+    const cmc_expand_opts *x = &t->o.expand;
     char replay[80] = "", l2[48] = "", mask[120] = "", expand[200] = "", *all = NULL;
     char *trained = select_setting(t->o.how.train_layers, t->o.how.train_modules);
     if (t->replay.n)
@@ -195,10 +192,9 @@ static char *tune_extras(const tune *t) {
     if (t->mask.rows)
         snprintf(mask, sizeof mask, "soft_mask %s on %s, control %s\n", t->mask.hash, t->o.mask_on,
                  t->o.mask_control ? t->o.mask_control : "none");
-    if (o->expand)
-        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d\n", o->expand, o->expand_blocks,
-                 o->expand_merge, o->expand_share, o->expand_learn_share, o->align, o->align_weight, o->align_by_share,
-                 o->align_through);
+    if (x->kind)
+        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d\n", x->kind, x->blocks, x->merge, x->share,
+                 x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through);
     if (!trained || asprintf(&all, "%s%s%s%s%s", trained, replay, l2, mask, expand) < 0)
         all = NULL;
     free(trained);
@@ -213,7 +209,7 @@ static cmc_status tune_settings(tune *t, cmc_error *err) {
                      "tune %s\nlora %d %.17g %s\npiece %zu\ndata %s\ntemplate %s\nexact %d\nmax_len %d\n"
                      "batch %d\nsteps %lld\nlr %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\n"
                      "eps %.17g\nweight_decay %.17g\nclip %.17g\nheld_out %.17g\neval_every %d\npatience %d\n"
-                     "seed %llu\n%s%s",
+                     "seed %llu\n%s",
                      cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha,
                      t->o.lora_targets ? t->o.lora_targets : "all", t->piece, t->data.hash, t->data.host_template,
                      t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->warmup,
@@ -235,7 +231,7 @@ static uint64_t tune_bytes(const tune *t, size_t piece) {
     uint64_t n = lm_bytes(&t->layout, nt, piece, tune_longest_sequence(t)) + lm_loss_bytes(&t->layout.p, nt) +
                  (uint64_t)(t->o.l2_start > 0.0 ? 4 : 3) * lm_trained(&t->layout)->n_trained * sizeof(float) +
                  piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
-    if (t->o.expand)
+    if (t->o.expand.kind)
         return n + lm_save_expanded_bytes(&t->layout, t->save_type);
     return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
 }
@@ -267,7 +263,7 @@ cmc_status tune_setup(tune *t, cmc_error *err) {
     CMC_TRY(tune_expand(t, err));
     lm_trainable what = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha, .targets = t->o.lora_targets,
                          .layers = t->o.how.train_layers, .modules = t->o.how.train_modules,
-                         .expand = t->o.expand ? &t->expand : NULL, .learn_share = t->o.expand_learn_share};
+                         .expand = t->o.expand.kind ? &t->expand : NULL, .learn_share = t->o.expand.learn_share};
     CMC_TRY(lm_layout_init(t->base, &what, &t->layout, err));
     CMC_TRY(tune_data(t, err));
     CMC_TRY(tune_plan(t, err));
@@ -306,7 +302,7 @@ cmc_status tune_start(tune *t, cmc_error *err) {
     if (t->o.lora_rank)
         lm_lora_start(&t->layout, t->o.how.seed, t->net.trained);
     lm_expand_copy(&t->layout, t->net.w);
-    lm_expand_gates(&t->layout, log(t->o.expand_share / (1.0 - t->o.expand_share)), t->o.how.seed, t->net.w);
+    lm_expand_gates(&t->layout, log(t->o.expand.share / (1.0 - t->o.expand.share)), t->o.how.seed, t->net.w);
     t->net.align = t->align;
     memcpy(t->best, t->net.trained, n * sizeof(float));
     if (t->start)

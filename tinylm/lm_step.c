@@ -78,7 +78,7 @@ static double step_gradient(tune *t, const size_t *index, size_t n, uint64_t *ta
     float scale = (float)(1.0 / (double)*targets);
     size_t tokens = step_tokens(&t->data, index, n) + step_tokens(&t->replay, replay, n_replay);
     t->net.align_weight =
-        t->layout.n_merges ? t->o.align_weight / ((double)t->layout.n_merges * (double)tokens) : 0.0;
+        t->layout.n_merges ? t->o.expand.align_weight / ((double)t->layout.n_merges * (double)tokens) : 0.0;
     step_pass(t, &t->data, index, n, scale, &nll, &align);
     step_pass(t, &t->replay, replay, n_replay, scale, &nll, &align);
     if (t->start)

@@ -54,7 +54,7 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
 
 static cmc_status tune_finish(tune *t, cmc_error *err) {
     const char *path = t->o.how.out_path;
-    if (t->o.expand)
+    if (t->o.expand.kind)
         CMC_TRY(lm_save_expanded(path, &t->layout, t->base, &t->expand, t->net.w, t->best, t->save_type, err));
     else if (t->o.lora_rank)
         CMC_TRY(lm_save_lora(path, &t->layout, t->base, t->o.lora_alpha, t->best, t->save_type, err));
