@@ -216,12 +216,14 @@ static void check_gradients(size_t family, const way *w, int threads) {
     float *grad = cmc_alloc(p->n_trained, sizeof *grad);
     memcpy(grad, r.n.grad, p->n_trained * sizeof *grad);
     assert_true(fabs(a - rig_loss(&r)) < 1e-5);
-    slope_check c = {.loss = rig_loss, .scene = &r, .h = 0.02, .least = 1e-5, .rel = 4e-3, .abs = 3e-4, .directions = 5};
+    slope_check c = {.loss = rig_loss, .scene = &r, .least = 1e-5, .abs = 3e-4, .directions = 5};
     size_t learnt = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
         const params_tensor *t = &p->tensors[i];
         char what[120];
         snprintf(what, sizeof what, "family %zu, way %d: %s", family, (int)(w - ways), t->name);
+        c.h = t->n_in == 1 ? 0.2 : 0.02; /* one number, which the loss hangs on so little that its rounding shows */
+        c.rel = t->n_in == 1 ? 2e-2 : 4e-3;
         if (t->trained)
             slope_assert(&c, what, r.n.trained + t->off, grad + t->off, t->n_out * t->n_in, &rng);
         learnt += t->trained;
