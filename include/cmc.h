@@ -482,7 +482,8 @@ CMC_API cmc_status cmc_stream_fork(cmc_stream *s, const cmc_stream_opts *opts, c
 CMC_API cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts,
                                    cmc_stream **out, cmc_error *err);
 CMC_API void cmc_stream_free(cmc_stream *s);
-/* The same for this stream alone, at any time: what it has so far is evaluated anew. */
+/* How far the host's expanded blocks count for this stream alone (cmc_session_set_expand), at any time: what it has so far is
+ * evaluated anew. */
 CMC_API cmc_status cmc_stream_set_expand(cmc_stream *s, double strength, cmc_error *err);
 /* One token for every stream that is not stopped, evaluated as a batch. Host logits do not depend on the deltas, so an
  * unsteered stream is the same alone and beside steered ones: bit for bit in exact mode, and in the fast one too where

@@ -13,7 +13,7 @@ size_t expand_gate_width(expand_merge m, size_t n_embd) {
     return m == EXPAND_DLERP ? 2 * n_embd : m == EXPAND_DLERPIN ? n_embd : 0;
 }
 
-static double expand_dot(const float *a, const float *b, size_t n) {
+double expand_dot(const float *a, const float *b, size_t n) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++)
         sum += (double)a[i] * (double)b[i];

@@ -23,6 +23,8 @@ typedef struct expand_gate {
 
 /* Floats of a gate's w for a model of that width: 0 where it has none. */
 size_t expand_gate_width(expand_merge m, size_t n_embd);
+/* In double, in the order of the elements. */
+double expand_dot(const float *a, const float *b, size_t n);
 /* The block's share of a token; x, p, e: [n], those that the merge does not go by may be NULL. */
 float expand_share(const expand_gate *g, const float *x, const float *p, const float *e, size_t n);
 /* p[n] becomes the two merged. A share of 1 gives e's very bits. slerp goes along the arc between p and e, whose lengths
@@ -54,6 +56,10 @@ cmc_status expand_plan(expand_kind kind, expand_merge merge, int32_t blocks, int
 /* expand_keys.c: from a file's cmc.expand.* keys, checked against its layers; and into a file. */
 cmc_status expand_read(const gguf *g, int32_t n_layer, expand_spec *out, cmc_error *err);
 bool expand_write(gguf_writer *w, const expand_spec *s);
+/* "blk.N.REST": N and REST; -1 for the name of a tensor outside of the layers. */
+int32_t expand_layer_of(gguf_str name, gguf_str *rest);
+/* Whether REST is that of a block's tensor, "cmc_expand.REST"; *rest becomes what its layer's is called. */
+bool expand_is_block(gguf_str *rest);
 /* True for the names of keys and tensors that make a model an expanded one: without them the file is its base. */
 bool expand_owns(gguf_str name);
 #endif

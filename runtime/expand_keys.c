@@ -94,18 +94,36 @@ bool expand_write(gguf_writer *w, const expand_spec *s) {
     return ok;
 }
 
+static bool expand_begins(gguf_str s, const char *with) {
+    return s.n > strlen(with) && memcmp(s.s, with, strlen(with)) == 0;
+}
+
+int32_t expand_layer_of(gguf_str name, gguf_str *rest) {
+    int32_t layer = 0;
+    size_t at = 4;
+    *rest = (gguf_str){name.s, 0};
+    if (!expand_begins(name, "blk."))
+        return -1;
+    for (; at < name.n && name.s[at] >= '0' && name.s[at] <= '9' && layer < 100000; at++)
+        layer = 10 * layer + (name.s[at] - '0');
+    if (at == 4 || at >= name.n || name.s[at] != '.')
+        return -1;
+    *rest = (gguf_str){name.s + at + 1, name.n - at - 1};
+    return layer;
+}
+
+bool expand_is_block(gguf_str *rest) {
+    static const char mark[] = "cmc_expand.";
+    if (!expand_begins(*rest, mark))
+        return false;
+    *rest = (gguf_str){rest->s + strlen(mark), rest->n - strlen(mark)};
+    return true;
+}
+
 /* "cmc.expand.KEY", "blk.N.cmc_expand.TENSOR", "blk.N.cmc_merge.TENSOR" */
 bool expand_owns(gguf_str name) {
-    static const char *const parts[] = {"cmc_expand.", "cmc_merge."};
-    const char *end = name.s + name.n, *at = name.s;
-    if (name.n >= 11 && memcmp(at, "cmc.expand.", 11) == 0)
-        return true;
-    if (name.n < 5 || memcmp(at, "blk.", 4) != 0)
-        return false;
-    for (at += 4; at < end && *at >= '0' && *at <= '9';)
-        at++;
-    for (size_t i = 0; at < end && *at == '.' && i < sizeof parts / sizeof *parts; i++)
-        if ((size_t)(end - at - 1) >= strlen(parts[i]) && memcmp(at + 1, parts[i], strlen(parts[i])) == 0)
-            return true;
-    return false;
+    gguf_str rest;
+    if (expand_layer_of(name, &rest) < 0)
+        return expand_begins(name, "cmc.expand.");
+    return expand_begins(rest, "cmc_expand.") || expand_begins(rest, "cmc_merge.");
 }

@@ -18,25 +18,6 @@ typedef struct fold {
     float *row;              /* [widest] of a block */
 } fold;
 
-static const char fold_mark[] = "cmc_expand.";
-
-/* "blk.N.REST": N, and where REST begins; -1 for a tensor outside of the layers. */
-static int32_t fold_layer(const gguf_tensor *t, const char **rest) {
-    char name[128];
-    int32_t layer = -1;
-    int at = 0;
-    snprintf(name, sizeof name, "%.*s", t->name.n < 100 ? (int)t->name.n : 0, t->name.s);
-    if (sscanf(name, "blk.%5d.%n", &layer, &at) != 1 || at == 0)
-        return -1;
-    *rest = t->name.s + at;
-    return layer;
-}
-
-static bool fold_is_block(const gguf_tensor *t, const char *rest) {
-    const size_t left = (size_t)(t->name.s + t->name.n - rest), n = strlen(fold_mark);
-    return left > n && memcmp(rest, fold_mark, n) == 0;
-}
-
 static const model_extra *fold_block(const cmc_model *m, int32_t layer) {
     return layer >= 0 && layer < m->p.n_layer ? m->layers[layer].extra : NULL;
 }
@@ -52,29 +33,26 @@ static int32_t fold_before(const cmc_model *m, int32_t layer) {
 /* model_source.name: blocks behind layers and all that follows them get a new number; other blocks, and gates, are left out. */
 static bool fold_name(void *user, const gguf_tensor *t, char *name, size_t size) {
     const fold *f = user;
-    const char *rest = NULL;
-    const int32_t layer = fold_layer(t, &rest);
-    const model_extra *x = fold_block(f->m, layer);
-    bool block = layer >= 0 && fold_is_block(t, rest);
+    gguf_str rest;
+    const int32_t layer = expand_layer_of(t->name, &rest);
     if (layer < 0)
         return snprintf(name, size, "%.*s", (int)t->name.n, t->name.s) < (int)size;
-    if (block ? !x->stack : expand_owns(t->name))
+    const bool block = expand_is_block(&rest);
+    if (block ? !fold_block(f->m, layer)->stack : expand_owns(t->name))
         return false;
-    rest += block ? strlen(fold_mark) : 0;
-    return snprintf(name, size, "blk.%d.%.*s", layer + fold_before(f->m, layer) + block, (int)(t->name.s + t->name.n - rest),
-                    rest) < (int)size;
+    return snprintf(name, size, "blk.%d.%.*s", layer + fold_before(f->m, layer) + block, (int)rest.n, rest.s) < (int)size;
 }
 
 /* The block's tensor that goes with the layer's; NULL where the layer's stays as it is. */
 static const gguf_tensor *fold_other(const fold *f, const gguf_tensor *t, double *share) {
-    const char *rest = NULL;
+    gguf_str rest;
     char name[128];
-    const int32_t layer = fold_layer(t, &rest);
+    const int32_t layer = expand_layer_of(t->name, &rest);
     const model_extra *x = fold_block(f->m, layer);
-    if (!x || x->stack || fold_is_block(t, rest))
+    if (!x || x->stack || expand_owns(t->name))
         return NULL;
     *share = f->strength * (double)expand_share(&x->gate, NULL, NULL, NULL, 0);
-    snprintf(name, sizeof name, "blk.%d.%s%.*s", layer, fold_mark, (int)(t->name.s + t->name.n - rest), rest);
+    snprintf(name, sizeof name, "blk.%d.cmc_expand.%.*s", layer, rest.n < 64 ? (int)rest.n : 64, rest.s);
     return load_find(f->m->parts, f->m->n_parts, name, NULL);
 }
 

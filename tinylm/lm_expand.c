@@ -7,14 +7,14 @@
 
 /* ------------------------------------------------------------------------------------------------------ the start */
 
-/* The tensor of the layer that a block's is a copy of; NULL for one of a merge. */
+/* The tensor of the layer that a block's is a copy of; NULL for any other. */
 static const params_tensor *expand_origin(const params *p, const params_tensor *t) {
-    static const char mark[] = "cmc_expand.";
     char name[sizeof t->name];
-    const char *at = strstr(t->name, mark);
-    if (!at)
+    gguf_str rest;
+    int32_t layer = expand_layer_of((gguf_str){t->name, strlen(t->name)}, &rest);
+    if (layer < 0 || !expand_is_block(&rest))
         return NULL;
-    int n = snprintf(name, sizeof name, "%.*s%s", (int)(at - t->name), t->name, at + strlen(mark));
+    int n = snprintf(name, sizeof name, "blk.%d.%.*s", layer, (int)rest.n, rest.s);
     return lm_find(p, name, (size_t)n);
 }
 

@@ -15,13 +15,6 @@ cmc_status align_parse(const char *name, align_kind *out, cmc_error *err) {
     return cmc_fail(err, CMC_E_ARG, "\"%.40s\" is no way to hold a block to its layer: none, mse, relative, cosine", name);
 }
 
-static double merge_dot(const float *a, const float *b, size_t n) {
-    double sum = 0.0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 static double merge_square(const float *p, const float *e, size_t n) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++) {
@@ -65,7 +58,7 @@ static void merge_back_cosine(const expand_arc *arc, double by, const float *p, 
 static double merge_back_arc(const expand_arc *arc, double a, const float *p, const float *e, const float *dout, float *dp,
                              float *de, size_t n) {
     double t = arc->t, s = sin(t), rest = (1.0 - a) * t, part = a * t;
-    double of_p = merge_dot(dout, p, n), of_e = merge_dot(dout, e, n);
+    double of_p = expand_dot(dout, p, n), of_e = expand_dot(dout, e, n);
     double by_p = ((1.0 - a) * cos(rest) * s - sin(rest) * cos(t)) / (s * s);
     double by_e = (a * cos(part) * s - sin(part) * cos(t)) / (s * s);
     for (size_t i = 0; i < n; i++) {
