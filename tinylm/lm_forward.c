@@ -43,6 +43,12 @@ static void lm_lay_out_layer(const lm_net *n, size_t il, carver *c, lm_acts *a) 
     a->u = carve(c, t, n->l->u_width);
 }
 
+/* Layers below all that is trained keep nothing for a backward pass: behind the first each takes the room of the one before,
+ * whose stream it reads before it writes its own. */
+static bool lm_is_passed(const lm_layout *l, size_t il) {
+    return il > 0 && il < (size_t)l->p.n_layer && 2 + 2 * il < lm_trained(l)->lowest;
+}
+
 static void lm_lay_out_merge(const lm_net *n, carver *c, lm_merge *m) {
     size_t t = n->max_tokens, e = (size_t)n->l->p.n_embd;
     m->p = carve(c, t, e);
@@ -61,8 +67,12 @@ static void lm_lay_out(lm_net *n, carver *c) {
     n->w = carve(c, 1, l->base.n);
     n->trained = l->lora.n ? carve(c, 1, l->lora.n) : n->w;
     n->grad = carve(c, 1, lm_trained(l)->n_trained);
-    for (size_t i = 0; i < (size_t)p->n_layer + l->n_blocks; i++)
-        lm_lay_out_layer(n, i, c, c->base ? &n->acts[i] : &skip);
+    for (size_t i = 0; i < (size_t)p->n_layer + l->n_blocks; i++) {
+        if (!lm_is_passed(l, i))
+            lm_lay_out_layer(n, i, c, c->base ? &n->acts[i] : &skip);
+        else if (c->base)
+            n->acts[i] = n->acts[0];
+    }
     for (size_t i = 0; i < l->n_blocks; i++)
         if (!l->blocks[i].stack)
             lm_lay_out_merge(n, c, c->base ? &n->merges[i] : &skip_merge);
