@@ -66,14 +66,22 @@ static int bench_fill(bench_state *b, int32_t n, cmc_session *session) {
     return cmc_session_sync(session, b->ids, (size_t)n, &err) == CMC_OK ? CLI_OK : cli_error(NULL, &err);
 }
 
+/* An empty session of the host. */
+static int bench_session(const bench_state *b, cmc_session **out) {
+    cmc_error err = {0};
+    if (cmc_session_new(b->s.host, 0, out, &err) != CMC_OK ||
+        cmc_session_set_expand(*out, b->args->steer.expand, &err) != CMC_OK)
+        return cli_error(NULL, &err);
+    return CLI_OK;
+}
+
 /* The speed of one prompt of n tokens on an empty session. */
 static int bench_prompt(bench_state *b, int32_t n, double *tps) {
     cmc_session *session = NULL;
-    cmc_error err = {0};
-    if (cmc_session_new(b->s.host, 0, &session, &err) != CMC_OK)
-        return cli_error(NULL, &err);
+    int rc = bench_session(b, &session);
     double start = cli_now();
-    int rc = bench_fill(b, n, session);
+    if (rc == CLI_OK)
+        rc = bench_fill(b, n, session);
     if (rc == CLI_OK)
         rc = bench_eval(b, &session, 1);
     *tps = n / (cli_now() - start);
@@ -83,16 +91,15 @@ static int bench_prompt(bench_state *b, int32_t n, double *tps) {
 
 /* Makes b->context, not timed. */
 static int bench_context(bench_state *b) {
-    cmc_error err = {0};
     int32_t n = b->args->context, most = cmc_model_n_ctx(b->s.host);
     if (b->args->n_gen == 0)
         return CLI_OK;
     if (n > 0 && (int64_t)n + b->args->n_gen > most)
         return cli_usage("--context: %d tokens and %d after them do not fit in the host's context of %d", n,
                          b->args->n_gen, most);
-    if (cmc_session_new(b->s.host, 0, &b->context, &err) != CMC_OK)
-        return cli_error(NULL, &err);
-    int rc = n ? bench_fill(b, n, b->context) : CLI_OK;
+    int rc = bench_session(b, &b->context);
+    if (rc == CLI_OK && n)
+        rc = bench_fill(b, n, b->context);
     return rc == CLI_OK && n ? bench_eval(b, &b->context, 1) : rc;
 }
 

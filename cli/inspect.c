@@ -54,7 +54,22 @@ static jbuild inspect_delta_json(const cmc_delta_info *d) {
     return o;
 }
 
+static jbuild inspect_expand_json(const cmc_expand_info *x) {
+    jbuild o = jobject(), blocks = jarray();
+    jset_string(&o, "kind", x->kind);
+    jset_string(&o, "merge", x->merge);
+    for (size_t i = 0; i < x->n; i++) {
+        jbuild b = jobject();
+        jset_int(&b, "layer", x->points[i].layer);
+        jset_string(&b, "place", x->points[i].stack ? "behind" : "beside");
+        jadd_built(&blocks, b);
+    }
+    jset_built(&o, "blocks", blocks);
+    return o;
+}
+
 static int inspect_json(const cmc_file_info *fi) {
+    cmc_expand_info x;
     jbuild o = jobject(), quant = jobject();
     size_t n;
     const cmc_type_count *types = cmc_file_info_types(fi, &n);
@@ -79,6 +94,10 @@ static int inspect_json(const cmc_file_info *fi) {
         jset_built(&quant, types[i].type, t);
     }
     jset_built(&o, "quant", quant);
+    if (cmc_file_info_expand(fi, &x))
+        jset_built(&o, "expand", inspect_expand_json(&x));
+    else
+        jset(&o, "expand", json_null());
     if (d)
         jset_built(&o, "delta", inspect_delta_json(d));
     else
@@ -166,11 +185,19 @@ static int inspect_delta(const cmc_delta_info *d) {
     return rc;
 }
 
+static int inspect_expand(const cmc_expand_info *x) {
+    int rc = inspect_line("expanded", "%s, %zu blocks, merge %s", x->kind, x->n, x->merge);
+    for (size_t i = 0; i < x->n && rc == CLI_OK; i++)
+        rc = inspect_line("", "%s layer %" PRId32, x->points[i].stack ? "behind" : "beside", x->points[i].layer);
+    return rc;
+}
+
 static int inspect_table(const char *path, const cmc_file_info *fi) {
     char params[32], bytes[32];
     const char *name = cmc_file_info_name(fi);
     const cmc_vocab *v = cmc_file_info_vocab(fi);
     const cmc_delta_info *d = cmc_file_info_delta(fi);
+    cmc_expand_info x;
     int rc = inspect_line("file", "%s", path);
     if (rc == CLI_OK)
         rc = inspect_line("name", "%s", name ? name : "-");
@@ -188,6 +215,8 @@ static int inspect_table(const char *path, const cmc_file_info *fi) {
         rc = inspect_line("layers", "%" PRId32 " of width %" PRId32, cmc_file_info_layers(fi), cmc_file_info_embd(fi));
     if (rc == CLI_OK)
         rc = v ? inspect_vocab(v) : inspect_line("vocabulary", "none");
+    if (rc == CLI_OK && cmc_file_info_expand(fi, &x))
+        rc = inspect_expand(&x);
     if (rc == CLI_OK)
         rc = inspect_types(fi);
     return rc || !d ? rc : inspect_delta(d);

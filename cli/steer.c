@@ -14,6 +14,9 @@ const arg_opt steer_opts[] = {
     {.name = "lora", .kind = ARG_LIST, .at = offsetof(steer_args, loras), .value = "FILE[=SCALE]",
      .help = "a LoRA adapter for the host, a GGUF file as llama.cpp reads it, and its strength, 1 where none is given (may be "
              "repeated)"},
+    {.name = "expand-strength", .kind = ARG_REAL, .at = offsetof(steer_args, expand), .value = "X",
+     .help = "how far the blocks of an expanded host count (see cmc train --expand): 1 as trained, 0 the base alone", .lo = -100,
+     .hi = 100, .show_default = true},
     {.name = "template", .kind = ARG_STR, .at = offsetof(steer_args, host_template), .value = "NAME",
      .help = "the host's prompt template: auto (the file's own, else plain), plain, chatml, llama2, llama3, gemma, "
              "mistral, alpaca, vicuna, zephyr or raw", .show_default = true},
@@ -45,6 +48,7 @@ const arg_opt steer_opts[] = {
 };
 
 void steer_defaults(steer_args *a) {
+    a->expand = 1;
     a->host_template = "auto";
     a->delta_template = "auto";
     a->unmapped = "keep";
@@ -234,7 +238,8 @@ static int steer_open_parts(const steer_args *a, const common_args *common, cons
     rc = steer_add_loras(s->host, &a->loras);
     if (rc)
         return rc;
-    if (cmc_steering_new(s->host, &p->opts, &s->st, &err) != CMC_OK)
+    if (cmc_steering_new(s->host, &p->opts, &s->st, &err) != CMC_OK ||
+        cmc_steering_set_expand(s->st, a->expand, &err) != CMC_OK)
         return cli_error(NULL, &err);
     for (size_t k = 0; k < a->deltas.n && rc == CLI_OK; k++)
         rc = steer_add(s, a->deltas.v[k], p->maps[k], p->edits[k], p->delta_template);

@@ -8,6 +8,7 @@ typedef struct steer_args {
     arg_list deltas;              /* FILE or FILE=ALPHA */
     arg_list loras;               /* FILE or FILE=SCALE */
     const char *host_template, *delta_template;
+    double expand;                /* strength of the host's expanded blocks */
     bool special, exact;
     const char *batches, *kv, *output;
     const char *unmapped;

@@ -99,6 +99,28 @@ static const arg_opt train_model[] = {
     {.name = "mask-control", .kind = ARG_STR, .at = offsetof(train_args, mask_control), .value = "none|permuted|constant",
      .help = "in the mask's place, to see whether it says anything: its values elsewhere in their layer, or their mean",
      .choices = "none|permuted|constant", .show_default = true},
+    {.name = "expand", .kind = ARG_STR, .at = offsetof(train_args, expand.kind), .value = "concat|stack|hybrid",
+     .help = "train new blocks and leave the model as it is: beside layers, fed the same and merged (concat), behind them (stack), "
+             "or in turn; -o becomes the model with its blocks, for --expand-strength of cmc run",
+     .choices = "concat|stack|hybrid"},
+    {.name = "blocks", .kind = ARG_INT, .at = offsetof(train_args, expand.blocks), .value = "E",
+     .help = "with --expand: how many, at even distances; a number that divides the model's layers", .lo = 1, .hi = 4096},
+    {.name = "merge", .kind = ARG_STR, .at = offsetof(train_args, expand.merge), .value = "lerp|dlerp|dlerpin|slerp",
+     .help = "how a layer's output is merged with that of the block beside it: with one share for all tokens (lerp; slerp along an "
+             "arc), or with one for each token, by the two outputs (dlerp) or by the layer's input (dlerpin)",
+     .choices = "lerp|dlerp|dlerpin|slerp", .show_default = true},
+    {.name = "merge-share", .kind = ARG_REAL, .at = offsetof(train_args, expand.share), .value = "X",
+     .help = "the block's share to begin with", .lo = 1e-6, .hi = 0.999999, .show_default = true},
+    {.name = "learn-share", .kind = ARG_FLAG, .at = offsetof(train_args, expand.learn_share), .help = "train the share too"},
+    {.name = "align", .kind = ARG_STR, .at = offsetof(train_args, expand.align), .value = "none|mse|relative|cosine",
+     .help = "the loss that holds a block to the layer beside it: mean square of the difference of their outputs (mse), that over "
+             "the layer's (relative), or by their angle", .choices = "none|mse|relative|cosine", .show_default = true},
+    {.name = "align-weight", .kind = ARG_REAL, .at = offsetof(train_args, expand.align_weight), .value = "X",
+     .help = "its weight", .lo = 0, .hi = 1e6, .show_default = true},
+    {.name = "align-by-share", .kind = ARG_FLAG, .at = offsetof(train_args, expand.align_by_share),
+     .help = "times the block's share, token by token"},
+    {.name = "align-through", .kind = ARG_FLAG, .at = offsetof(train_args, expand.align_through),
+     .help = "the layer's output learns from it too, by way of earlier blocks; otherwise it only teaches"},
     {.name = NULL},
 };
 
@@ -463,20 +485,22 @@ static void train_defaults(void *opts) {
     a->retain_term = "default";
     a->replay_share = cmc_tune_defaults().replay_share;
     a->mask_on = cmc_tune_defaults().mask_on;
+    a->expand = cmc_tune_defaults().expand;
     a->mask_control = "none";
     a->common.seed = a->t.seed;
 }
 
 const arg_verb verb_train = {
     .name = "train",
-    .usage = "-m HOST... --data FILE... -o DELTA [options], or --base MODEL [--lora RANK] --data FILE... -o FILE",
+    .usage = "-m HOST... --data FILE... -o DELTA [options], or --base MODEL [--lora RANK | --expand KIND --blocks E] --data FILE... -o FILE",
     .summary = "train a delta, or tune a model",
     .text = "Trains a delta so that host and delta together give the data's responses; the host is not changed. With several "
             "hosts one delta learns to serve them all; a host whose vocabulary is not the delta's is reached through the token "
             "map. Ctrl-C "
             "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was "
             "held out, and stored in the delta. With --base there is no host and no delta: a model itself is tuned on the "
-            "responses, whole or by a LoRA adapter beside it.",
+            "responses, whole, by a LoRA adapter beside it, or by blocks "
+            "added to it.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
     .groups = train_groups,
     .n_groups = TRAIN_GROUPS,

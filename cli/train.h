@@ -18,6 +18,7 @@ typedef struct train_args {
     arg_list replay, watch;
     double replay_share, l2_start;
     const char *soft_mask, *mask_on, *mask_control;
+    cmc_expand_opts expand;
     bool exact;
     const char *batches;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */

@@ -47,6 +47,28 @@ static const char *base_foreign(const train_args *a) {
     return NULL;
 }
 
+/* The first option that is for --expand and was given, NULL where none was. */
+static const char *base_expand_own(const train_args *a) {
+    const cmc_expand_opts d = cmc_tune_defaults().expand, *x = &a->expand;
+    const struct {
+        const char *name;
+        bool given;
+    } own[] = {
+        {"--blocks", x->blocks != d.blocks},
+        {"--merge", strcmp(x->merge, d.merge) != 0},
+        {"--merge-share", x->share != d.share},
+        {"--learn-share", x->learn_share},
+        {"--align", strcmp(x->align, d.align) != 0},
+        {"--align-weight", x->align_weight != d.align_weight},
+        {"--align-by-share", x->align_by_share},
+        {"--align-through", x->align_through},
+    };
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i].given)
+            return own[i].name;
+    return NULL;
+}
+
 /* The first option that is for --base alone and was given, NULL where none was. */
 static const char *base_own(const train_args *a) {
     const cmc_tune_opts d = cmc_tune_defaults();
@@ -63,6 +85,8 @@ static const char *base_own(const train_args *a) {
         {"--soft-mask", a->soft_mask != NULL},
         {"--mask-on", strcmp(a->mask_on, d.mask_on) != 0},
         {"--mask-control", strcmp(a->mask_control, "none") != 0},
+        {"--expand", a->expand.kind != NULL},
+        {base_expand_own(a), base_expand_own(a) != NULL},
     };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (own[i].given)
@@ -109,6 +133,12 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
         return cli_usage("--watch: its scores go to a log: --log FILE");
     if (!a->replay.n && a->replay_share != cmc_tune_defaults().replay_share)
         return cli_usage("--replay-share: is for --replay FILE");
+    if (!a->expand.kind && base_expand_own(a))
+        return cli_usage("%s: is for an expanded model: --expand concat|stack|hybrid", base_expand_own(a));
+    if (a->expand.kind && !a->expand.blocks)
+        return cli_usage("--blocks: an expanded model needs a number of blocks: --blocks E");
+    if (a->expand.kind && a->lora)
+        return cli_usage("--lora: trains an adapter, and --expand trains blocks");
     if (a->lora_targets && !a->lora)
         return cli_usage("--lora-targets: is for an adapter: --lora RANK");
     if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
@@ -119,14 +149,14 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
     *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .replay = a->replay.v, .n_replay = a->replay.n,
                          .replay_share = a->replay_share, .watch = a->watch.v, .n_watch = a->watch.n,
                          .l2_start = a->l2_start, .soft_mask = a->soft_mask, .mask_on = a->mask_on,
-                         .mask_control = a->mask_control, .how = a->t};
+                         .mask_control = a->mask_control, .expand = a->expand, .how = a->t};
     return a->lora ? base_lora(a->lora, o) : CLI_OK;
 }
 
 static int base_json(const cmc_tune_opts *o, const cmc_train_result *r) {
     jbuild j = jobject();
     jset_string(&j, "out", o->how.out_path);
-    jset_string(&j, "kind", o->lora_rank ? "lora" : "model");
+    jset_string(&j, "kind", o->lora_rank ? "lora" : o->expand.kind ? "expanded" : "model");
     train_json_result(&j, r);
     jset_real(&j, "held_out_base", r->held_out_host);
     jset_real(&j, "held_out", r->held_out_steered);
@@ -135,7 +165,7 @@ static int base_json(const cmc_tune_opts *o, const cmc_train_result *r) {
 
 static int base_summary(const cmc_tune_opts *o, const cmc_train_result *r) {
     int rc = out_printf("%s: %s, %" PRIu64 " parameters trained, %" PRId64 " steps, %" PRIu64 " tokens in %.1f s\n",
-                        o->how.out_path, o->lora_rank ? "an adapter" : "a model", r->params, r->steps, r->tokens,
+                        o->how.out_path, o->lora_rank ? "an adapter" : o->expand.kind ? "an expanded model" : "a model", r->params, r->steps, r->tokens,
                         r->seconds);
     if (rc == CLI_OK)
         rc = out_printf("records: %zu trained on, %zu held out, %zu left out as too long\n", r->records,

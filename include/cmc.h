@@ -229,6 +229,15 @@ typedef struct cmc_delta_info {
     double gain;
 } cmc_delta_info;
 
+/* What makes a model an expanded one (Control LLM, arXiv 2501.10979): blocks beside or behind some of its layers, trained while
+ * the model stayed as it is. */
+typedef struct cmc_expand_point { int32_t layer; bool stack; } cmc_expand_point;   /* counted from 0; stack: behind it */
+typedef struct cmc_expand_info {
+    const char *kind;            /* "concat": all beside, "stack": all behind, "hybrid": both */
+    const char *merge;           /* how outputs of layer and block beside it are merged: "lerp", "dlerp", "dlerpin", "slerp" */
+    const cmc_expand_point *points; size_t n;
+} cmc_expand_info;
+
 /* What `cmc inspect` shows, read from the header alone. */
 typedef struct cmc_file_info cmc_file_info;
 CMC_API cmc_status cmc_file_info_open(const char *path, cmc_file_info **out, cmc_error *err);
@@ -240,6 +249,7 @@ CMC_API uint64_t cmc_file_info_bytes(const cmc_file_info *fi);
 CMC_API const cmc_type_count *cmc_file_info_types(const cmc_file_info *fi, size_t *n);
 CMC_API const cmc_delta_info *cmc_file_info_delta(const cmc_file_info *fi); /* NULL: not a delta */
 CMC_API const cmc_vocab *cmc_file_info_vocab(const cmc_file_info *fi);      /* NULL: the file holds none */
+CMC_API bool cmc_file_info_expand(const cmc_file_info *fi, cmc_expand_info *out); /* false: not expanded */
 CMC_API int32_t cmc_file_info_context(const cmc_file_info *fi);
 CMC_API int32_t cmc_file_info_layers(const cmc_file_info *fi);
 CMC_API int32_t cmc_file_info_embd(const cmc_file_info *fi);
@@ -266,9 +276,17 @@ CMC_API const char *cmc_model_hash(const cmc_model *m);
  * stay as they are. Several add up. A scale of 0 leaves the adapter out, once it is checked; with any other the model has
  * another hash. Where this fails the model is not to be used further. */
 CMC_API cmc_status cmc_model_add_lora(cmc_model *m, const char *path, double scale, cmc_error *err);
+/* What blocks it has; false: it is not an expanded model. The points are the model's. */
+CMC_API bool cmc_model_expand(const cmc_model *m, cmc_expand_info *out);
 /* Writes the model, its adapters merged into its matrices, as one GGUF file with the keys and the tokenizer of its own file.
  * save_type: of the matrices, "f32", "f16" or "q8_0" (where a row is no multiple of 32: f16); the rest is f32. */
 CMC_API cmc_status cmc_model_save(const cmc_model *m, const char *path, const char *save_type, cmc_error *err);
+/* Writes an expanded model as an ordinary one, as cmc_model_save does otherwise. Blocks behind layers become layers, which
+ * changes nothing; a block beside a layer is averaged with it, weight by weight, by its share times `strength`: near what the
+ * two give together as long as they are near each other, and 0 gives the base. CMC_E_UNSUPPORTED where outputs are merged
+ * otherwise than by lerp, and with blocks behind layers for a strength other than 1 and for gemma3 with its windows. */
+CMC_API cmc_status cmc_model_save_folded(const cmc_model *m, double strength, const char *path, const char *save_type,
+                                         cmc_error *err);
 /* Writes a model on the line between two of one shape and vocabulary, a model and its tuned self say: every weight is
  * (1 - share) a + share b, in float32, however either is stored; share from 0 to 1 (WiSE-FT, arXiv 2109.01903). Keys and
  * tokenizer are a's; adapters of either have no part in it. */
@@ -285,6 +303,11 @@ typedef struct cmc_session cmc_session;
 CMC_API cmc_status cmc_session_new(cmc_model *m, int32_t n_ctx, cmc_session **out, cmc_error *err);
 CMC_API cmc_status cmc_session_fork(const cmc_session *s, cmc_session **out, cmc_error *err);
 CMC_API void cmc_session_free(cmc_session *s);
+/* How far the blocks of an expanded model count for this session: their share of what is merged is multiplied by it. 1 as
+ * they were trained, and to begin with; 0 evaluates none of them, so that the logits are the base model's, bit for bit; from
+ * -100 to 100. Another strength makes all tokens pending again. No effect for a model without such blocks. */
+CMC_API cmc_status cmc_session_set_expand(cmc_session *s, double strength, cmc_error *err);
+CMC_API double cmc_session_expand(const cmc_session *s);
 CMC_API cmc_model *cmc_session_model(const cmc_session *s);
 CMC_API int32_t cmc_session_n_ctx(const cmc_session *s);
 /* Makes ids[0..n) the sequence: keeps the common prefix that is evaluated, crops the rest, notes what is pending. At
@@ -413,6 +436,8 @@ CMC_API cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double a
 CMC_API size_t cmc_steering_n_deltas(const cmc_steering *st);
 CMC_API double cmc_steering_alpha(const cmc_steering *st, size_t k);
 CMC_API cmc_status cmc_steering_set_alpha(cmc_steering *st, size_t k, double alpha, cmc_error *err);
+/* How far the host's expanded blocks count, 1 at first: cmc_session_set_expand for all streams and scores begun later. */
+CMC_API cmc_status cmc_steering_set_expand(cmc_steering *st, double strength, cmc_error *err);
 CMC_API const cmc_map *cmc_steering_map(const cmc_steering *st, size_t k);
 CMC_API cmc_template cmc_steering_template(const cmc_steering *st); /* the host's, resolved */
 
@@ -458,6 +483,9 @@ CMC_API cmc_status cmc_stream_fork(cmc_stream *s, const cmc_stream_opts *opts, c
 CMC_API cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const cmc_stream_opts *opts,
                                    cmc_stream **out, cmc_error *err);
 CMC_API void cmc_stream_free(cmc_stream *s);
+/* How far the host's expanded blocks count for this stream alone (cmc_session_set_expand), at any time: what it has so far is
+ * evaluated anew. */
+CMC_API cmc_status cmc_stream_set_expand(cmc_stream *s, double strength, cmc_error *err);
 /* One token for every stream that is not stopped, evaluated as a batch. Host logits do not depend on the deltas, so an
  * unsteered stream is the same alone and beside steered ones: bit for bit in exact mode, and in the fast one too where
  * the weights are block-quantised and the batch is too small for BLAS, as two streams' steps are. Where a delta fails (its
@@ -596,6 +624,23 @@ typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 
+/* Expanding a model (Control LLM, arXiv 2501.10979): blocks are added and alone are trained; out_path becomes the base's file,
+ * its tensors as they are stored, with the blocks. */
+typedef struct cmc_expand_opts {
+    const char *kind;                   /* NULL: none of this. "concat": blocks beside layers, copies of them to begin with;
+                                           "stack": behind them, changing nothing to begin with; "hybrid": in turn */
+    int32_t blocks;                     /* how many, at even distances: a number that divides the base's layers */
+    const char *merge;                  /* of layer and block beside it: "lerp", "dlerp", "dlerpin", "slerp" (cmc_expand_info) */
+    double share;                       /* of what is merged, the block's to begin with, above 0 and below 1; of dlerp and
+                                           dlerpin before the token has its say, which is trained */
+    bool learn_share;                   /* it is trained too */
+    const char *align;                  /* what holds a block to the layer beside it, a loss: "none"; "mse", the mean square of
+                                           the difference of their outputs; "relative", over that of the layer's; "cosine" */
+    double align_weight;                /* of its mean over tokens and merges */
+    bool align_by_share;                /* and each token's times the block's share of it */
+    bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
+} cmc_expand_opts;
+
 /* Tuning a language model itself on the responses of records, without a host: all of it, or a LoRA adapter beside it. */
 typedef struct cmc_tune_opts {
     const char *base;                   /* a GGUF model of any architecture that cmc runs */
@@ -615,10 +660,11 @@ typedef struct cmc_tune_opts {
                                            "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
     const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
                                            layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
+    cmc_expand_opts expand;             /* blocks that are trained in place of the model itself */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
                                            save_type; what is for deltas alone must be as cmc_train_defaults has it */
 } cmc_tune_opts;
-CMC_API cmc_tune_opts cmc_tune_defaults(void);
+CMC_API cmc_tune_opts cmc_tune_defaults(void);   /* expand: 0.5 of lerp, held by mse with a weight of 1 */
 /* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */
 CMC_API cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user,
                             cmc_train_result *out, cmc_error *err);

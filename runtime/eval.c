@@ -49,10 +49,29 @@ typedef struct eval_rows {
     cmc_want want[GRAPH_BATCH];
 } eval_rows;
 
+/* Puts the sequences that go through expanded blocks before the others, their rows with them. */
+static void eval_order(graph_seq *seqs, size_t n_seqs, eval_rows *rows) {
+    graph_seq from[GRAPH_BATCH];
+    eval_rows all = *rows;
+    memcpy(from, seqs, n_seqs * sizeof *seqs);
+    size_t to = 0, row = 0;
+    for (int none = 0; none < 2; none++) {
+        for (size_t i = 0, at = 0; i < n_seqs; at += from[i].n_out, i++) {
+            if ((from[i].strength == 0.0f) != (none == 1))
+                continue;
+            memcpy(rows->to + row, all.to + at, from[i].n_out * sizeof *rows->to);
+            memcpy(rows->want + row, all.want + at, from[i].n_out * sizeof *rows->want);
+            row += from[i].n_out;
+            seqs[to++] = from[i];
+        }
+    }
+}
+
 /* The next pass: up to GRAPH_BATCH tokens from the cursor on. */
 static size_t eval_fill(const cmc_model *m, const cmc_eval_item *items, size_t n_items, eval_cursor *c, graph_seq *seqs,
                         eval_rows *rows) {
     size_t n_seqs = 0, tokens = 0;
+    bool some = false, none = false;   /* through expanded blocks, not through them */
     rows->n = 0;
     while (c->item < n_items && tokens < GRAPH_BATCH) {
         const cmc_eval_item *it = &items[c->item];
@@ -62,9 +81,11 @@ static size_t eval_fill(const cmc_model *m, const cmc_eval_item *items, size_t n
         const size_t first_row = pending - it->n_rows, end = c->at + n;
         const size_t from = c->at > first_row ? c->at : first_row;
         const size_t width = (size_t)(it->want == CMC_WANT_HIDDEN ? m->p.n_embd : m->p.n_vocab);
-        if (n > 0)
-            seqs[n_seqs++] =
-                (graph_seq){&s->kv, s->ids.v + s->n_eval + c->at, n, s->n_eval + c->at, end > from ? end - from : 0};
+        if (n > 0) {
+            seqs[n_seqs++] = (graph_seq){&s->kv, s->ids.v + s->n_eval + c->at, n, s->n_eval + c->at, end > from ? end - from : 0,
+                                         s->strength};
+            *(s->strength != 0.0f ? &some : &none) = true;
+        }
         for (size_t i = from; i < end; i++, rows->n++) {
             rows->to[rows->n] = it->out + (i - first_row) * width;
             rows->want[rows->n] = it->want == CMC_WANT_SAMPLING && pending > 1 ? CMC_WANT_LOGITS : it->want;
@@ -74,6 +95,8 @@ static size_t eval_fill(const cmc_model *m, const cmc_eval_item *items, size_t n
         if (end == pending)
             *c = (eval_cursor){c->item + 1, 0};
     }
+    if (some && none)
+        eval_order(seqs, n_seqs, rows);
     return n_seqs;
 }
 

@@ -13,6 +13,7 @@ struct cmc_file_info {
     cmc_type_count *types; size_t n_types, cap_types;
     cmc_delta_info *delta;
     cmc_vocab *vocab;
+    expand_spec expand;
     int32_t context, layers, embd;
 };
 
@@ -73,6 +74,7 @@ static cmc_status info_read(cmc_file_info *fi, const char *path, cmc_error *err)
     fi->context = info_int(fi, "context_length");
     fi->layers = info_int(fi, "block_count");
     fi->embd = info_int(fi, "embedding_length");
+    CMC_TRY(expand_read(g, fi->layers, &fi->expand, err));
     CMC_TRY(delta_info_read(g, &fi->delta, err));
     return gguf_find(g, "tokenizer.ggml.tokens") ? vocab_from_gguf(g, &fi->vocab, err) : CMC_OK;
 }
@@ -95,6 +97,7 @@ void cmc_file_info_free(cmc_file_info *fi) {
     if (!fi)
         return;
     load_parts_free(fi->parts, fi->n_parts);
+    expand_spec_free(&fi->expand);
     delta_info_free(fi->delta);
     cmc_vocab_free(fi->vocab);
     free(fi->types);
@@ -130,6 +133,10 @@ const cmc_delta_info *cmc_file_info_delta(const cmc_file_info *fi) {
 
 const cmc_vocab *cmc_file_info_vocab(const cmc_file_info *fi) {
     return fi->vocab;
+}
+
+bool cmc_file_info_expand(const cmc_file_info *fi, cmc_expand_info *out) {
+    return expand_describe(&fi->expand, out);
 }
 
 int32_t cmc_file_info_context(const cmc_file_info *fi) {

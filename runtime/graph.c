@@ -19,7 +19,7 @@ cmc_status graph_scratch_new(cmc_model *m, struct model_scratch **out, cmc_error
 
 static void graph_scratch_drop(struct model_scratch *s) {
     float **const all[] = {&s->x,    &s->h,  &s->q,   &s->k,   &s->v,         &s->o,
-                           &s->gate, &s->up, &s->cos, &s->sin, &s->cos_local, &s->sin_local};
+                           &s->gate, &s->up, &s->cos, &s->sin, &s->cos_local, &s->sin_local, &s->side};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         free(*all[i]);
         *all[i] = NULL;
@@ -55,7 +55,7 @@ static cmc_status graph_scratch_reserve(cmc_model *m, size_t n, cmc_error *err) 
         size_t width;
     } table[] = {{&s->x, e},         {&s->h, e},     {&s->q, nh * hk}, {&s->k, nkv * hk}, {&s->v, nkv * hv},
                  {&s->o, nh * hv},   {&s->gate, ff}, {&s->up, ff},     {&s->cos, half},   {&s->sin, half},
-                 {&s->cos_local, half}, {&s->sin_local, half}};
+                 {&s->cos_local, half}, {&s->sin_local, half}, {&s->side, m->expand.n ? e : 0}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         *table[i].to = cmc_alloc_aligned(cap * table[i].width, sizeof(float));
         if (!*table[i].to) {
@@ -70,12 +70,13 @@ static cmc_status graph_scratch_reserve(cmc_model *m, size_t n, cmc_error *err) 
 size_t graph_bytes(const cmc_model *m, size_t n) {
     const model_params *p = &m->p;
     const size_t nh = (size_t)p->n_head, nkv = (size_t)p->n_head_kv, hk = (size_t)p->head_k, hv = (size_t)p->head_v;
-    const size_t width = 2 * (size_t)p->n_embd + (nh + nkv) * (hk + hv) + 2 * (size_t)p->n_ff + 2 * (size_t)p->n_rot;
+    const size_t streams = m->expand.n ? 3 : 2;
+    const size_t width = streams * (size_t)p->n_embd + (nh + nkv) * (hk + hv) + 2 * (size_t)p->n_ff + 2 * (size_t)p->n_rot;
     n = n < GRAPH_BATCH ? n : GRAPH_BATCH;
     return n * width * sizeof(float) + matmul_bytes(m->rt, (size_t)(p->n_ff > p->n_embd ? p->n_ff : p->n_embd), n);
 }
 
-static void graph_run(graph_job *g, cmc_pool_fn fn) {
+void graph_run(graph_job *g, cmc_pool_fn fn) {
     if (g->n <= GRAPH_ALONE)
         fn(g, 0, 1);
     else
@@ -182,20 +183,20 @@ static void graph_activation(void *arg, int t, int nt) {
     (g->m->p.gelu ? g->vec->gelu_mul : g->vec->silu_mul)(g->s->gate + lo, g->s->up + lo, hi - lo);
 }
 
+void graph_wanted_rows(const graph_seq *seqs, size_t n_seqs, float *rows, size_t width) {
+    for (size_t i = 0, row = 0, to = 0; i < n_seqs; row += seqs[i].n, to += seqs[i].n_out, i++)
+        memmove(rows + to * width, rows + (row + seqs[i].n - seqs[i].n_out) * width, seqs[i].n_out * width * sizeof *rows);
+}
+
 /* In the last layer only the rows that are asked for go on: their queries and residuals move to the front. */
 static void graph_keep_wanted(graph_job *g, const graph_seq *seqs, size_t n_seqs) {
     struct model_scratch *s = g->s;
-    const size_t e = (size_t)g->m->p.n_embd, qw = (size_t)g->m->p.n_head * (size_t)g->m->p.head_k;
     size_t to = 0, kept = 0;
-    for (size_t i = 0, row = 0; i < n_seqs; row += seqs[i].n, i++) {
-        const size_t n = seqs[i].n_out, from = row + seqs[i].n - n;
-        if (n == 0)
-            continue;
-        memmove(s->q + to * qw, s->q + from * qw, n * qw * sizeof(float));
-        memmove(s->x + to * e, s->x + from * e, n * e * sizeof(float));
-        s->seqs[kept++] = (attn_seq){seqs[i].kv, to, n, seqs[i].pos0 + seqs[i].n - n};
-        to += n;
-    }
+    graph_wanted_rows(seqs, n_seqs, s->q, (size_t)g->m->p.n_head * (size_t)g->m->p.head_k);
+    graph_wanted_rows(seqs, n_seqs, s->x, (size_t)g->m->p.n_embd);
+    for (size_t i = 0; i < n_seqs; to += seqs[i].n_out, i++)
+        if (seqs[i].n_out > 0)
+            s->seqs[kept++] = (attn_seq){seqs[i].kv, to, seqs[i].n_out, seqs[i].pos0 + seqs[i].n - seqs[i].n_out};
     g->attn.n_seqs = kept;
     g->n = to;
 }
@@ -214,9 +215,7 @@ static void graph_attend(graph_job *g) {
         cmc_pool_run(g->m->rt->pool, graph_attention, g);
 }
 
-/* One layer: s->h holds the normed input, s->x the residual stream; afterwards s->h is x normed with `next_norm`. */
-static cmc_status graph_layer(graph_job *g, const graph_seq *seqs, size_t n_seqs, const float *next_norm,
-                              cmc_error *err) {
+cmc_status graph_layer(graph_job *g, const graph_seq *seqs, size_t n_seqs, const float *next_norm, cmc_error *err) {
     cmc_model *m = g->m;
     struct model_scratch *s = g->s;
     const model_layer *l = g->l;
@@ -224,7 +223,7 @@ static cmc_status graph_layer(graph_job *g, const graph_seq *seqs, size_t n_seqs
     const matmul_out qkv[] = {{&l->wq, s->q, qw}, {&l->wk, s->k, kw}, {&l->wv, s->v, vw}};
     CMC_TRY(matmul(m->rt, &m->work, s->h, e, g->n, qkv, 3, err));
     graph_run(g, graph_qkv);
-    if (g->il + 1 == (size_t)m->p.n_layer) {
+    if (seqs) {
         graph_keep_wanted(g, seqs, n_seqs);
         if (g->n == 0)
             return CMC_OK;
@@ -262,6 +261,11 @@ static void graph_lay_out(graph_job *g, const graph_seq *seqs, size_t n_seqs) {
             s->row_id[g->n] = seqs[i].ids[k];
             s->row_pos[g->n] = seqs[i].pos0 + k;
             s->row_kv[g->n] = seqs[i].kv;
+            s->row_strength[g->n] = seqs[i].strength;
+        }
+        if (g->m->expand.n && seqs[i].strength != 0.0f) {
+            g->side_n = g->n;
+            g->side_seqs = i + 1;
         }
     }
     g->attn.seqs = s->seqs;
@@ -288,10 +292,16 @@ cmc_status graph_forward(cmc_model *m, const graph_seq *seqs, size_t n_seqs, con
     }
     graph_run(&g, graph_embed);
     for (size_t il = 0; il < (size_t)p->n_layer; il++) {
+        const bool last = il + 1 == (size_t)p->n_layer, expanded = g.side_n > 0 && m->layers[il].extra;
+        const float *next = last ? m->out_norm : m->layers[il + 1].attn_norm;
         g.il = il;
         g.l = &m->layers[il];
-        const float *next = il + 1 < (size_t)p->n_layer ? m->layers[il + 1].attn_norm : m->out_norm;
-        CMC_TRY(graph_layer(&g, seqs, n_seqs, next, err));
+        if (expanded)
+            CMC_TRY(graph_expanded(&g, next, err));
+        else
+            CMC_TRY(graph_layer(&g, last ? seqs : NULL, n_seqs, next, err));
+        if (last && expanded)
+            graph_wanted_rows(seqs, n_seqs, s->h, (size_t)p->n_embd);
     }
     *rows = s->h;
     return CMC_OK;

@@ -11,6 +11,7 @@ typedef struct graph_seq {
     kv_cache *kv;
     const int32_t *ids;
     size_t n, pos0, n_out;
+    float strength;        /* of the model's expanded blocks; those with one other than 0 come before the others */
 } graph_seq;
 
 cmc_status graph_scratch_new(cmc_model *m, struct model_scratch **out, cmc_error *err);

@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "runtime/graph_impl.h"
 
+enum { TEAM_OWN = 3 };   /* rows that a thread keeps for each token: the stream, its norm, what is aside */
+
 bool graph_team_takes(const cmc_model *m, size_t n) {
     return n <= GRAPH_TEAM && !m->rt->exact && m->lora.n == 0;
 }
@@ -19,7 +21,7 @@ static size_t team_floats(const cmc_model *m) {
 cmc_status graph_team_reserve(cmc_model *m, cmc_error *err) {
     struct model_scratch *s = m->scratch;
     const model_params *p = &m->p;
-    const size_t need = 2 * (size_t)cmc_pool_threads(m->rt->pool) * team_floats(m), heads = (size_t)p->n_head * (size_t)p->head_v;
+    const size_t need = TEAM_OWN * (size_t)cmc_pool_threads(m->rt->pool) * team_floats(m), heads = (size_t)p->n_head * (size_t)p->head_v;
     size_t widest = (size_t)(p->n_ff > p->n_embd ? p->n_ff : p->n_embd);
     widest = heads > widest ? heads : widest;
     if (need > s->own_floats) {
@@ -43,16 +45,28 @@ typedef struct team_layer {
 typedef struct team_view {
     graph_job g;
     int t, nt;
+    size_t rows, seqs;
     float *x, *h;    /* [n][n_embd] the thread's own residual stream, and its norm */
     float *y;        /* [n][n_embd] what the products give, for all threads */
+    float *side;     /* [n][n_embd] of the thread's own: graph_side_row's */
+    float share[GRAPH_TEAM];
     team_layer now, then;
 } team_view;
 
-static void team_describe(const team_view *v, size_t il, team_layer *out) {
+/* A layer, or the block that belongs to it. */
+typedef struct team_place { size_t il; bool block; } team_place;
+
+static team_place team_after(const team_view *v, team_place at) {
+    if (!at.block && v->g.side_n > 0 && v->g.m->layers[at.il].extra)
+        return (team_place){at.il, true};
+    return (team_place){at.il + 1, false};
+}
+
+static void team_describe(const team_view *v, team_place at, team_layer *out) {
     const cmc_model *m = v->g.m;
-    const model_layer *l = &m->layers[il];
+    const model_layer *l = at.block ? &m->layers[at.il].extra->l : &m->layers[at.il];
     const struct model_scratch *s = v->g.s;
-    const size_t e = (size_t)m->p.n_embd, ff = (size_t)m->p.n_ff, n = v->g.n;
+    const size_t e = (size_t)m->p.n_embd, ff = (size_t)m->p.n_ff, n = at.block ? v->g.side_n : v->rows;
     *out = (team_layer){.qkv_out = {{&l->wq, s->q, l->wq.n_out}, {&l->wk, s->k, l->wk.n_out}, {&l->wv, s->v, l->wv.n_out}},
                         .wo_out = {&l->wo, v->y, e},
                         .gate_up_out = {{&l->gate, s->gate, ff}, {&l->up, s->up, ff}},
@@ -107,39 +121,79 @@ static void team_embed(team_view *v) {
     }
 }
 
+static void team_take_aside(team_view *v) {
+    const size_t e = (size_t)v->g.m->p.n_embd;
+    for (size_t i = 0; i < v->g.side_n; i++)
+        v->share[i] = graph_side_row(&v->g, v->x + i * e, v->side + i * e);
+}
+
+static void team_swap(team_view *v) {
+    float *x = v->x;
+    v->x = v->side;
+    v->side = x;
+}
+
+/* Before a layer, or before a block: its rows then take the stream's place. */
+static void team_enter(team_view *v, team_place at) {
+    const cmc_model *m = v->g.m;
+    const size_t e = (size_t)m->p.n_embd;
+    const model_extra *extra = v->g.side_n > 0 ? m->layers[at.il].extra : NULL;
+    v->g.extra = extra;
+    v->g.l = at.block ? &extra->l : &m->layers[at.il];
+    v->g.il = at.block ? extra->kv : at.il;
+    v->g.n = at.block ? v->g.side_n : v->rows;
+    v->g.attn.n_seqs = at.block ? v->g.side_seqs : v->seqs;
+    if (extra && extra->stack == at.block)
+        team_take_aside(v);
+    if (!at.block)
+        return;
+    team_swap(v);
+    for (size_t i = 0; i < v->g.n; i++)
+        v->g.vec->rms_norm(v->h + i * e, v->x + i * e, v->g.l->attn_norm, e, m->p.rms_eps);
+}
+
+/* After a block. */
+static void team_merge(team_view *v) {
+    const size_t e = (size_t)v->g.m->p.n_embd;
+    team_swap(v);
+    for (size_t i = 0; i < v->g.n; i++)
+        graph_merge_row(&v->g, i, v->share[i], v->x + i * e, v->side + i * e, v->h + i * e);
+}
+
 static void team_run(void *arg, int t, int nt) {
     const graph_job *g = arg;
     const cmc_model *m = g->m;
-    float *own = g->s->own + 2 * (size_t)t * team_floats(m);
+    float *own = g->s->own + TEAM_OWN * (size_t)t * team_floats(m);
     const size_t layers = (size_t)m->p.n_layer;
-    team_view v = {.g = *g, .t = t, .nt = nt, .x = own, .h = own + team_floats(m), .y = g->s->h};
+    team_view v = {.g = *g, .t = t, .nt = nt, .rows = g->n, .seqs = g->attn.n_seqs, .y = g->s->h,
+                   .h = own, .x = own + team_floats(m), .side = own + 2 * team_floats(m)};
     const matmul_out head_out = {&m->head, NULL, 0};
     const matmul_step head = {.outs = &head_out, .n_w = 1, .cols = g->n};
     team_embed(&v);
-    team_describe(&v, 0, &v.now);
-    for (size_t il = 0; il < layers; il++) {
-        const bool last = il + 1 == layers;
-        v.g.il = il;
-        v.g.l = &m->layers[il];
+    team_describe(&v, (team_place){0}, &v.now);
+    for (team_place at = {0}, then; at.il < layers; at = then) {
+        then = team_after(&v, at);
+        const bool last = then.il == layers;
+        team_enter(&v, at);
         if (!last)
-            team_describe(&v, il + 1, &v.then);
+            team_describe(&v, then, &v.then);
         team_product(&v, &v.now.qkv, &v.now.wo);
         team_attend(&v);
         team_product(&v, &v.now.wo, &v.now.gate_up);
         team_residual(&v, v.g.l->bo, v.g.l->post_attn_norm, v.g.l->ffn_norm);
         team_product(&v, &v.now.gate_up, &v.now.down);
         team_product(&v, &v.now.down, last ? &head : &v.then.qkv);
-        team_residual(&v, NULL, v.g.l->post_ffn_norm, last ? m->out_norm : m->layers[il + 1].attn_norm);
+        team_residual(&v, NULL, v.g.l->post_ffn_norm, at.il + 1 == layers ? m->out_norm : m->layers[at.il + 1].attn_norm);
+        if (at.block)
+            team_merge(&v);
         if (!last)
-            team_describe(&v, il + 1, &v.now);
+            team_describe(&v, then, &v.now);
     }
 }
 
 const float *graph_team_run(graph_job *g, const graph_seq *seqs, size_t n_seqs) {
-    const size_t e = (size_t)g->m->p.n_embd;
-    float *rows = g->s->own + team_floats(g->m);   /* the first thread's */
+    float *rows = g->s->own;   /* the first thread's h */
     cmc_pool_run(g->m->rt->pool, team_run, g);
-    for (size_t i = 0, row = 0, to = 0; i < n_seqs; row += seqs[i].n, to += seqs[i].n_out, i++)
-        memmove(rows + to * e, rows + (row + seqs[i].n - seqs[i].n_out) * e, seqs[i].n_out * e * sizeof *rows);
+    graph_wanted_rows(seqs, n_seqs, rows, (size_t)g->m->p.n_embd);
     return rows;
 }

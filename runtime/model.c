@@ -53,6 +53,7 @@ static cmc_status model_open_into(cmc_model *m, const char *path, cmc_error *err
     if (!m->name)
         return cmc_fail_nomem(err, "a name", 1);
     CMC_TRY(load_params(m->parts[0], &m->p, err));
+    CMC_TRY(expand_read(m->parts[0], m->p.n_layer, &m->expand, err));
     CMC_TRY(model_weights_bind(m, err));
     CMC_TRY(model_open_rope(m, err));
     CMC_TRY(model_open_vocab(m, err));
@@ -62,6 +63,7 @@ static cmc_status model_open_into(cmc_model *m, const char *path, cmc_error *err
             const gguf_tensor *t = &m->parts[i]->tensors[k];
             m->n_params += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
             m->n_bytes += t->bytes;
+            m->extra_bytes += expand_owns(t->name) ? t->bytes : 0;
         }
     CMC_TRY(load_hash(m->parts, m->n_parts, m->hash, err));
     return graph_scratch_new(m, &m->scratch, err);
@@ -92,6 +94,7 @@ void cmc_model_free(cmc_model *m) {
         free(m->rope_inv_local);
     free(m->rope_inv);
     model_weights_free(m);
+    expand_spec_free(&m->expand);
     lora_set_free(&m->lora);
     delta_info_free(m->delta);
     cmc_vocab_free(m->vocab);
@@ -143,6 +146,10 @@ uint64_t cmc_model_params(const cmc_model *m) {
 
 uint64_t cmc_model_bytes(const cmc_model *m) {
     return m->n_bytes;
+}
+
+bool cmc_model_expand(const cmc_model *m, cmc_expand_info *out) {
+    return expand_describe(&m->expand, out);
 }
 
 const char *cmc_model_hash(const cmc_model *m) {

@@ -1,6 +1,7 @@
 /* A model inside the library: hyperparameters and weights of the llama, qwen2, qwen3 and gemma3 families. */
 #ifndef CMC_RUNTIME_MODEL_H
 #define CMC_RUNTIME_MODEL_H
+#include "runtime/expand.h"
 #include "runtime/lora.h"
 #include "runtime/matmul.h"
 #include "runtime/screen.h"
@@ -28,7 +29,16 @@ typedef struct model_layer {
     float *bq, *bk, *bv, *bo;
     weight wq, wk, wv, wo, gate, up, down;
     bool swa;
+    const struct model_extra *extra;       /* the block beside it or behind it, NULL where there is none */
 } model_layer;
+
+/* A block of an expanded model (expand.h). */
+typedef struct model_extra {
+    model_layer l;
+    bool stack;
+    expand_gate gate;                      /* of one that stands beside; w is the model's */
+    size_t kv;                             /* its layer in the caches of keys and values */
+} model_extra;
 
 struct cmc_model {
     cmc_runtime *rt;
@@ -44,7 +54,10 @@ struct cmc_model {
     float *rope_inv, *rope_inv_local;      /* [n_rot/2] angle of one position, scaling applied; local may equal rope_inv */
     float rope_mscale;
     model_layer *layers;
+    expand_spec expand;
+    model_extra *extra;                    /* [expand.n] */
     uint64_t n_params, n_bytes;
+    uint64_t extra_bytes;                  /* of them, those of the expanded blocks */
     char hash[40];
     matmul_work work;
     screen screen;                         /* of the output matrix, where it pays */

@@ -71,7 +71,7 @@ cmc_status cmc_model_save_mix(const cmc_model *a, const cmc_model *b, double sha
     CMC_TRY(model_save_type(save_type, &type, err));
     CMC_TRY(mix_check(a, b, share, &widest, err));
     model_mix x = {b, (float)share, cmc_alloc(widest, sizeof *x.row)};
-    cmc_status st = x.row ? model_save(a, path, type, &(model_source){mix_rows, NULL, &x}, err)
+    cmc_status st = x.row ? model_save(a, path, type, &(model_source){.rows = mix_rows, .user = &x}, err)
                           : cmc_fail_nomem(err, "a row of weights", widest * sizeof *x.row);
     free(x.row);
     return st;

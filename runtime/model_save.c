@@ -2,11 +2,13 @@
 #include "runtime/model_save.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "runtime/load.h"
 #include "runtime/quant.h"
 
 enum { SAVE_ROWS = 64 };   /* that are floats at a time */
@@ -59,10 +61,20 @@ static bool save_own_key(gguf_str key) {
     return false;
 }
 
-static bool save_put_keys(gguf_writer *w, const gguf *from, uint32_t type) {
+static bool save_put_keys(gguf_writer *w, const cmc_model *m, const model_source *source, uint32_t type) {
+    const gguf *from = m->parts[0];
     bool ok = true;
-    for (size_t i = 0; ok && i < from->n_kv; i++)
-        ok = save_own_key(from->kv[i].key) || gguf_put_kv(w, &from->kv[i]);
+    char layers[64];
+    (void)snprintf(layers, sizeof layers, "%s.block_count", load_arch_name(m->p.arch));
+    for (size_t i = 0; ok && i < from->n_kv; i++) {
+        const gguf_kv *kv = &from->kv[i];
+        if (save_own_key(kv->key) || (source->name && expand_owns(kv->key)))
+            continue;
+        if (source->more_layers && kv->key.n == strlen(layers) && memcmp(kv->key.s, layers, kv->key.n) == 0)
+            ok = gguf_put_u32(w, layers, (uint32_t)(m->p.n_layer + source->more_layers));
+        else
+            ok = gguf_put_kv(w, kv);
+    }
     return ok && gguf_put_u32(w, "general.file_type", type == CMC_F32 ? 0 : type == CMC_F16 ? 1 : 7) &&
            gguf_put_u32(w, "general.quantization_version", 2);
 }
@@ -84,6 +96,8 @@ static bool save_put_tensor(save_job *j, const gguf_tensor *t) {
         return false;
     memcpy(name, t->name.s, t->name.n);
     name[t->name.n] = '\0';
+    if (j->from->name && !j->from->name(j->from->user, t, name, sizeof name))
+        return true;
     if (j->from->keeps && j->from->keeps(j->from->user, t))
         return gguf_put_tensor(j->w, name, t->type, t->ne, t->n_dims, t->data);
     for (size_t r = 0; r < rows; r += SAVE_ROWS) {
@@ -99,7 +113,7 @@ static bool save_put_tensor(save_job *j, const gguf_tensor *t) {
     return true;
 }
 
-static size_t save_widest(const cmc_model *m) {
+size_t model_save_widest(const cmc_model *m) {
     size_t n = 1;
     for (size_t i = 0; i < m->n_parts; i++)
         for (size_t k = 0; k < m->parts[i]->n_tensors; k++)
@@ -109,7 +123,7 @@ static size_t save_widest(const cmc_model *m) {
 
 static cmc_status save_all(save_job *j, const char *path, cmc_error *err) {
     const cmc_model *m = j->m;
-    bool ok = save_put_keys(j->w, m->parts[0], j->type);
+    bool ok = save_put_keys(j->w, m, j->from, j->type);
     for (size_t i = 0; ok && i < m->n_parts; i++)
         for (size_t k = 0; ok && k < m->parts[i]->n_tensors; k++)
             ok = !save_wanted(&m->parts[i]->tensors[k]) || save_put_tensor(j, &m->parts[i]->tensors[k]);
@@ -123,7 +137,7 @@ cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, const
                         bytes >> 20, room >> 20);
     uint8_t *buf = cmc_alloc_aligned((size_t)bytes, 1);
     save_job j = {.m = m, .w = gguf_writer_new(), .type = type, .from = from, .next = buf};
-    j.block = cmc_alloc(SAVE_ROWS * save_widest(m), sizeof *j.block);
+    j.block = cmc_alloc(SAVE_ROWS * model_save_widest(m), sizeof *j.block);
     cmc_status st = j.w && buf && j.block ? save_all(&j, path, err)
                                          : cmc_fail_nomem(err, "the model's file", (size_t)bytes);
     gguf_writer_free(j.w);
@@ -147,5 +161,5 @@ static void save_merged_rows(void *user, const gguf_tensor *t, size_t row, size_
 cmc_status cmc_model_save(const cmc_model *m, const char *path, const char *save_type, cmc_error *err) {
     uint32_t type;
     CMC_TRY(model_save_type(save_type, &type, err));
-    return model_save(m, path, type, &(model_source){save_merged_rows, NULL, (void *)(uintptr_t)m}, err);
+    return model_save(m, path, type, &(model_source){.rows = save_merged_rows, .user = (void *)(uintptr_t)m}, err);
 }

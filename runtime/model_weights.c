@@ -2,6 +2,7 @@
 #include "runtime/model_weights.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,9 +87,9 @@ typedef struct bind_vector_row {
     float **out;
 } bind_vector_row;
 
-static cmc_status bind_layer(binder *b, int32_t il) {
+/* The tensors of one block, whose names begin with `prefix`. */
+static cmc_status bind_block(binder *b, const char *prefix, model_layer *l) {
     const model_params *p = &b->m->p;
-    model_layer *l = &b->m->layers[il];
     const size_t e = (size_t)p->n_embd, ff = (size_t)p->n_ff, hk = (size_t)p->head_k;
     const size_t q = (size_t)p->n_head * hk, k = (size_t)p->n_head_kv * hk;
     const size_t v = (size_t)p->n_head_kv * (size_t)p->head_v, o = (size_t)p->n_head * (size_t)p->head_v;
@@ -113,17 +114,55 @@ static cmc_status bind_layer(binder *b, int32_t il) {
     };
     char name[64];
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-        (void)snprintf(name, sizeof name, "blk.%d.%s", il, matrices[i].name);
+        (void)snprintf(name, sizeof name, "%s%s", prefix, matrices[i].name);
         CMC_TRY(bind_matrix(b, name, matrices[i].n_in, matrices[i].n_out, matrices[i].out));
     }
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
         if (!vectors[i].may)
             continue;
-        (void)snprintf(name, sizeof name, "blk.%d.%s", il, vectors[i].name);
+        (void)snprintf(name, sizeof name, "%s%s", prefix, vectors[i].name);
         CMC_TRY(bind_vector(b, name, vectors[i].n, vectors[i].must, vectors[i].out));
     }
-    l->swa = p->swa_window > 0 && (p->swa_period == 0 || il % p->swa_period < p->swa_period - 1);
     return CMC_OK;
+}
+
+static cmc_status bind_layer(binder *b, int32_t il) {
+    const model_params *p = &b->m->p;
+    model_layer *l = &b->m->layers[il];
+    char prefix[32];
+    (void)snprintf(prefix, sizeof prefix, "blk.%d.", il);
+    l->swa = p->swa_window > 0 && (p->swa_period == 0 || il % p->swa_period < p->swa_period - 1);
+    return bind_block(b, prefix, l);
+}
+
+/* How a block's output is merged: f, and w where the merge has one. */
+static cmc_status bind_gate(binder *b, int32_t il, expand_gate *g) {
+    const size_t width = expand_gate_width(g->merge, (size_t)b->m->p.n_embd);
+    char name[64];
+    float *f = NULL;
+    (void)snprintf(name, sizeof name, "blk.%d.cmc_merge.bias", il);
+    CMC_TRY(bind_vector(b, name, 1, true, &f));
+    g->f = *f;
+    free(f);
+    if (!isfinite(g->f))
+        return cmc_fail(b->err, CMC_E_FORMAT, "%s: tensor %s holds no finite number", b->m->path, name);
+    (void)snprintf(name, sizeof name, "blk.%d.cmc_merge.weight", il);
+    return width ? bind_vector(b, name, width, true, &g->w) : CMC_OK;
+}
+
+static cmc_status bind_extra(binder *b, size_t k) {
+    cmc_model *m = b->m;
+    const cmc_expand_point *at = &m->expand.v[k];
+    model_extra *x = &m->extra[k];
+    char prefix[32];
+    (void)snprintf(prefix, sizeof prefix, "blk.%d.cmc_expand.", at->layer);
+    x->stack = at->stack;
+    x->kv = (size_t)m->p.n_layer + k;
+    x->gate.merge = at->stack ? EXPAND_LERP : m->expand.merge;
+    x->l.swa = m->layers[at->layer].swa;
+    m->layers[at->layer].extra = x;
+    CMC_TRY(bind_block(b, prefix, &x->l));
+    return x->stack ? CMC_OK : bind_gate(b, at->layer, &x->gate);
 }
 
 /* Embeddings (their rows are the vocabulary's size), output matrix and norm, RoPE factors. */
@@ -181,13 +220,16 @@ static cmc_status bind_all(binder *b) {
     CMC_TRY(bind_globals(b));
     for (int32_t i = 0; i < m->p.n_layer; i++)
         CMC_TRY(bind_layer(b, i));
+    for (size_t k = 0; k < m->expand.n; k++)
+        CMC_TRY(bind_extra(b, k));
     return bind_leftovers(b);
 }
 
 cmc_status model_weights_bind(cmc_model *m, cmc_error *err) {
     m->layers = cmc_calloc((size_t)m->p.n_layer, sizeof *m->layers);
+    m->extra = cmc_calloc(m->expand.n, sizeof *m->extra);
     binder b = {.m = m, .used = cmc_calloc(m->n_parts, sizeof *b.used), .err = err};
-    cmc_status st = m->layers && b.used ? CMC_OK : cmc_fail_nomem(err, "the list of layers", sizeof *m->layers);
+    cmc_status st = m->layers && m->extra && b.used ? CMC_OK : cmc_fail_nomem(err, "the list of layers", sizeof *m->layers);
     for (size_t i = 0; st == CMC_OK && i < m->n_parts; i++) {
         b.used[i] = cmc_calloc(m->parts[i]->n_tensors, 1);
         if (!b.used[i])
@@ -201,15 +243,22 @@ cmc_status model_weights_bind(cmc_model *m, cmc_error *err) {
     return st;
 }
 
+static void layer_free(model_layer *l) {
+    float *const all[] = {l->attn_norm, l->ffn_norm, l->post_attn_norm, l->post_ffn_norm, l->q_norm,
+                          l->k_norm,    l->bq,       l->bk,             l->bv,            l->bo};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+        free(all[k]);
+}
+
 void model_weights_free(cmc_model *m) {
-    for (int32_t i = 0; m->layers && i < m->p.n_layer; i++) {
-        model_layer *l = &m->layers[i];
-        float *const all[] = {l->attn_norm, l->ffn_norm, l->post_attn_norm, l->post_ffn_norm, l->q_norm,
-                              l->k_norm,    l->bq,       l->bk,             l->bv,            l->bo};
-        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
-            free(all[k]);
+    for (int32_t i = 0; m->layers && i < m->p.n_layer; i++)
+        layer_free(&m->layers[i]);
+    for (size_t k = 0; m->extra && k < m->expand.n; k++) {
+        layer_free(&m->extra[k].l);
+        free(m->extra[k].gate.w);
     }
     free(m->layers);
+    free(m->extra);
     free(m->out_norm);
     free(m->rope_factors);
 }

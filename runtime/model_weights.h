@@ -3,7 +3,7 @@
 #define CMC_RUNTIME_MODEL_WEIGHTS_H
 #include "runtime/load.h"
 
-/* Fills layers, embd, head, out_norm, rope_factors and p.n_vocab from m->parts. On failure what is there is left for
+/* Fills layers, extra, embd, head, out_norm, rope_factors and p.n_vocab from m->parts and m->expand. On failure what is there is left for
  * model_weights_free. */
 cmc_status model_weights_bind(cmc_model *m, cmc_error *err);
 void model_weights_free(cmc_model *m);

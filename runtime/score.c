@@ -110,7 +110,7 @@ static cmc_status host_rows(score_job *job, const cmc_record *r, cmc_error *err)
     cmc_session *s = NULL;
     cmc_status status =
         job->hidden && want ? CMC_OK : cmc_fail_nomem(err, "hidden states", out->n * width * sizeof(float));
-    if (status == CMC_OK) status = cmc_session_new(host, (int32_t)need, &s, err);
+    if (status == CMC_OK) status = steering_session(job->st, (int32_t)need, &s, err);
     if (status == CMC_OK) {
         for (size_t q = 0; q < out->n; q++)
             want[q] = (score_want){.pos = out->pos[q] - 1u, .out = job->hidden + q * width};

@@ -79,7 +79,7 @@ static bool screen_pays(const cmc_model *m) {
     const uint64_t full = (uint64_t)w->n_out * w->row_bytes, copy = screen_bytes(w);
     const uint64_t unread = m->embd.data == w->data ? 0 : (uint64_t)m->embd.n_out * m->embd.row_bytes;
     return panel_kernels_vnni() && full >= copy + SCREEN_LEAST_SAVED &&
-           full >= copy + (m->n_bytes - unread) / SCREEN_LEAST_SAVED_SHARE;
+           full >= copy + (m->n_bytes - m->extra_bytes - unread) / SCREEN_LEAST_SAVED_SHARE;
 }
 
 static void screen_copy(void *arg, int t, int nt) {

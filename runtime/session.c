@@ -2,23 +2,26 @@
 #include "runtime/session.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-kv_shape session_kv_shape(const cmc_model *m) {
+kv_shape session_kv_shape(const cmc_model *m, float strength) {
     const model_params *p = &m->p;
-    return kv_shape_of((size_t)p->n_layer, (size_t)p->n_head_kv, (size_t)p->head_k, (size_t)p->head_v, m->rt->half_kv);
+    const size_t layers = (size_t)p->n_layer + (strength != 0.0f ? m->expand.n : 0);
+    return kv_shape_of(layers, (size_t)p->n_head_kv, (size_t)p->head_k, (size_t)p->head_v, m->rt->half_kv);
 }
 
-static cmc_session *session_alloc(cmc_model *m, int32_t n_ctx) {
+static cmc_session *session_alloc(cmc_model *m, int32_t n_ctx, float strength) {
     cmc_session *s = cmc_calloc(1, sizeof *s);
     if (!s)
         return NULL;
     s->m = m;
     s->n_ctx = n_ctx;
-    s->kv.shape = session_kv_shape(m);
+    s->strength = strength;
+    s->kv.shape = session_kv_shape(m, strength);
     return s;
 }
 
@@ -30,7 +33,7 @@ cmc_status cmc_session_new(cmc_model *m, int32_t n_ctx, cmc_session **out, cmc_e
     if (n_ctx > m->p.n_ctx_train)
         return cmc_fail(err, CMC_E_RANGE, "%s: a context of %d tokens was asked for, but the model was trained for %d",
                         m->path, n_ctx, m->p.n_ctx_train);
-    cmc_session *s = session_alloc(m, n_ctx ? n_ctx : m->p.n_ctx_train);
+    cmc_session *s = session_alloc(m, n_ctx ? n_ctx : m->p.n_ctx_train, 1.0f);
     if (!s)
         return cmc_fail_nomem(err, "a session", sizeof *s);
     const uint64_t need = kv_bytes(&s->kv.shape, (size_t)s->n_ctx), have = cmc_mem_available();
@@ -48,7 +51,7 @@ cmc_status cmc_session_new(cmc_model *m, int32_t n_ctx, cmc_session **out, cmc_e
 
 cmc_status cmc_session_fork(const cmc_session *s, cmc_session **out, cmc_error *err) {
     *out = NULL;
-    cmc_session *f = session_alloc(s->m, s->n_ctx);
+    cmc_session *f = session_alloc(s->m, s->n_ctx, s->strength);
     if (!f)
         return cmc_fail_nomem(err, "a session", sizeof *f);
     cmc_status st = cmc_ids_append(&f->ids, s->ids.v, s->ids.n);
@@ -71,6 +74,29 @@ void cmc_session_free(cmc_session *s) {
     kv_free(&s->kv);
     cmc_ids_free(&s->ids);
     free(s);
+}
+
+cmc_status session_check_expand(const cmc_model *m, double strength, cmc_error *err) {
+    if (fabs(strength) <= EXPAND_MOST_STRENGTH)
+        return CMC_OK;
+    return cmc_fail(err, CMC_E_ARG, "%s: a strength of %g for its expanded blocks; a number from %g to %g would be right", m->path,
+                    strength, -EXPAND_MOST_STRENGTH, EXPAND_MOST_STRENGTH);
+}
+
+/* What was evaluated under another strength says nothing about this one: all of it is pending again. */
+cmc_status cmc_session_set_expand(cmc_session *s, double strength, cmc_error *err) {
+    CMC_TRY(session_check_expand(s->m, strength, err));
+    if ((float)strength == s->strength || s->m->expand.n == 0)
+        return CMC_OK;
+    kv_free(&s->kv);
+    s->strength = (float)strength;
+    s->kv.shape = session_kv_shape(s->m, s->strength);
+    s->n_eval = 0;
+    return CMC_OK;
+}
+
+double cmc_session_expand(const cmc_session *s) {
+    return (double)s->strength;
 }
 
 cmc_model *cmc_session_model(const cmc_session *s) {

@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 #include "runtime/lead.h"
-#include "runtime/model.h"
+#include "runtime/session.h"
 #include "runtime/template.h"
 
 cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *opts, cmc_steering **out, cmc_error *err) {
@@ -16,6 +16,7 @@ cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *opts, cmc_
     cmc_steering *st = cmc_calloc(1, sizeof *st);
     if (!st) return cmc_fail_nomem(err, "a steering", sizeof *st);
     st->host = host;
+    st->expand = 1.0;
     if (opts) st->opts = *opts;
     cmc_status s = guards_init(&st->guards, st->opts.guards, err);
     if (s != CMC_OK) {
@@ -63,6 +64,17 @@ static cmc_status delta_template(const cmc_model *delta, cmc_template t, cmc_tem
     }
     *out = cmc_template_resolve(t, cmc_model_vocab(delta));
     return CMC_OK;
+}
+
+cmc_status cmc_steering_set_expand(cmc_steering *st, double strength, cmc_error *err) {
+    CMC_TRY(session_check_expand(st->host, strength, err));
+    st->expand = strength;
+    return CMC_OK;
+}
+
+cmc_status steering_session(const cmc_steering *st, int32_t n_ctx, cmc_session **out, cmc_error *err) {
+    CMC_TRY(cmc_session_new(st->host, n_ctx, out, err));
+    return cmc_session_set_expand(*out, st->expand, err);
 }
 
 static cmc_status check_alpha(const cmc_model *delta, double alpha, cmc_error *err) {

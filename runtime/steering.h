@@ -20,6 +20,7 @@ struct cmc_steering {
     guards guards;
     cmc_template t;            /* the host's, resolved */
     const char *lead;
+    double expand;             /* strength of the host's expanded blocks */
     steering_delta *deltas; size_t n, cap;
 };
 
@@ -34,6 +35,9 @@ typedef enum steering_row {
 typedef struct steering_work { float *floats; shift_in *in; } steering_work;
 cmc_status steering_work_new(const cmc_steering *st, steering_work *out, cmc_error *err);
 void steering_work_free(steering_work *w);
+
+/* A session of the host with that strength. */
+cmc_status steering_session(const cmc_steering *st, int32_t n_ctx, cmc_session **out, cmc_error *err);
 
 /* Whether a strength steers at all: the arithmetic is float32. */
 bool steering_active(double alpha);

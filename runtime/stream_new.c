@@ -136,9 +136,15 @@ cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, cons
     int32_t n_ctx = opts ? opts->n_ctx : 0;
     cmc_status status = stream_alloc(st, opts, prompt->text != NULL, &s, err);
     if (status == CMC_OK) status = render_prompts(s, prompt, err);
-    if (status == CMC_OK) status = cmc_session_new(st->host, n_ctx, &s->host, err);
+    if (status == CMC_OK) status = steering_session(st, n_ctx, &s->host, err);
     if (status == CMC_OK) status = start_host(s, n_ctx, err);
     return finish_new(s, status, out);
+}
+
+cmc_status cmc_stream_set_expand(cmc_stream *s, double strength, cmc_error *err) {
+    CMC_TRY(cmc_session_set_expand(s->host, strength, err));
+    s->have_row = s->have_row && cmc_session_pending(s->host) == 0;
+    return CMC_OK;
 }
 
 /* A fork's n_ctx can only be less than that of the session it shares. */

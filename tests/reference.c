@@ -16,6 +16,7 @@ typedef struct ref_model {
     size_t embd, heads, kv_heads, wide_k, wide_v, layers, vocab;
     double eps, base, base_local, stretch;
     size_t window, period;
+    const char *block;             /* "": a layer's tensors; "cmc_expand.": those of the block that belongs to it */
 } ref_model;
 
 typedef struct ref_matrix {
@@ -34,7 +35,7 @@ static double ref_number(const ref_model *m, const char *name, double otherwise)
 static ref_matrix ref_tensor(const ref_model *m, int layer, const char *name) {
     char full[128];
     if (layer >= 0)
-        snprintf(full, sizeof full, "blk.%d.%s", layer, name);
+        snprintf(full, sizeof full, "blk.%d.%s%s", layer, m->block, name);
     else
         snprintf(full, sizeof full, "%s", name);
     const gguf_tensor *t = gguf_find_tensor(m->g, full);
@@ -188,7 +189,68 @@ static void ref_layer(const ref_model *m, int layer, double *x, size_t n) {
         free(all[i]);
 }
 
+/* ------------------------------------------------------------------------------------------------ expanded blocks */
+
+static double ref_dot(const double *a, const double *b, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* p becomes the two merged, by the formulas of arXiv 2501.10979's public code. */
+static void ref_merge(const ref_model *m, int layer, gguf_str merge, double strength, const double *x, double *p, const double *e) {
+    ref_matrix f = ref_tensor(m, layer, "cmc_merge.bias"), w = ref_tensor(m, layer, "cmc_merge.weight");
+    double z = f.v[0], a, t = 0;
+    if (merge.n == 5 && merge.s[0] == 'd')
+        z += ref_dot(w.v, p, m->embd) + ref_dot(w.v + m->embd, e, m->embd);
+    if (merge.n == 7)
+        z += ref_dot(w.v, x, m->embd);
+    a = strength / (1 + exp(-z));
+    if (merge.s[0] == 's')
+        t = acos(ref_dot(p, e, m->embd) / sqrt(ref_dot(p, p, m->embd) * ref_dot(e, e, m->embd)));
+    for (size_t i = 0; i < m->embd; i++)
+        p[i] = t > 1e-4 ? (sin((1 - a) * t) * p[i] + sin(a * t) * e[i]) / sin(t) : (1 - a) * p[i] + a * e[i];
+    free(f.v);
+    free(w.v);
+}
+
+/* A layer with its block: kind 1 beside it, 2 behind it. */
+static void ref_expanded(ref_model *m, int layer, int kind, double strength, double *x, size_t n) {
+    double *in = calloc(n * m->embd, sizeof *in), *e = calloc(n * m->embd, sizeof *e);
+    gguf_str merge = {"", 0};
+    gguf_get_str(m->g, "cmc.expand.merge", &merge);
+    memcpy(in, x, n * m->embd * sizeof *x);
+    ref_layer(m, layer, x, n);
+    memcpy(e, kind == 2 ? x : in, n * m->embd * sizeof *x);
+    m->block = "cmc_expand.";
+    ref_layer(m, layer, e, n);
+    m->block = "";
+    for (size_t i = 0; i < n; i++) {
+        if (kind == 1)
+            ref_merge(m, layer, merge, strength, in + i * m->embd, x + i * m->embd, e + i * m->embd);
+        for (size_t d = 0; kind == 2 && d < m->embd; d++)
+            x[i * m->embd + d] += strength * (e[i * m->embd + d] - x[i * m->embd + d]);
+    }
+    free(in);
+    free(e);
+}
+
+/* 0: the layer has no block. */
+static int ref_kind(const ref_model *m, size_t layer) {
+    const gguf_kv *layers = gguf_get_array(m->g, "cmc.expand.layers", GGUF_U32);
+    const gguf_kv *kinds = gguf_get_array(m->g, "cmc.expand.kinds", GGUF_STRING);
+    const uint8_t *at = NULL;
+    for (uint64_t i = 0; layers && kinds && i < layers->n; i++) {
+        const gguf_str kind = gguf_array_next_str(kinds, &at);
+        if (gguf_array_i64(layers, i) == (int64_t)layer)
+            return kind.s[0] == 's' ? 2 : 1;
+    }
+    return 0;
+}
+
 static int ref_open(ref_model *m, const char *path) {
+    m->block = "";
     if (gguf_open(path, &m->g, NULL) != CMC_OK)
         return 0;
     gguf_str arch;
@@ -211,6 +273,10 @@ static int ref_open(ref_model *m, const char *path) {
 }
 
 double *reference_logits(const char *path, const int32_t *ids, size_t n, size_t *n_vocab) {
+    return reference_logits_at(path, 1, ids, n, n_vocab);
+}
+
+double *reference_logits_at(const char *path, double strength, const int32_t *ids, size_t n, size_t *n_vocab) {
     ref_model m = {0};
     if (!ref_open(&m, path)) {
         gguf_free(m.g);
@@ -222,8 +288,13 @@ double *reference_logits(const char *path, const int32_t *ids, size_t n, size_t 
         for (size_t d = 0; d < m.embd; d++)
             x[i * m.embd + d] =
                 embd.v[(size_t)ids[i] * m.embd + d] * (strcmp(m.arch, "gemma3") == 0 ? sqrt((double)m.embd) : 1);
-    for (size_t il = 0; il < m.layers; il++)
-        ref_layer(&m, (int)il, x, n);
+    for (size_t il = 0; il < m.layers; il++) {
+        const int kind = strength == 0 ? 0 : ref_kind(&m, il);
+        if (kind)
+            ref_expanded(&m, (int)il, kind, strength, x, n);
+        else
+            ref_layer(&m, (int)il, x, n);
+    }
     double *h = ref_normed(&m, -1, "output_norm.weight", x, n);
     const ref_matrix *out = head.v ? &head : &embd;
     double *logits = calloc(n * out->rows, sizeof *logits);

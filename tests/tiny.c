@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "runtime/quant.h"
+#include "runtime/expand.h"
 #include "tests/tiny_vocab.h"
 
 #include <math.h>
@@ -19,6 +20,9 @@ typedef struct maker {
     gguf_writer *parts[MAX_PARTS]; int n_parts;
     void **buffers; size_t n_tensors, cap;  /* the tensors' data, one each */
     char prefix[32];                      /* of the architecture's keys */
+    expand_spec expand;
+    const char *block;                    /* before the names of a layer's tensors: "", of an expanded block "cmc_expand." */
+    bool copy;                            /* such a block gets its layer's numbers */
     cmc_error *err;
 } maker;
 
@@ -161,7 +165,11 @@ static float random_normal(uint64_t *state) {
 /* A tensor's numbers hang on its name and the seed only, so that specs that differ in one thing agree in the others. */
 static uint64_t tensor_seed(const maker *m, const char *name) {
     uint64_t h = 0xcbf29ce484222325ULL ^ m->s.seed * 0x9e3779b97f4a7c15ULL;
+    const char *block = m->copy ? strstr(name, m->block) : NULL;
     for (; *name != '\0'; name++) {
+        if (name == block) {
+            name += strlen(m->block);
+        }
         h = (h ^ (uint8_t)*name) * 0x100000001b3ULL;
     }
     return h;
@@ -219,19 +227,19 @@ static cmc_status add_tensor(maker *m, const char *name, uint32_t type, int32_t 
 
 static cmc_status add_matrix(maker *m, int32_t layer, const char *part, int32_t n_in, int32_t n_out) {
     char name[64];
-    snprintf(name, sizeof name, "blk.%d.%s.weight", (int)layer, part);
+    snprintf(name, sizeof name, "blk.%d.%s%s.weight", (int)layer, m->block, part);
     return add_tensor(m, name, m->s.type, n_in, n_out, 0, 1.0F / sqrtf((float)n_in));
 }
 
 static cmc_status add_norm(maker *m, int32_t layer, const char *part, int32_t n) {
     char name[64];
-    snprintf(name, sizeof name, "blk.%d.%s.weight", (int)layer, part);
+    snprintf(name, sizeof name, "blk.%d.%s%s.weight", (int)layer, m->block, part);
     return add_tensor(m, name, CMC_F32, n, 0, 1.0F, 0.1F);
 }
 
 static cmc_status add_bias(maker *m, int32_t layer, const char *part, int32_t n) {
     char name[64];
-    snprintf(name, sizeof name, "blk.%d.%s.bias", (int)layer, part);
+    snprintf(name, sizeof name, "blk.%d.%s%s.bias", (int)layer, m->block, part);
     return add_tensor(m, name, CMC_F32, n, 0, 0, 0.3F);
 }
 
@@ -266,6 +274,28 @@ static cmc_status add_layer(maker *m, int32_t i) {
     return add_matrix(m, i, "ffn_down", s->n_ff, s->n_embd);
 }
 
+/* A block, and how what it gives is merged. */
+static cmc_status add_expanded(maker *m, const cmc_expand_point *at) {
+    char name[64];
+    int32_t width = (int32_t)expand_gate_width(m->expand.merge, (size_t)m->s.n_embd);
+    m->block = "cmc_expand.";
+    m->copy = m->s.expand_copies && !at->stack;
+    cmc_status status = add_layer(m, at->layer);
+    m->block = "";
+    m->copy = false;
+    CMC_TRY(status);
+    if (at->stack) {
+        return CMC_OK;
+    }
+    snprintf(name, sizeof name, "blk.%d.cmc_merge.bias", (int)at->layer);
+    CMC_TRY(add_tensor(m, name, CMC_F32, 1, 0, (float)m->s.expand_f, 0));
+    if (width == 0) {
+        return CMC_OK;
+    }
+    snprintf(name, sizeof name, "blk.%d.cmc_merge.weight", (int)at->layer);
+    return add_tensor(m, name, CMC_F32, width, 0, 0, 0.5F / sqrtf((float)width));
+}
+
 /* The head's rows have a length of 3, so that logits of a normed state spread by about 3. */
 static cmc_status add_tensors(maker *m) {
     const tiny_spec *s = &m->s;
@@ -281,6 +311,9 @@ static cmc_status add_tensors(maker *m) {
     for (int32_t i = 0; i < s->n_layer; i++) {
         CMC_TRY(add_layer(m, i));
     }
+    for (size_t i = 0; i < m->expand.n; i++) {
+        CMC_TRY(add_expanded(m, &m->expand.v[i]));
+    }
     return CMC_OK;
 }
 
@@ -294,6 +327,7 @@ static void maker_free(maker *m) {
         free(m->buffers[i]);
     }
     free(m->buffers);
+    expand_spec_free(&m->expand);
     tiny_vocab_free(&m->vocab);
 }
 
@@ -314,9 +348,22 @@ static cmc_status check_spec(const tiny_spec *s, int n_parts, cmc_error *err) {
     return CMC_OK;
 }
 
+static cmc_status plan_expanded(maker *m) {
+    const tiny_spec *s = &m->s;
+    expand_kind kind;
+    expand_merge merge;
+    if (s->expand == NULL) {
+        return CMC_OK;
+    }
+    CMC_TRY(expand_kind_parse(s->expand, &kind, m->err));
+    CMC_TRY(expand_merge_parse(s->expand_merge != NULL ? s->expand_merge : "lerp", &merge, m->err));
+    CMC_TRY(expand_plan(kind, merge, or_else(s->expand_blocks, s->n_layer), s->n_layer, &m->expand, m->err));
+    return expand_write(m->parts[0], &m->expand) ? CMC_OK : cmc_fail_nomem(m->err, "a tiny model", 0);
+}
+
 /* Frees nothing on failure: maker_free does. */
 static cmc_status make(maker *m, const tiny_spec *spec, int n_parts, cmc_error *err) {
-    *m = (maker){.s = with_defaults(spec), .err = err};
+    *m = (maker){.s = with_defaults(spec), .block = "", .err = err};
     CMC_TRY(check_spec(&m->s, n_parts, err));
     snprintf(m->prefix, sizeof m->prefix, "%s", m->s.arch);
     bool ok = tiny_vocab_make(&m->s, &m->vocab);
@@ -328,6 +375,7 @@ static cmc_status make(maker *m, const tiny_spec *spec, int n_parts, cmc_error *
     if (!ok) {
         return cmc_fail_nomem(err, "a tiny model", 0);
     }
+    CMC_TRY(plan_expanded(m));
     return m->s.vocab_only ? CMC_OK : add_tensors(m);
 }
 

@@ -28,6 +28,11 @@ typedef struct tiny_spec {
     const char *name;            /* general.name; NULL: "tiny" */
     uint64_t seed;               /* of the weights; 0 is a seed like others */
     bool vocab_only;             /* no tensors */
+    const char *expand;          /* "concat", "stack", "hybrid": with expanded blocks; NULL: without */
+    const char *expand_merge;    /* NULL: "lerp" */
+    int32_t expand_blocks;       /* 0: one for each layer */
+    double expand_f;             /* f of every merge */
+    bool expand_copies;          /* blocks that stand beside their layer are copies of it */
     bool (*extra)(void *user, gguf_writer *w);   /* more keys, `cmc.*` say; false: memory is out */
     void *user;
 } tiny_spec;

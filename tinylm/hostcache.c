@@ -111,7 +111,7 @@ static size_t hostcache_first_row(const data_example *x) {
 
 /* The groups' largest: keys and values of their sessions, states as they are asked for and as they are packed. */
 static size_t hostcache_group_bytes(const hostcache_fill *f) {
-    const kv_shape kv = session_kv_shape(f->host);
+    const kv_shape kv = session_kv_shape(f->host, 1.0f);
     size_t most = 0;
     for (size_t g = 0; g < f->n_groups; g++) {
         size_t n = 0;

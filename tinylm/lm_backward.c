@@ -217,6 +217,31 @@ static void back_attention(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     back_stream(n, o->attn_norm, a->x0, a->r1, lo, hi);
 }
 
+static void back_layer(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
+    back_ffn(n, il, t, lo, hi);
+    back_attention(n, il, t, lo, hi);
+}
+
+/* Through an expanded model, down to its lowest block: below it nothing is trained. */
+static void back_expanded(lm_net *n, int t, size_t lo, size_t hi) {
+    const lm_layout *l = n->l;
+    for (size_t i = (size_t)l->p.n_layer; i-- > l->blocks[0].layer;) {
+        size_t block = l->layers[i].block;
+        bool beside = block != LM_NONE && !l->blocks[block].stack;
+        if (beside)
+            lm_merge_back(n, block, t, lo, hi);
+        if (block != LM_NONE)
+            back_layer(n, (size_t)l->p.n_layer + block, t, lo, hi);
+        if (block == 0)
+            return;
+        if (beside)
+            lm_merge_swap(n, lo, hi);
+        back_layer(n, i, t, lo, hi);
+        if (beside)
+            lm_merge_join(n, block, lo, hi);
+    }
+}
+
 /* The input side of the embedding: each thread adds the rows of its share of the vocabulary. */
 static void back_embedding(const lm_net *n, int t) {
     const net_batch *b = n->batch;
@@ -246,7 +271,9 @@ static void back_worker(void *arg, int t, int nt) {
         if (r >= lo && r < hi)
             row_norm_grad(n->dhidden + i * e, n->x + r * e, n->rh[i], gain, n->dx + r * e, e, true);
     }
-    for (size_t part = 2 * (size_t)n->l->p.n_layer; part > 0 && part >= lowest; part--)
+    if (n->l->n_blocks)
+        back_expanded(n, t, lo, hi);
+    for (size_t part = n->l->n_blocks ? 0 : 2 * (size_t)n->l->p.n_layer; part > 0 && part >= lowest; part--)
         (part % 2 ? back_attention : back_ffn)(n, (part - 1) / 2, t, lo, hi);
     cmc_pool_barrier(n->pool, t);
     if (lm_learns(n, n->l->embd))

@@ -20,8 +20,13 @@ static void lm_lay_out_layer(const lm_net *n, size_t il, carver *c, lm_acts *a) 
     const model_params *p = &n->l->p;
     const lm_layer_layout *o = &n->l->layers[il];
     size_t t = n->max_tokens, e = (size_t)p->n_embd, h = (size_t)p->n_head;
+    const lm_block *block = il < (size_t)p->n_layer ? NULL : &n->l->blocks[il - (size_t)p->n_layer];
+    bool beside = block && !block->stack;
     bool qk = o->q_norm != LM_NONE, post_att = o->post_attn_norm != LM_NONE, post_ffn = o->post_ffn_norm != LM_NONE;
-    a->x0 = carve(c, t, e);
+    if (!beside)
+        a->x0 = carve(c, t, e);
+    else if (c->base)
+        a->x0 = n->acts[block->layer].x0; /* the two are fed the same */
     a->r1 = carve(c, t, 1);
     a->qkv = carve(c, t, lm_qkv_width(p));
     a->qk = lm_carve_if(c, qk, t, lm_qk_width(p));
@@ -38,18 +43,40 @@ static void lm_lay_out_layer(const lm_net *n, size_t il, carver *c, lm_acts *a) 
     a->u = carve(c, t, n->l->u_width);
 }
 
+/* Layers below all that is trained keep nothing for a backward pass: behind the first each takes the room of the one before,
+ * whose stream it reads before it writes its own. */
+static bool lm_is_passed(const lm_layout *l, size_t il) {
+    return il > 0 && il < (size_t)l->p.n_layer && 2 + 2 * il < lm_trained(l)->lowest;
+}
+
+static void lm_lay_out_merge(const lm_net *n, carver *c, lm_merge *m) {
+    size_t t = n->max_tokens, e = (size_t)n->l->p.n_embd;
+    m->p = carve(c, t, e);
+    m->e = carve(c, t, e);
+    m->share = carve(c, t, 1);
+    m->dz = carve(c, t, 1);
+}
+
 static void lm_lay_out(lm_net *n, carver *c) {
     const lm_layout *l = n->l;
     const model_params *p = &l->p;
     size_t t = n->max_tokens, e = (size_t)p->n_embd, f = (size_t)p->n_ff, half = (size_t)p->n_rot / 2;
     bool local = l->rope_inv_local != l->rope_inv;
+    lm_acts skip;
+    lm_merge skip_merge;
     n->w = carve(c, 1, l->base.n);
     n->trained = l->lora.n ? carve(c, 1, l->lora.n) : n->w;
     n->grad = carve(c, 1, lm_trained(l)->n_trained);
-    for (size_t i = 0; i < (size_t)p->n_layer; i++) {
-        lm_acts skip;
-        lm_lay_out_layer(n, i, c, c->base ? &n->acts[i] : &skip);
+    for (size_t i = 0; i < (size_t)p->n_layer + l->n_blocks; i++) {
+        if (!lm_is_passed(l, i))
+            lm_lay_out_layer(n, i, c, c->base ? &n->acts[i] : &skip);
+        else if (c->base)
+            n->acts[i] = n->acts[0];
     }
+    for (size_t i = 0; i < l->n_blocks; i++)
+        if (!l->blocks[i].stack)
+            lm_lay_out_merge(n, c, c->base ? &n->merges[i] : &skip_merge);
+    n->side = lm_carve_if(c, l->n_merges > 0, t, e);
     n->x = carve(c, t, e);
     n->hidden = carve(c, t, e);
     n->rh = carve(c, t, 1);
@@ -107,10 +134,12 @@ cmc_status lm_new(cmc_runtime *rt, const lm_layout *l, size_t max_tokens, size_t
     carver c = {NULL, 0};
     lm_lay_out(out, &c);
     size_t need = c.used;
-    out->acts = cmc_calloc((size_t)l->p.n_layer, sizeof *out->acts);
+    out->acts = cmc_calloc((size_t)l->p.n_layer + l->n_blocks, sizeof *out->acts);
+    out->merges = cmc_calloc(l->n_blocks, sizeof *out->merges);
+    out->align_part = cmc_calloc((size_t)out->nt, sizeof *out->align_part);
     out->pos = cmc_alloc(max_tokens, sizeof *out->pos);
     out->arena = cmc_alloc_aligned(need, sizeof(float));
-    if (!out->acts || !out->pos || !out->arena) {
+    if (!out->acts || !out->merges || !out->align_part || !out->pos || !out->arena) {
         lm_free(out);
         return cmc_fail_nomem(err, "the model's weights and activations", need * sizeof(float));
     }
@@ -123,6 +152,8 @@ cmc_status lm_new(cmc_runtime *rt, const lm_layout *l, size_t max_tokens, size_t
 
 void lm_free(lm_net *n) {
     free(n->acts);
+    free(n->merges);
+    free(n->align_part);
     free(n->pos);
     free(n->arena);
     memset(n, 0, sizeof *n);
@@ -249,7 +280,7 @@ static void lm_layer_worker(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     const lm_layer_layout *o = &n->l->layers[il];
     const lm_acts *a = &n->acts[il];
     size_t e = (size_t)p->n_embd, f = (size_t)p->n_ff, ld = lm_qkv_width(p);
-    float *next = il + 1 < (size_t)p->n_layer ? n->acts[il + 1].x0 : n->x;
+    float *next = lm_output(n, il);
 
     lm_norm_rows(n, a->x0, o->attn_norm, n->norm, a->r1, lo, hi);
     lm_linear_rows(n, &o->q, n->norm, a->qkv, ld, a->u, lo, hi);
@@ -284,8 +315,16 @@ static void lm_forward_worker(void *arg, int t, int nt) {
         for (size_t c = 0; c < e; c++)
             n->acts[0].x0[r * e + c] = row[c] * p->embd_scale;
     }
-    for (size_t i = 0; i < (size_t)p->n_layer; i++)
+    n->align_part[t] = 0.0;
+    for (size_t i = 0; i < (size_t)p->n_layer; i++) {
+        size_t block = n->l->layers[i].block;
         lm_layer_worker(n, i, t, lo, hi);
+        if (block == LM_NONE)
+            continue;
+        lm_layer_worker(n, (size_t)p->n_layer + block, t, lo, hi);
+        if (!n->l->blocks[block].stack)
+            lm_merge_rows(n, block, t, lo, hi);
+    }
     cmc_pool_barrier(n->pool, t);
     cmc_pool_share(b->n_targets, 1, t, nt, &lo, &hi);
     for (size_t r = lo; r < hi; r++)

@@ -22,8 +22,20 @@ typedef struct lm_maker {
     selection what;
     uint32_t targets;        /* of an adapter: bit SELECT_... */
     size_t rank;
+    const expand_spec *expand;
+    const char *prefix;      /* of the names in a layer: "", or that of a block's or a merge's tensors */
+    bool learn_share;
+    bool held;               /* what is added is not trained, though it is a block's */
     size_t frozen;           /* where the base's frozen floats begin: behind those that are trained */
 } lm_maker;
+
+static bool lm_is_trained(const lm_maker *k, const params *p, const char *name) {
+    if (p == &k->l->lora)
+        return true;
+    if (k->expand)
+        return k->prefix[0] != '\0' && !k->held;
+    return k->rank == 0 && !k->l->gates && select_has(&k->what, name);
+}
 
 /* Appends a tensor of n_out rows of n_in; returns its offset. `layer` < 0: not in a layer. */
 static size_t lm_add(const lm_maker *k, params *p, int layer, const char *name, size_t n_out, size_t n_in, bool matrix) {
@@ -31,8 +43,8 @@ static size_t lm_add(const lm_maker *k, params *p, int layer, const char *name, 
     if (layer < 0)
         snprintf(t->name, sizeof t->name, "%s", name);
     else
-        snprintf(t->name, sizeof t->name, "blk.%d.%s", layer, name);
-    t->trained = p == &k->l->lora || (k->rank == 0 && !k->l->gates && select_has(&k->what, t->name));
+        snprintf(t->name, sizeof t->name, "blk.%d.%s%s", layer, k->prefix, name);
+    t->trained = lm_is_trained(k, p, t->name);
     t->off = t->trained ? p->n_trained : k->frozen + (p->n - p->n_trained);
     t->n_out = n_out;
     t->n_in = n_in;
@@ -65,9 +77,9 @@ static void lm_add_adapter(const lm_maker *k, int layer, size_t i, lm_linear *ou
     out->b = lm_add(k, &k->l->lora, layer, name, out->n_out, k->rank, true);
 }
 
-static void lm_add_layer(const lm_maker *k, int il) {
+/* A layer's tensors, or those of a block that is like it. */
+static void lm_add_layer(const lm_maker *k, int il, lm_layer_layout *to) {
     const model_layer *from = &k->m->layers[il];
-    lm_layer_layout *to = &k->l->layers[il];
     const struct {
         const weight *w;
         const float *bias;
@@ -84,6 +96,7 @@ static void lm_add_layer(const lm_maker *k, int il) {
     to->q_norm = lm_add_vector(k, il, "attn_q_norm.weight", from->q_norm, hk);
     to->k_norm = lm_add_vector(k, il, "attn_k_norm.weight", from->k_norm, hk);
     to->swa = from->swa;
+    to->block = LM_NONE;
     for (size_t i = 0; i < SELECT_MATRICES; i++) {
         lm_add_linear(k, il, i, matrix[i].w, matrix[i].bias, matrix[i].to);
         if (!k->rank || !(k->targets >> i & 1) || !k->what.layers[il])
@@ -95,32 +108,57 @@ static void lm_add_layer(const lm_maker *k, int il) {
     k->l->u_width = u > k->l->u_width ? u : k->l->u_width;
 }
 
-static void lm_add_all(const lm_maker *k) {
+static void lm_add_block(lm_maker *k, size_t i) {
+    lm_layout *l = k->l;
+    const cmc_expand_point *at = &k->expand->v[i];
+    size_t width = expand_gate_width(k->expand->merge, (size_t)k->m->p.n_embd);
+    l->blocks[i] = (lm_block){(size_t)at->layer, at->stack, LM_NONE, LM_NONE};
+    l->layers[at->layer].block = i;
+    l->n_merges += !at->stack;
+    k->prefix = "cmc_expand.";
+    lm_add_layer(k, at->layer, &l->layers[(size_t)k->m->p.n_layer + i]);
+    k->prefix = "cmc_merge.";
+    if (!at->stack && width)
+        l->blocks[i].w = lm_add(k, &l->base, at->layer, "weight", 1, width, false);
+    k->held = !k->learn_share;
+    if (!at->stack)
+        l->blocks[i].f = lm_add(k, &l->base, at->layer, "bias", 1, 1, false);
+    k->held = false;
+    k->prefix = "";
+}
+
+static void lm_add_all(lm_maker *k) {
     lm_layout *l = k->l;
     size_t e = (size_t)k->m->p.n_embd, v = (size_t)k->m->p.n_vocab;
     l->base.n = l->base.n_trained = l->base.n_tensors = 0;
     l->lora.n = l->lora.n_trained = l->lora.n_tensors = 0;
+    l->n_merges = 0;
     l->embd = lm_add(k, &l->base, -1, "token_embd.weight", v, e, true);
     l->head = l->embd;
     if (k->m->head.data != k->m->embd.data)
         l->head = lm_add(k, &l->base, -1, "output.weight", v, e, true);
     l->out_norm = lm_add(k, &l->base, -1, "output_norm.weight", 1, e, false);
     for (int32_t i = 0; i < k->m->p.n_layer; i++)
-        lm_add_layer(k, i);
+        lm_add_layer(k, i, &l->layers[i]);
+    for (size_t i = 0; i < l->n_blocks; i++)
+        lm_add_block(k, i);
 }
 
 static cmc_status lm_make(lm_maker *k, cmc_error *err) {
     lm_layout *l = k->l;
     const cmc_model *m = k->m;
-    size_t layers = (size_t)m->p.n_layer;
+    l->n_blocks = k->expand ? k->expand->n : 0;
+    l->merge = k->expand ? k->expand->merge : EXPAND_LERP;
+    size_t layers = (size_t)m->p.n_layer + l->n_blocks, tensors = layers * LM_PER_LAYER + 2 * l->n_blocks + 3;
     l->p = m->p;
     l->rope_inv = m->rope_inv;
     l->rope_inv_local = m->rope_inv_local;
     l->layers = cmc_calloc(layers, sizeof *l->layers);
-    l->base.tensors = cmc_calloc(layers * LM_PER_LAYER + 3, sizeof *l->base.tensors);
+    l->blocks = cmc_calloc(l->n_blocks, sizeof *l->blocks);
+    l->base.tensors = cmc_calloc(tensors, sizeof *l->base.tensors);
     l->lora.tensors = cmc_calloc(layers * 2 * SELECT_MATRICES, sizeof *l->lora.tensors);
-    if (!l->layers || !l->base.tensors || !l->lora.tensors)
-        return cmc_fail_nomem(err, "a model's layout", layers * LM_PER_LAYER * sizeof *l->base.tensors);
+    if (!l->layers || !l->blocks || !l->base.tensors || !l->lora.tensors)
+        return cmc_fail_nomem(err, "a model's layout", tensors * sizeof *l->base.tensors);
     lm_add_all(k); /* counts what is trained */
     k->frozen = l->base.n_trained;
     lm_add_all(k); /* and lays the rest behind it */
@@ -130,8 +168,14 @@ static cmc_status lm_make(lm_maker *k, cmc_error *err) {
 }
 
 cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layout *out, cmc_error *err) {
-    lm_maker k = {.l = out, .m = m, .rank = (size_t)what->rank, .targets = (1u << SELECT_MATRICES) - 1};
+    lm_maker k = {.l = out, .m = m, .rank = (size_t)what->rank, .targets = (1u << SELECT_MATRICES) - 1, .expand = what->expand,
+                  .prefix = "", .learn_share = what->learn_share};
     memset(out, 0, sizeof *out);
+    if (m->expand.n)
+        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: an expanded model, which cannot be trained further; cmc merge --fold makes an "
+                        "ordinary one of it", m->path);
+    if (what->expand && (what->rank || what->layers || what->modules))
+        return cmc_fail(err, CMC_E_ARG, "an expanded model's blocks are trained, and nothing else: no adapter, layers or modules");
     if (what->rank < 0 || what->rank > LM_MAX_RANK)
         return cmc_fail(err, CMC_E_ARG, "a rank of %d; it must be from 1 to %d", what->rank, LM_MAX_RANK);
     if (k.rank && !(fabs(what->alpha) > 0.0 && fabs(what->alpha) <= 1e6))
@@ -154,6 +198,7 @@ void lm_layout_free(lm_layout *l) {
     params_free(&l->base);
     params_free(&l->lora);
     free(l->layers);
+    free(l->blocks);
     memset(l, 0, sizeof *l);
 }
 

@@ -19,14 +19,25 @@ typedef struct lm_layer_layout {
     lm_linear q, k, v, o, gate, up, down;
     size_t attn_norm, ffn_norm, post_attn_norm, post_ffn_norm, q_norm, k_norm;
     bool swa;                /* its attention has the model's window */
+    size_t block;            /* the expanded block that belongs to it, LM_NONE where there is none */
 } lm_layer_layout;
+
+/* An expanded block (runtime/expand.h). */
+typedef struct lm_block {
+    size_t layer;            /* beside it or behind it */
+    bool stack;              /* behind */
+    size_t f, w;             /* of the merge with a layer beside it, in the model's floats; LM_NONE where it has none */
+} lm_block;
 
 typedef struct lm_layout {
     model_params p;
     const float *rope_inv, *rope_inv_local;  /* the model's, which must outlive the layout */
     params base, lora;       /* tensors and counts only; lora is empty where the model itself is trained. In both, what is
                                 trained lies first: gradients and moments are arrays of n_trained floats */
-    lm_layer_layout *layers;
+    lm_layer_layout *layers; /* [n_layer + n_blocks]: the blocks' behind the layers' */
+    lm_block *blocks; size_t n_blocks;
+    size_t n_merges;         /* blocks that stand beside a layer */
+    expand_merge merge;
     size_t embd, head, out_norm;             /* head: the same as embd where tied */
     size_t u_width;          /* of a layer's A x: the ranks' sum */
     float scale;             /* alpha / rank */
@@ -41,6 +52,8 @@ typedef struct lm_trainable {
     double alpha;
     const char *targets, *layers, *modules;
     bool gates;              /* nothing: gates on units get gradients instead (lm_net.h) */
+    const expand_spec *expand;   /* in place of all that: blocks, which are added and alone are trained; NULL: none */
+    bool learn_share;            /* f of their merges too; a merge's w always is */
 } lm_trainable;
 
 cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layout *out, cmc_error *err);

@@ -6,6 +6,7 @@
 #include "runtime/runtime.h"
 #include "tinylm/attend.h"
 #include "tinylm/lm_layout.h"
+#include "tinylm/lm_merge.h"
 #include "tinylm/net.h"
 
 /* What a layer keeps for its backward pass, a row a token. Normed rows and activations are computed again. */
@@ -22,6 +23,12 @@ typedef struct lm_acts {
     float *u;           /* [T][u_width] A x of the adapter */
 } lm_acts;
 
+/* What a merge keeps, a row a token. */
+typedef struct lm_merge {
+    float *p, *e;       /* [T][E] what layer and block gave */
+    float *share, *dz;  /* [T] the block's share, and the gradient of the number whose sigmoid it is */
+} lm_merge;
+
 typedef struct lm_net {
     const lm_layout *l;
     cmc_pool *pool;
@@ -30,7 +37,11 @@ typedef struct lm_net {
     float *w;                    /* [base.n] */
     float *trained, *grad;       /* [lm_trained(l)->n_trained] each; trained is w itself where there is no adapter */
     size_t max_tokens, max_seq;
-    lm_acts *acts;
+    lm_acts *acts;               /* [layers + blocks] */
+    lm_merge *merges;            /* [blocks] */
+    alignment align;             /* what holds blocks to the layers beside them */
+    double align_weight;         /* of a token's distance at one of the merges, in the loss; 0: it is not computed */
+    double *align_part;          /* [nt] the loss that it comes to, of the tokens of a thread */
     float *x;                    /* [T][E] after the last layer */
     float *hidden, *rh;          /* [targets][E] final-norm states, [targets] 1/rms */
     float *cos, *sin, *nsin;     /* [max_seq][n_rot / 2]; nsin = -sin turns back */
@@ -46,6 +57,7 @@ typedef struct lm_net {
     float *dd;                   /* [T][E] a branch's gradient through its dropout */
     float *gates;                /* [n_seqs][layers][importance.h's units], the caller's: lm_backward adds to it the gradients
                                     of gates of 1, each sequence's on its own; NULL: none are wanted */
+    float *side;                 /* [T][E] of a layer's output while its block's is propagated back, or of its block's input */
     float *scores;
     float *arena;
     const net_batch *batch;      /* of the run that is going on */
@@ -63,6 +75,13 @@ void lm_forward(lm_net *n, const net_batch *b);
 /* Right after lm_forward: adds the gradients of what is trained, but for the output matrix's as such, to n->grad, given
  * those of n->hidden. */
 void lm_backward(lm_net *n, const net_batch *b, const float *dhidden);
+/* The alignment loss of the last forward pass. */
+double lm_align_loss(const lm_net *n);
+/* lm_expand.c, the start of expanded blocks: copies of their layers; where they stand behind them, what leads back to the
+ * stream is zero, so that they change nothing. w[base.n] holds the model's weights. */
+void lm_expand_copy(const lm_layout *l, float *w);
+/* And of merges: every f as given, w uniform within 1 / sqrt of its length. */
+void lm_expand_gates(const lm_layout *l, double f, uint64_t seed, float *w);
 
 /* ------------------------------------------------------------------ what lm_forward.c and lm_backward.c share */
 
@@ -83,4 +102,14 @@ void lm_rotate(const lm_net *n, bool swa, float *qkv, size_t lo, size_t hi, bool
 void lm_drop(const lm_net *n, size_t il, const float *x, float *y, size_t lo, size_t hi);
 void lm_activate(const lm_net *n, const float *gu, float *act, size_t lo, size_t hi);
 attend lm_attend(const lm_net *n, size_t il);
+/* lm_expand.c: where the output of a layer, or of block il - n_layer, goes; the stream that the layer reads. */
+float *lm_output(const lm_net *n, size_t il);
+/* Of rows [lo, hi): what layer and block gave, merged; thread t's. */
+void lm_merge_rows(lm_net *n, size_t block, int t, size_t lo, size_t hi);
+/* n->dx, the gradient of what was merged, becomes that of the block's output, and n->side that of the layer's. */
+void lm_merge_back(lm_net *n, size_t block, int t, size_t lo, size_t hi);
+/* n->dx and n->side change places. */
+void lm_merge_swap(const lm_net *n, size_t lo, size_t hi);
+/* n->dx, that of the layer's input as the layer has it, takes up the block's part in n->side and the share's. */
+void lm_merge_join(const lm_net *n, size_t block, size_t lo, size_t hi);
 #endif

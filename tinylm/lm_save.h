@@ -7,6 +7,12 @@
  * stored, byte for byte. */
 cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *base, const float *w, uint32_t type,
                          cmc_error *err);
+/* The base's file, its tensors as they are stored, with expanded blocks: what is trained of them from trained[n_trained], the
+ * rest from w[base.n]; matrices as `type`. */
+cmc_status lm_save_expanded(const char *path, const lm_layout *l, const cmc_model *base, const expand_spec *spec, const float *w,
+                            const float *trained, uint32_t type, cmc_error *err);
+/* Bytes that their encoding takes meanwhile. */
+size_t lm_save_expanded_bytes(const lm_layout *l, uint32_t type);
 /* w[lora.n] as a GGUF adapter: F16 where `type` is, F32 otherwise (a row of B is shorter than any block). */
 cmc_status lm_save_lora(const char *path, const lm_layout *l, const cmc_model *base, double alpha, const float *w,
                         uint32_t type, cmc_error *err);

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "runtime/model_save.h"
+#include "tinylm/lm_save.h"
 #include "tinylm/lm_train.h"
 #include "tinylm/select.h"
 
@@ -19,6 +20,7 @@ cmc_tune_opts cmc_tune_defaults(void) {
     o.how.lr = 0.0;
     o.replay_share = 0.05;
     o.mask_on = "update";
+    o.expand = (cmc_expand_opts){.merge = "lerp", .share = 0.5, .align = "mse", .align_weight = 1.0};
     return o;
 }
 
@@ -87,6 +89,27 @@ static cmc_status tune_mask(tune *t, cmc_error *err) {
     if (!t->o.soft_mask)
         return CMC_OK;
     return soft_mask_open(t->o.soft_mask, &t->layout, (soft_mask_control)i, t->o.how.seed, &t->mask, err);
+}
+
+/* Blocks: which, how their outputs are merged, and what holds them to their layers. */
+static cmc_status tune_expand(tune *t, cmc_error *err) {
+    const cmc_expand_opts *x = &t->o.expand;
+    expand_kind kind;
+    expand_merge merge;
+    if (!x->kind)
+        return CMC_OK;
+    if (t->o.soft_mask)
+        return cmc_fail(err, CMC_E_ARG, "soft_mask is for training the model itself, not blocks beside it");
+    if (!(x->share > 0.0 && x->share < 1.0))
+        return cmc_fail(err, CMC_E_ARG, "expand.share is %g; a number between 0 and 1 would be right", x->share);
+    if (!(x->align_weight >= 0.0 && x->align_weight <= 1e6))
+        return cmc_fail(err, CMC_E_ARG, "expand.align_weight is %g; it must be from 0 to 1e6", x->align_weight);
+    CMC_TRY(expand_kind_parse(x->kind, &kind, err));
+    CMC_TRY(expand_merge_parse(x->merge, &merge, err));
+    CMC_TRY(align_parse(x->align, &t->align.kind, err));
+    t->align.by_share = x->align_by_share;
+    t->align.through = x->align_through;
+    return expand_plan(kind, merge, x->blocks, t->base->p.n_layer, &t->expand, err);
 }
 
 static cmc_status tune_options(tune *t, cmc_error *err) {
@@ -167,7 +190,8 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
 /* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. NULL where
  * memory is out. */
 static char *tune_extras(const tune *t) {
-    char replay[80] = "", l2[48] = "", mask[120] = "", *all = NULL;
+    const cmc_expand_opts *x = &t->o.expand;
+    char replay[80] = "", l2[48] = "", mask[120] = "", expand[200] = "", *all = NULL;
     char *trained = select_setting(t->o.how.train_layers, t->o.how.train_modules);
     if (t->replay.n)
         snprintf(replay, sizeof replay, "replay %s %.17g\n", t->replay.hash, t->o.replay_share);
@@ -176,7 +200,10 @@ static char *tune_extras(const tune *t) {
     if (t->mask.rows)
         snprintf(mask, sizeof mask, "soft_mask %s on %s, control %s\n", t->mask.hash, t->o.mask_on,
                  t->o.mask_control ? t->o.mask_control : "none");
-    if (!trained || asprintf(&all, "%s%s%s%s", trained, replay, l2, mask) < 0)
+    if (x->kind)
+        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d\n", x->kind, x->blocks, x->merge, x->share,
+                 x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through);
+    if (!trained || asprintf(&all, "%s%s%s%s%s", trained, replay, l2, mask, expand) < 0)
         all = NULL;
     free(trained);
     return all;
@@ -216,6 +243,8 @@ static uint64_t tune_bytes(const tune *t, size_t piece) {
     uint64_t n = lm_bytes(&t->layout, nt, piece, tune_longest(t)) + lm_loss_bytes(&t->layout.p, nt) +
                  (uint64_t)(t->o.l2_start > 0.0 ? 4 : 3) * lm_trained(&t->layout)->n_trained * sizeof(float) +
                  piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
+    if (t->o.expand.kind)
+        return n + lm_save_expanded_bytes(&t->layout, t->save_type);
     return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
 }
 
@@ -242,8 +271,10 @@ static cmc_status tune_memory(tune *t, cmc_error *err) {
 cmc_status tune_setup(tune *t, cmc_error *err) {
     CMC_TRY(tune_options(t, err));
     CMC_TRY(cmc_model_open(t->rt, t->o.base, &t->base, err));
+    CMC_TRY(tune_expand(t, err));
     lm_trainable what = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha, .targets = t->o.lora_targets,
-                         .layers = t->o.how.train_layers, .modules = t->o.how.train_modules};
+                         .layers = t->o.how.train_layers, .modules = t->o.how.train_modules,
+                         .expand = t->o.expand.kind ? &t->expand : NULL, .learn_share = t->o.expand.learn_share};
     CMC_TRY(lm_layout_init(t->base, &what, &t->layout, err));
     CMC_TRY(tune_data(t, err));
     CMC_TRY(tune_plan(t, err));
@@ -281,6 +312,9 @@ cmc_status tune_start(tune *t, cmc_error *err) {
     lm_load(&t->layout, t->base, t->net.w);
     if (t->o.lora_rank)
         lm_lora_start(&t->layout, t->o.how.seed, t->net.trained);
+    lm_expand_copy(&t->layout, t->net.w);
+    lm_expand_gates(&t->layout, log(t->o.expand.share / (1.0 - t->o.expand.share)), t->o.how.seed, t->net.w);
+    t->net.align = t->align;
     memcpy(t->best, t->net.trained, n * sizeof(float));
     if (t->start)
         memcpy(t->start, t->net.trained, n * sizeof(float));
@@ -300,6 +334,7 @@ void tune_release(tune *t) {
     lm_free(&t->net);
     lm_layout_free(&t->layout);
     soft_mask_free(&t->mask);
+    expand_spec_free(&t->expand);
     data_free(&t->data);
     data_free(&t->replay);
     for (size_t i = 0; i < RUN_WATCHED; i++)

@@ -49,28 +49,41 @@ static size_t step_targets(const data_set *d, const size_t *index, size_t n) {
     return count;
 }
 
-/* Forward and backward through the examples, piece by piece; adds their targets' NLL to *nll. */
-static void step_pass(tune *t, const data_set *d, const size_t *index, size_t n, float scale, double *nll) {
+static size_t step_tokens(const data_set *d, const size_t *index, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += d->v[index[i]].n_delta;
+    return count;
+}
+
+/* Forward and backward through the examples, piece by piece; adds their targets' NLL to *nll, and the loss that holds blocks
+ * to their layers to *align. */
+static void step_pass(tune *t, const data_set *d, const size_t *index, size_t n, float scale, double *nll, double *align) {
     for (size_t done = 0; done < n;) {
         done += batch_pack(&t->batch, d, NULL, index + done, n - done, 1);
         lm_forward(&t->net, &t->batch.b);
         lm_loss_train(&t->loss, &t->net, &t->batch.b, scale, t->dhidden, nll);
         lm_backward(&t->net, &t->batch.b, t->dhidden);
+        *align += lm_align_loss(&t->net);
     }
 }
 
-/* The gradient of a step: the mean NLL of its targets, what is replayed among them, which is returned. */
+/* The gradient of a step: the mean NLL of its targets, what is replayed among them, and the mean alignment loss of its tokens
+ * at an expanded model's merges. Their sum is returned. */
 static double step_gradient(tune *t, const size_t *index, size_t n, uint64_t *targets) {
-    double nll = 0.0;
+    double nll = 0.0, align = 0.0;
     size_t n_replay, n_trained = lm_trained(&t->layout)->n_trained;
     const size_t *replay = step_replay(t, t->s.step, &n_replay);
     *targets = step_targets(&t->data, index, n) + step_targets(&t->replay, replay, n_replay);
     float scale = (float)(1.0 / (double)*targets);
-    step_pass(t, &t->data, index, n, scale, &nll);
-    step_pass(t, &t->replay, replay, n_replay, scale, &nll);
+    size_t tokens = step_tokens(&t->data, index, n) + step_tokens(&t->replay, replay, n_replay);
+    t->net.align_weight =
+        t->layout.n_merges ? t->o.expand.align_weight / ((double)t->layout.n_merges * (double)tokens) : 0.0;
+    step_pass(t, &t->data, index, n, scale, &nll, &align);
+    step_pass(t, &t->replay, replay, n_replay, scale, &nll, &align);
     if (t->start)
         adamw_pull(t->rt->pool, t->net.trained, t->start, n_trained, t->o.l2_start, t->net.grad);
-    return nll / (double)*targets;
+    return nll / (double)*targets + align;
 }
 
 cmc_status tune_step(tune *t, run_step *r, cmc_error *err) {
@@ -116,6 +129,7 @@ double tune_held_out_base(tune *t) {
     if (lm_is_full(n)) {
         memcpy(n->grad, trained, bytes);
         lm_load(&t->layout, t->base, n->w);
+        lm_expand_copy(&t->layout, n->w);
     } else {
         n->trained = n->grad;
     }

@@ -53,6 +53,7 @@ static cmc_status tune_log_base(tune *t, cmc_error *err) {
 static cmc_status tune_all(tune *t, cmc_error *err) {
     trainlog_field f[] = {{"params", (double)lm_trained(&t->layout)->n_trained},
                           {"lora_rank", t->o.lora_rank},
+                          {"expand_blocks", (double)t->layout.n_blocks},
                           {"records", (double)t->data.n_train},
                           {"records_held_out", (double)t->data.n_held},
                           {"steps", (double)t->pace.steps},
@@ -73,7 +74,9 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
 
 static cmc_status tune_finish(tune *t, cmc_error *err) {
     const char *path = t->o.how.out_path;
-    if (t->o.lora_rank)
+    if (t->o.expand.kind)
+        CMC_TRY(lm_save_expanded(path, &t->layout, t->base, &t->expand, t->net.w, t->best, t->save_type, err));
+    else if (t->o.lora_rank)
         CMC_TRY(lm_save_lora(path, &t->layout, t->base, t->o.lora_alpha, t->best, t->save_type, err));
     else
         CMC_TRY(lm_save_model(path, &t->layout, t->base, t->best, t->save_type, err));

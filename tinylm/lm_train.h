@@ -13,6 +13,8 @@ typedef struct tune {
     cmc_model *base;
     data_set data, replay;       /* replay.n is 0 where there is none */
     data_set watch[RUN_WATCHED]; /* [o.n_watch] */
+    expand_spec expand;          /* blocks, where there are to be some; and what holds them to their layers */
+    alignment align;
     lm_layout layout;
     soft_mask mask;              /* rows NULL: none */
     char *checkpoint, *settings;

@@ -109,6 +109,8 @@ cmc_status save_delta(const char *path, const params *p, const float *w, uint32_
 
 static const char *load_unfit(const cmc_model *m, bool cut) {
     const model_params *p = &m->p;
+    if (m->expand.n)
+        return "it is an expanded model";
     if (!cut && m->head.data != m->embd.data)
         return "its output matrix is not tied to its embedding";
     if (p->head_k != p->head_v || p->n_rot != p->head_k || p->head_k * p->n_head != p->n_embd)

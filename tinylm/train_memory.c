@@ -255,7 +255,7 @@ static uint64_t need_steps(const train *t, const train_plan *p) {
 /* Scoring records of at most n tokens: keys and values, activations, states, and a block of logits. */
 static uint64_t need_scoring(const cmc_model *m, size_t n) {
     const model_params *p = &m->p;
-    const kv_shape kv = session_kv_shape(m);
+    const kv_shape kv = session_kv_shape(m, 1.0f);
     return kv_bytes(&kv, n) + graph_bytes(m, n) + n * (size_t)p->n_embd * sizeof(float) +
            2 * MEMORY_SCORE_ROWS * (uint64_t)p->n_vocab * sizeof(float);
 }
