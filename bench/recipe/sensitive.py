@@ -253,7 +253,8 @@ def recipe(args):
               "before": measure(work, args, "before", entries, kinds, kept, []), "after": {}}
     for objective in args.objective:
         delta = work.cmc(f"{objective}.gguf", "train", "-m", args.host, "--data", forget, "--retain", retain, "--objective", objective,
-                         "--retain-term", "kl", "--max-steps", str(args.steps), "--seed", str(args.seed), *PLAIN, *args.shape.split(), out=True)
+                         "--retain-term", "kl", "--max-steps", str(args.steps), "--seed", str(args.seed), "--resume", *PLAIN, *args.shape.split(),
+                         out=True)
         result["after"][objective] = measure(work, args, objective, entries, kinds, kept, ["-d", delta])
     return result
 
@@ -265,7 +266,7 @@ def parser():
     p.add_argument("--dir", required=True)
     p.add_argument("--keep", action="append", default=[], help="pairs whose answers are to stay (may be repeated)")
     p.add_argument("--objective", action="append", help="of cmc train (may be repeated; default idk)")
-    p.add_argument("--steps", type=int, default=150)
+    p.add_argument("--steps", type=int, default=60)
     p.add_argument("--shape", default="--vocab " + os.path.join(HERE, "..", "..", "deltas", "instruct.gguf") + " --embd 64 --layers 2",
                    help="further options of cmc train")
     p.add_argument("--ordinary", default=os.path.join(HERE, "data", "train.jsonl"))
