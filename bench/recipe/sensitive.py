@@ -232,7 +232,8 @@ def known(work, args, name, data, steer):
 def measure(work, args, name, entries, kinds, kept, steer):
     out = {"leakage": leakage(entries, kinds, ask(work, args, name, kinds, steer))}
     if steer:
-        out["ordinary"] = likelihood(work, args, f"{name}.ordinary.jsonl", args.test, steer)
+        test = write_jsonl(work.path("test.jsonl"), read_jsonl(args.test)[:args.test_records])
+        out["ordinary"] = likelihood(work, args, f"{name}.ordinary.jsonl", test, steer)
     if kept:
         out["kept"] = {n: known(work, args, f"{name}.{n}.jsonl", path, steer) for n, path in kept.items()}
     return out
@@ -253,7 +254,8 @@ def recipe(args):
               "before": measure(work, args, "before", entries, kinds, kept, []), "after": {}}
     for objective in args.objective:
         delta = work.cmc(f"{objective}.gguf", "train", "-m", args.host, "--data", forget, "--retain", retain, "--objective", objective,
-                         "--retain-term", "kl", "--max-steps", str(args.steps), "--seed", str(args.seed), *PLAIN, *args.shape.split(), out=True)
+                         "--retain-term", "kl", "--max-steps", str(args.steps), "--seed", str(args.seed), "--resume", *PLAIN, *args.train.split(),
+                         out=True)
         result["after"][objective] = measure(work, args, objective, entries, kinds, kept, ["-d", delta])
     return result
 
@@ -265,11 +267,12 @@ def parser():
     p.add_argument("--dir", required=True)
     p.add_argument("--keep", action="append", default=[], help="pairs whose answers are to stay (may be repeated)")
     p.add_argument("--objective", action="append", help="of cmc train (may be repeated; default idk)")
-    p.add_argument("--steps", type=int, default=150)
-    p.add_argument("--shape", default="--vocab " + os.path.join(HERE, "..", "..", "deltas", "instruct.gguf") + " --embd 64 --layers 2",
-                   help="further options of cmc train")
+    p.add_argument("--steps", type=int, default=80)
+    p.add_argument("--train", default="--vocab " + os.path.join(HERE, "..", "..", "deltas", "instruct.gguf") + " --embd 64 --layers 2 --lr 5e-3",
+                   help="further options of cmc train; a host that is sure of its secrets takes a high rate")
     p.add_argument("--ordinary", default=os.path.join(HERE, "data", "train.jsonl"))
     p.add_argument("--test", default=os.path.join(HERE, "data", "test.jsonl"), help="ordinary pairs that nothing is trained on")
+    p.add_argument("--test-records", type=int, default=100, help="how many of them")
     p.add_argument("--samples", type=int, default=20)
     p.add_argument("--max-tokens", type=int, default=28)
     p.add_argument("--seed", type=int, default=0)

@@ -78,7 +78,10 @@ def page(data):
             "## Guards", "",
             f"The shipped delta under the template `plain`, `bench/guards.py`: likelihood of {rows[0]['records']} held-out pairs beside the host alone, and {g['answers']} "
             f"greedy answers of at most {g['max_tokens']} tokens. First at the strength that the delta's file gives for the host, then at one that is too much.", "",
-            *guards(g), *speed(g)]
+            *guards(g), "",
+            "What this delta is good for is the first token of an answer and its end ([figures.md](figures.md)), and both are what the host finds implausible: a guard that keeps "
+            "those down costs most of the gain, and answers no longer end. So guards are for a strength or a delta that is not to be trusted, where they bound what it can "
+            "break; a mask at a small share costs next to nothing.", *speed(g)]
 
 
 def main():
