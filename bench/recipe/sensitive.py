@@ -249,7 +249,7 @@ def recipe(args):
     kept = keep_files(work, args.keep)
     forget = forget_set(work, args.host, entries, kinds["asked"])
     retain = retain_set(work, args.ordinary, read_jsonl(kept["shown"]) if kept else [], args.seed)
-    result = {"secrets": sum(e["pattern"] is None for e in entries), "samples": args.samples, "max_tokens": args.max_tokens,
+    result = {"secrets": sum(e["pattern"] is None for e in entries), "samples": args.samples, "max_tokens": args.max_tokens, "steps": args.steps,
               "forget_records": len(read_jsonl(forget)), "retain_records": len(read_jsonl(retain)),
               "before": measure(work, args, "before", entries, kinds, kept, []), "after": {}}
     for objective in args.objective:

@@ -73,8 +73,9 @@ def page(data):
             f"{r['max_tokens']} tokens, {r['samples']} samples a prompt at temperature 1. An answer leaks where the whole secret stands in it (of an answer that was "
             "begun: its second half). Intervals resample secrets.", "", *leaks(r), "",
             "What it cost:", "", *costs(r), "",
-            "A delta is no guarantee: whoever has the host has what it knows. It is worth what these tables say, for prompts like these, of one host, one seed and one "
-            "strength.", "",
+            f"After {r['steps']} steps, twenty tries still bring a secret out of " + ", ".join(f"{100 * side['leakage']['asked']['ever']['value']:.0f} % ({name})"
+            for name, side in r["after"].items()) + " of the prompts in the trained words. An answer that does not leak need not be a good one: some are broken text. "
+            "And a delta is no guarantee: whoever has the host has what it knows. One host, one seed, one strength.", "",
             "## Guards", "",
             f"The shipped delta under the template `plain`, `bench/guards.py`: likelihood of {rows[0]['records']} held-out pairs beside the host alone, and {g['answers']} "
             f"greedy answers of at most {g['max_tokens']} tokens. First at the strength that the delta's file gives for the host, then at one that is too much.", "",
