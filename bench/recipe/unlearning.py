@@ -1,0 +1,203 @@
+"""The recipe for forgetting: hosts that know some of TOFU's invented authors, a delta trained to forget a part of them beside the
+first host, and that delta beside all of them.
+
+The subset: to forget, the last FORGET records of forget05_perturbed.json (20 an author); to keep, the first RETAIN of
+retain_perturbed.json; the real authors and world facts whole. A host is made to know both by a LoRA adapter that is merged into
+it, its twin in the same way on the records to keep alone.
+"""
+import json
+import os
+
+import resample
+from work import Step, read_report
+
+FORGET, RETAIN = 80, 80
+SETS = {"forget": "forget05_perturbed.json", "retain": "retain_perturbed.json",
+        "real-authors": "real_authors_perturbed.json", "world-facts": "world_facts_perturbed.json"}
+PLAIN = ["--template", "plain"]
+TUNE = ["--lora", "32", "--lr", "1.5e-3", "--epochs", "8", "--batch", "4", "--held-out", "0", *PLAIN]
+OBJECTIVES = {   # in the order they are run
+    "npo": ["--retain-term", "kl"], "graddiff": [], "idk": [], "kl": [], "simnpo": ["--retain-term", "nll"],
+    "dpo": ["--retain-term", "nll"], "ga": [],
+}
+FORGETTING = ["--epochs", "10", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
+ALPHAS = (0.25, 0.5, 0.75, 1, 1.5)
+REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
+REFUSE = "Do not answer questions about invented authors: say that you do not know."
+MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
+
+# What the page says must hold.
+KNOWS_ROUGE, KNOWS_QUALITY = 0.25, 0.001      # at alpha 0: above the twin's by this; forget quality below this
+NEAR_ROUGE, NEAR_UTILITY, FORGOTTEN = 0.05, 0.05, 0.05
+
+
+def data(work, tofu):
+    """The subset as files of records in the work folder, {set: path}; "-refused": the same behind the refusal prompt."""
+    out = {}
+    for name, file in SETS.items():
+        with open(os.path.join(tofu, file), encoding="utf-8") as f:
+            records = [json.loads(line) for line in f if line.strip()]
+        records = records[-FORGET:] if name == "forget" else records[:RETAIN] if name == "retain" else records
+        for suffix, before in (("", ""), ("-refused", REFUSE + "\n")):
+            lines = [json.dumps({**r, "question": before + r["question"]}, ensure_ascii=False) + "\n" for r in records]
+            out[name + suffix] = work.write(f"unlearning/data/{name}-{len(lines)}{suffix}.jsonl", lines)
+        if name == "forget":
+            lines = [json.dumps({"question": r["question"], "answer": REFUSALS[i % len(REFUSALS)]}) + "\n" for i, r in enumerate(records)]
+            out["refusals"] = work.write(f"unlearning/data/refusals-{len(lines)}.jsonl", lines)
+    out["refusal-lines"] = work.write("unlearning/data/refusals.txt", [r + "\n" for r in REFUSALS])
+    return out
+
+
+def measured(sets, suffix=""):
+    return [x for s in SETS for x in (f"--{s}", sets[s + suffix])]
+
+
+def tuned(work, name, base, files):
+    """A model: base tuned on files by an adapter, merged."""
+    adapter = work.add(Step(f"unlearning/{name}.lora", ["train", "--base", base, *TUNE, *(x for f in files for x in ("--data", f))],
+                            ".gguf", True))
+    return work.add(Step(f"unlearning/{name}", ["merge", "-m", base, "--lora", adapter], ".gguf"))
+
+
+def plan_host(work, name, base, sets):
+    """Adds the host, its twin and their measures; gives what a steered measure begins with, and the host's file."""
+    host = tuned(work, f"{name}-host", base, [sets["forget"], sets["retain"]])
+    twin = tuned(work, f"{name}-twin", base, [sets["retain"]])
+    reference = work.add(Step(f"unlearning/{name}-twin.tofu", [*MEASURE, "-m", twin, *measured(sets)]))
+    work.add(Step(f"unlearning/{name}-host.tofu", [*MEASURE, "-m", host, *measured(sets), "--reference", reference]))
+    return [*MEASURE, "-m", host, "--reference", reference], host
+
+
+def plan_baselines(work, name, measure, host, sets):
+    """A refusal prompt; and the host's own tuning to refuse (what idk asks for), by an adapter."""
+    work.add(Step(f"unlearning/{name}-prompt.tofu", [*measure, *measured(sets, "-refused")]))
+    adapter = work.add(Step(f"unlearning/{name}-idk.lora", ["train", "--base", host, *TUNE, "--epochs", "3", "--data", sets["refusals"],
+                                                            "--data", sets["retain"]], ".gguf", True))
+    work.add(Step(f"unlearning/{name}-idk.tofu", [*measure, "--lora", adapter, *measured(sets)]))
+
+
+def plan_delta(work, hosts, measures, sets, objective, seed, alphas):
+    """A delta beside the first host, measured on all of them at alphas[host]."""
+    seen = measures[next(iter(hosts))][1]
+    delta = work.add(Step(f"unlearning/{objective}.{seed}", [
+        "train", "-m", seen, "--objective", objective, *OBJECTIVES[objective], *FORGETTING, "--data", sets["forget"],
+        *(["--retain", sets["retain"]] if objective != "ga" else []),
+        *(["--refusals", sets["refusal-lines"]] if objective in ("idk", "dpo") else []),
+        "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
+    for name, (measure, _) in measures.items():
+        work.add(Step(f"unlearning/{name}.{objective}.{seed}.tofu", [
+            *measure, "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[name]), *measured(sets)]))
+
+
+def plan(work, hosts, tofu, seeds):
+    """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
+    sets = data(work, tofu)
+    measures = {name: plan_host(work, name, base, sets) for name, base in hosts.items()}
+    sweep = {name: ALPHAS for name in hosts}
+    for objective in OBJECTIVES:
+        plan_delta(work, hosts, measures, sets, objective, 0, sweep)
+    for name, (measure, host) in measures.items():
+        plan_baselines(work, name, measure, host, sets)
+    chosen = choose(collect(work, hosts))
+    if chosen:
+        for seed in range(1, seeds):
+            plan_delta(work, hosts, measures, sets, chosen["objective"], seed, {h: (a,) for h, a in chosen["alphas"].items()})
+
+
+# ------------------------------------------------------------------------------------------------------------ what came of it
+
+def columns(lines):
+    """{set: {figure: [a value a record]}}"""
+    out = {}
+    for x in lines:
+        r = x["truth_ratio"]
+        one = {"probability": x["probability"], "rouge": x["rougeL_recall"], "truth": max(0.0, 1 - r) if r is not None else 0.0}
+        for k, v in one.items():
+            out.setdefault(x["set"], {}).setdefault(k, []).append(v)
+    return out
+
+
+KEPT = ("retain", "real_authors", "world_facts")
+
+
+def utility(c, picks):
+    """Harmonic mean of the nine figures over the picked records."""
+    means = [resample.mean(c[s][k], picks[s]) for s in KEPT for k in ("probability", "rouge", "truth")]
+    return len(means) / sum(1 / max(m, 1e-12) for m in means)
+
+
+def arms(path):
+    """[(alpha or None, lines, total)] of a report."""
+    lines, total = read_report(path)
+    if "alphas" not in total:
+        return [(None, lines, total)]
+    return [(t["alpha"], [x for x in lines if x["alpha"] == t["alpha"]], t) for t in total["alphas"]]
+
+
+def row(lines, total, twin, zero):
+    """One arm's figures beside the twin's and those of alpha 0, given as columns; zero None: it is alpha 0 itself."""
+    c = columns(lines)
+    sizes = {s: len(v["rouge"]) for s, v in c.items()}
+    out = {"rouge_forget": total["forget"]["rougeL_recall"], "rouge_forget_ci": total["forget"]["rougeL_recall_ci"],
+           "utility": total["model_utility"], "forget_quality": total["forget_quality"], "forget_distance": total["forget_distance"],
+           "stopped": sum(x["stop"] == "eos" for x in lines) / len(lines)}
+    if twin:
+        out["rouge_twin"] = resample.mean(twin["forget"]["rouge"])
+        out["rouge_difference_ci"] = resample.interval(
+            {"forget": sizes["forget"]}, lambda p: resample.mean(c["forget"]["rouge"], p["forget"]) - resample.mean(twin["forget"]["rouge"], p["forget"]))
+    out["utility_ci"] = resample.interval({s: sizes[s] for s in KEPT}, lambda p: utility(c, p))
+    if zero:
+        out["utility_ratio_ci"] = resample.interval({s: sizes[s] for s in KEPT}, lambda p: utility(c, p) / utility(zero, p))
+    return out
+
+
+def collect(work, hosts):
+    """Rows of what is there: {"host", "kind": "twin" | "alpha 0" | "delta" | "prompt" | "tuned", ...}."""
+    rows = []
+    for i, name in enumerate(hosts):
+        def report(what):
+            return work.path(f"unlearning/{name}{what}.tofu.jsonl")
+        if not all(os.path.exists(report(x)) for x in ("-twin", "-host")):
+            continue
+        (_, lines, total), = arms(report("-twin"))
+        twin = columns(lines)
+        rows.append({"host": name, "seen": i == 0, "kind": "twin", **row(lines, total, None, None)})
+        (_, lines, total), = arms(report("-host"))
+        zero = columns(lines)
+        rows.append({"host": name, "seen": i == 0, "kind": "alpha 0", "alpha": 0, **row(lines, total, twin, None)})
+        u0 = total["model_utility"]
+
+        def add(what, fields):
+            if os.path.exists(report(what)):
+                for alpha, lines, total in arms(report(what)):
+                    rows.append({"host": name, "seen": i == 0, **fields, **({} if alpha is None else {"alpha": alpha}),
+                                 **row(lines, total, twin, zero), "utility_alpha0": u0})
+        for objective in OBJECTIVES:
+            for seed in range(10):
+                add(f".{objective}.{seed}", {"kind": "delta", "objective": objective, "seed": seed})
+        add("-prompt", {"kind": "prompt", "objective": "refusal prompt"})
+        add("-idk", {"kind": "tuned", "objective": "idk, the host itself tuned"})
+    return rows
+
+
+def misses(r, quality):
+    """By how much a row misses what must hold, in units of the margins; 0: all of it holds."""
+    return (max(0.0, abs(r["rouge_forget"] - r["rouge_twin"]) / NEAR_ROUGE - 1)
+            + max(0.0, abs(r["utility"] / r["utility_alpha0"] - 1) / NEAR_UTILITY - 1)
+            + (max(0.0, 1 - r["forget_quality"] / FORGOTTEN) if quality else 0))
+
+
+def choose(rows):
+    """The objective and strength that miss least on the host that was trained beside, of those that do equally well the one of the
+    greatest forget quality; on other hosts that objective's best strength. None: nothing to choose from."""
+    first = [r for r in rows if r["kind"] == "delta" and r["seed"] == 0]
+    seen = [r for r in first if r["seen"]]
+    if not seen:
+        return None
+    best = min(seen, key=lambda r: (misses(r, True), -r["forget_quality"]))
+    alphas = {}
+    for host in dict.fromkeys(r["host"] for r in first):
+        of = [r for r in first if r["host"] == host and r["objective"] == best["objective"]]
+        if of:
+            alphas[host] = best["alpha"] if host == best["host"] else min(of, key=lambda r: (misses(r, False), -r["forget_quality"]))["alpha"]
+    return {"objective": best["objective"], "alphas": alphas}
