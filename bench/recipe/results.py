@@ -28,6 +28,7 @@ def main():
     p.add_argument("--seeds", type=int, default=3, help="of the deltas, at the chosen setting (default 3)")
     p.add_argument("--only", action="append", default=[], metavar="WORD", help="run the steps in whose name WORD is (may be repeated)")
     p.add_argument("--minutes", type=float, help="begin no step after so many minutes")
+    p.add_argument("-t", "--threads", type=int, default=0, help="of every command; 0: one for each core. 1 is best where cores are shared")
     p.add_argument("--list", action="store_true", help="print the commands that are still to run, and run none")
     p.add_argument("--cmc", default=os.environ.get("CMC", os.path.join(ROOT, "cmc")), help="the program (default ./cmc, or $CMC)")
     p.add_argument("--docs", default=os.path.join(ROOT, "docs"), help="where the page goes (default docs)")
@@ -38,7 +39,7 @@ def main():
     roots = {path: f"{name}.gguf" for name, path in hosts.items()} | {ROOT + "/": ""}
     if a.tofu:
         roots[os.path.realpath(a.tofu)] = "TOFU"
-    work = Work(a.work, os.path.realpath(a.cmc), roots)
+    work = Work(a.work, os.path.realpath(a.cmc), roots, a.threads)
     left, planned = [], -1
     while planned < len(work.steps):     # what is measured decides what else is to be measured
         planned = len(work.steps)

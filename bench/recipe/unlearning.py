@@ -1,8 +1,8 @@
 """The recipe for forgetting: hosts that know some of TOFU's invented authors, a delta trained to forget a part of them beside the
 first host, and that delta beside all of them.
 
-The subset: to forget, the last FORGET records of forget05_perturbed.json (20 an author); to keep, the first RETAIN of
-retain_perturbed.json; the real authors and world facts whole. A host is made to know both by a LoRA adapter that is merged into
+The subset: to forget, the last records of forget05_perturbed.json (20 an author); to keep, the first of retain_perturbed.json, of
+real_authors_perturbed.json and of world_facts_perturbed.json. A host is made to know both by a LoRA adapter that is merged into
 it, its twin in the same way on the records to keep alone.
 """
 import json
@@ -11,17 +11,18 @@ import os
 import resample
 from work import Step, read_report
 
-FORGET, RETAIN = 80, 80
-SETS = {"forget": "forget05_perturbed.json", "retain": "retain_perturbed.json",
-        "real-authors": "real_authors_perturbed.json", "world-facts": "world_facts_perturbed.json"}
+SETS = {   # a file, and how many of its records: below 0 the last
+    "forget": ("forget05_perturbed.json", -80), "retain": ("retain_perturbed.json", 40),
+    "real-authors": ("real_authors_perturbed.json", 50), "world-facts": ("world_facts_perturbed.json", 50),
+}
 PLAIN = ["--template", "plain"]
-TUNE = ["--lora", "32", "--lr", "1.5e-3", "--epochs", "8", "--batch", "4", "--held-out", "0", *PLAIN]
+TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
 OBJECTIVES = {   # in the order they are run
     "npo": ["--retain-term", "kl"], "graddiff": [], "idk": [], "kl": [], "simnpo": ["--retain-term", "nll"],
     "dpo": ["--retain-term", "nll"], "ga": [],
 }
-FORGETTING = ["--epochs", "10", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
-ALPHAS = (0.25, 0.5, 0.75, 1, 1.5)
+FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
+ALPHAS = (0.5, 0.75, 1, 1.5)
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
 MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
@@ -34,10 +35,10 @@ NEAR_ROUGE, NEAR_UTILITY, FORGOTTEN = 0.05, 0.05, 0.05
 def data(work, tofu):
     """The subset as files of records in the work folder, {set: path}; "-refused": the same behind the refusal prompt."""
     out = {}
-    for name, file in SETS.items():
+    for name, (file, n) in SETS.items():
         with open(os.path.join(tofu, file), encoding="utf-8") as f:
             records = [json.loads(line) for line in f if line.strip()]
-        records = records[-FORGET:] if name == "forget" else records[:RETAIN] if name == "retain" else records
+        records = records[n:] if n < 0 else records[:n]
         for suffix, before in (("", ""), ("-refused", REFUSE + "\n")):
             lines = [json.dumps({**r, "question": before + r["question"]}, ensure_ascii=False) + "\n" for r in records]
             out[name + suffix] = work.write(f"unlearning/data/{name}-{len(lines)}{suffix}.jsonl", lines)

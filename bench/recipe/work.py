@@ -19,8 +19,8 @@ class Step:
 class Work:
     """root: the folder. roots: {folder or file: name that stands for it in printed commands}."""
 
-    def __init__(self, root, cmc, roots):
-        self.root, self.cmc = os.path.abspath(root), cmc
+    def __init__(self, root, cmc, roots, threads=0):
+        self.root, self.cmc, self.threads = os.path.abspath(root), cmc, threads
         self.roots = {self.root: "WORK", **roots}
         self.steps = {}
 
@@ -91,7 +91,7 @@ class Work:
 
     def run_one(self, step):
         """False where it failed; a step whose input another failed to make fails too, and is tried again the next time."""
-        log, command = self.path(f"log/{step.name}.txt"), [self.cmc, *self.whole(step)]
+        log, command = self.path(f"log/{step.name}.txt"), [self.cmc, *self.whole(step), "-t", str(self.threads)]
         if os.path.exists(self.result(step)):    # by other settings: its checkpoint is no good either
             for path in (self.result(step), self.result(step) + ".ckpt"):
                 if os.path.exists(path):
