@@ -29,6 +29,7 @@ def main():
     p.add_argument("--only", action="append", default=[], metavar="WORD", help="run the steps in whose name WORD is (may be repeated)")
     p.add_argument("--minutes", type=float, help="begin no step after so many minutes")
     p.add_argument("-t", "--threads", type=int, default=0, help="of every command; 0: one for each core. 1 is best where cores are shared")
+    p.add_argument("--no-page", action="store_true", help="run the steps alone")
     p.add_argument("--list", action="store_true", help="print the commands that are still to run, and run none")
     p.add_argument("--cmc", default=os.environ.get("CMC", os.path.join(ROOT, "cmc")), help="the program (default ./cmc, or $CMC)")
     p.add_argument("--docs", default=os.path.join(ROOT, "docs"), help="where the page goes (default docs)")
@@ -49,7 +50,8 @@ def main():
         left = work.run(a.only, a.minutes, a.list)
         if a.list:
             return
-    results_page.write(a.docs, work, hosts)
+    if not a.no_page:
+        results_page.write(a.docs, work, hosts)
     if left:
         sys.exit(f"{len(left)} steps are left: {' '.join(left)}")
 

@@ -99,7 +99,7 @@ def plan(work, hosts, tofu, seeds):
         plan_delta(work, hosts, measures, sets, objective, 0, sweep)
     for name, (measure, host) in measures.items():
         plan_baselines(work, name, measure, host, sets)
-    chosen = choose(collect(work, hosts))
+    chosen = choose(collect(work, hosts, intervals=False))
     if chosen:
         for seed in range(1, seeds):
             plan_delta(work, hosts, measures, sets, chosen["objective"], seed, {h: (a,) for h, a in chosen["alphas"].items()})
@@ -135,25 +135,33 @@ def arms(path):
     return [(t["alpha"], [x for x in lines if x["alpha"] == t["alpha"]], t) for t in total["alphas"]]
 
 
-def row(lines, total, twin, zero):
-    """One arm's figures beside the twin's and those of alpha 0, given as columns; zero None: it is alpha 0 itself."""
-    c = columns(lines)
-    sizes = {s: len(v["rouge"]) for s, v in c.items()}
+def row(lines, total, twin):
+    """One arm's figures; twin: the twin's columns."""
     out = {"rouge_forget": total["forget"]["rougeL_recall"], "rouge_forget_ci": total["forget"]["rougeL_recall_ci"],
            "utility": total["model_utility"], "forget_quality": total["forget_quality"], "forget_distance": total["forget_distance"],
            "stopped": sum(x["stop"] == "eos" for x in lines) / len(lines)}
     if twin:
         out["rouge_twin"] = resample.mean(twin["forget"]["rouge"])
-        out["rouge_difference_ci"] = resample.interval(
-            {"forget": sizes["forget"]}, lambda p: resample.mean(c["forget"]["rouge"], p["forget"]) - resample.mean(twin["forget"]["rouge"], p["forget"]))
-    out["utility_ci"] = resample.interval({s: sizes[s] for s in KEPT}, lambda p: utility(c, p))
-    if zero:
-        out["utility_ratio_ci"] = resample.interval({s: sizes[s] for s in KEPT}, lambda p: utility(c, p) / utility(zero, p))
     return out
 
 
-def collect(work, hosts):
+def row_intervals(lines, twin, zero):
+    """Intervals of a row, of its ROUGE-L less the twin's and of its utility beside that of alpha 0, whose columns zero has."""
+    c = columns(lines)
+    forget, kept = ({s: len(c[s]["rouge"]) for s in sets} for sets in (("forget",), KEPT))
+    out = {"utility_ci": resample.interval(kept, lambda p: utility(c, p))}
+    if twin:
+        out["rouge_difference_ci"] = resample.interval(
+            forget, lambda p: resample.mean(c["forget"]["rouge"], p["forget"]) - resample.mean(twin["forget"]["rouge"], p["forget"]))
+    if zero:
+        out["utility_ratio_ci"] = resample.interval(kept, lambda p: utility(c, p) / utility(zero, p))
+    return out
+
+
+def collect(work, hosts, intervals=True):
     """Rows of what is there: {"host", "kind": "twin" | "alpha 0" | "delta" | "prompt" | "tuned", ...}."""
+    def whole(lines, total, twin, zero):
+        return row(lines, total, twin) | (row_intervals(lines, twin, zero) if intervals else {})
     rows = []
     for i, name in enumerate(hosts):
         def report(what):
@@ -162,17 +170,17 @@ def collect(work, hosts):
             continue
         (_, lines, total), = arms(report("-twin"))
         twin = columns(lines)
-        rows.append({"host": name, "seen": i == 0, "kind": "twin", **row(lines, total, None, None)})
+        rows.append({"host": name, "seen": i == 0, "kind": "twin", **whole(lines, total, None, None)})
         (_, lines, total), = arms(report("-host"))
         zero = columns(lines)
-        rows.append({"host": name, "seen": i == 0, "kind": "alpha 0", "alpha": 0, **row(lines, total, twin, None)})
+        rows.append({"host": name, "seen": i == 0, "kind": "alpha 0", "alpha": 0, **whole(lines, total, twin, None)})
         u0 = total["model_utility"]
 
         def add(what, fields):
             if os.path.exists(report(what)):
                 for alpha, lines, total in arms(report(what)):
                     rows.append({"host": name, "seen": i == 0, **fields, **({} if alpha is None else {"alpha": alpha}),
-                                 **row(lines, total, twin, zero), "utility_alpha0": u0})
+                                 **whole(lines, total, twin, zero), "utility_alpha0": u0})
         for objective in OBJECTIVES:
             for seed in range(10):
                 add(f".{objective}.{seed}", {"kind": "delta", "objective": objective, "seed": seed})

@@ -85,12 +85,17 @@ class Work:
                 continue
             if dry:
                 print(f"# {step.name}\n{self.shown(self.whole(step))}")
-            elif end and time.time() > end or not self.run_one(step):
+            elif end and time.time() > end or not self.ready(step) or not self.run_one(step):
                 left.append(step.name)
         return left
 
+    def ready(self, step):
+        """The results of other steps that it works with are there."""
+        results = {self.result(s) for s in self.steps.values()}
+        return all(os.path.exists(w) for w in step.command if w in results)
+
     def run_one(self, step):
-        """False where it failed; a step whose input another failed to make fails too, and is tried again the next time."""
+        """False where it failed: it is tried again the next time."""
         log, command = self.path(f"log/{step.name}.txt"), [self.cmc, *self.whole(step), "-t", str(self.threads)]
         if os.path.exists(self.result(step)):    # by other settings: its checkpoint is no good either
             for path in (self.result(step), self.result(step) + ".ckpt"):
