@@ -94,7 +94,7 @@ class Recipes(unittest.TestCase):
         docs = cls.at(f"docs-{work}")
         os.makedirs(docs, exist_ok=True)
         with open(os.path.join(docs, "results_text.md"), "w", encoding="utf-8") as f:
-            f.write("words\n\n{{INSTRUCTION_STATEMENTS}}\n{{INSTRUCTION}}\n{{UNLEARNING_STATEMENTS}}\n{{BESIDE}}\n{{CHOSEN}}\n{{SWEEP}}\n{{STEPS}}\n")
+            f.write("words\n\n{{INSTRUCTION_STATEMENTS}}\n{{INSTRUCTION}}\n{{UNLEARNING_STATEMENTS}}\n{{BESIDE}}\n{{CHOSEN}}\n{{PLOT}}\n{{SWEEP}}\n{{STEPS}}\n")
         log = cls.at("log")
         open(log, "w", encoding="utf-8").close()
         p = subprocess.run([sys.executable, os.path.join(RECIPE, "results.py"), "--cmc", cls.at("cmc"), "--tofu", cls.at("tofu"), "--docs", docs,

@@ -1,9 +1,11 @@
 """docs/results.json from what the recipes' folder holds, and docs/results.md with its plot from that: no figure is typed."""
 import json
 import os
+import re
 
 import instruction
 import results_plot
+import resample
 import unlearning
 
 
@@ -31,7 +33,7 @@ def unlearning_rows(rows):
 
 # ------------------------------------------------------------------------------------------------------------- statements
 
-def statement(text, holds, measured):
+def statement(text, holds=None, measured=""):
     """holds None: not measured yet."""
     return {"text": text, "holds": holds, "measured": measured}
 
@@ -40,10 +42,13 @@ def instruction_statements(data):
     out = []
     for r in data["instruction"]:
         one = r["arms"].get("one", {})
-        if "closed" in one:
-            out.append(statement(f"The delta closes at least half of the gap in NLL per byte between {r['host']} alone and LoRA-tuned",
-                                 one["closed"] >= instruction.CLOSED, f"{100 * one['closed']:.0f} % ({span(one['closed_ci'], 100, 0)})"))
-        if r["seen"] or "stop" not in one:
+        text = f"The delta closes at least half of the gap in NLL per byte between {r['host']} alone and LoRA-tuned"
+        out.append(statement(text, one["closed"] >= instruction.CLOSED, f"{100 * one['closed']:.0f} % ({span(one['closed_ci'], 100, 0)})")
+                   if "closed" in one else statement(text))
+        if r["seen"]:
+            continue
+        if "stop" not in one:
+            out.append(statement(f"Steered, {r['host']} stops by itself in over 80 % of its answers, of a good length and hardly any empty"))
             continue
         out.append(statement(f"Steered, {r['host']} stops by itself in over 80 % of its answers", one["stop"] > instruction.STOPS,
                              f"{100 * one['stop']:.1f} % ({span(one['stop_ci'], 100, 1)})"))
@@ -75,6 +80,7 @@ def unlearning_statements(data):
         out.append(statement("and forget quality below 0.001", zero["forget_quality"] < unlearning.KNOWS_QUALITY, f"{zero['forget_quality']:.2g}"))
         r = chosen_row(data, host)
         if not r:
+            out.append(statement(f"Steered, {host}'s ROUGE-L on the forget set is within 0.05 of the twin's, its utility within 5 % of that at alpha 0"))
             continue
         off, ratio = r["rouge_forget"] - r["rouge_twin"], r["utility"] / r["utility_alpha0"]
         out.append(statement(f"Steered at {r['alpha']:g}, {host}'s ROUGE-L on the forget set is within 0.05 of the twin's",
@@ -153,11 +159,37 @@ def page(data, text):
     """The page: the text, with each line {{NAME}} replaced by the table of that name."""
     tables = {"INSTRUCTION_STATEMENTS": lambda d: statement_table(instruction_statements(d)), "INSTRUCTION": instruction_table,
               "UNLEARNING_STATEMENTS": lambda d: statement_table(unlearning_statements(d)), "BESIDE": beside_table, "SWEEP": sweep_table,
-              "CHOSEN": chosen_text, "STEPS": step_table}
-    out = []
+              "CHOSEN": chosen_text, "PLOT": plot_text, "STEPS": step_table}
+    out, said = [], settings()
     for line in text.splitlines():
-        out += tables[line.strip("{}")](data) if line.startswith("{{") else [line]
+        name = line.strip("{}")
+        out += tables[name](data) if line.startswith("{{") and name in tables else [re.sub(r"{{(\w+)}}", lambda m: said[m[1]], line)]
     return "\n".join(out).rstrip("\n") + "\n"
+
+
+def plot_text(data):
+    if not data["unlearning"]:
+        return []
+    return ["![Forget quality and ROUGE-L on the forget set against model utility](results-unlearning.svg)", "",
+            "A line is an objective, a point a strength, small points further seeds; the shaded part is where the demands are met.", ""]
+
+
+def settings():
+    """What the text says of the recipes' settings: {name: words}."""
+    def after(options, flag):
+        return options[options.index(flag) + 1]
+    u, terms = unlearning, {}
+    for objective, options in u.OBJECTIVES.items():
+        terms.setdefault(after(options, "--retain-term") if options else "", []).append(f"`{objective}`")
+    return {
+        "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
+        "steps": after(instruction.STEPS, "--max-steps"), "draws": f"{resample.draws:,}",
+        "forget": str(abs(u.SETS["forget"][1])), "retain": str(u.SETS["retain"][1]), "authors": str(u.SETS["real-authors"][1]),
+        "facts": str(u.SETS["world-facts"][1]), "tune_rank": after(u.TUNE, "--lora"), "tune_epochs": after(u.TUNE, "--epochs"),
+        "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
+        "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"),
+        "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
+    }
 
 
 def chosen_text(data):
