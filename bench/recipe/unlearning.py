@@ -22,7 +22,7 @@ OBJECTIVES = {   # in the order they are run
     "dpo": ["--retain-term", "nll"], "ga": [],
 }
 FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
-ALPHAS = (0.5, 0.75, 1, 1.5)
+ALPHAS = (0.5, 1, 1.5, 2)
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
 MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
