@@ -184,7 +184,8 @@ def settings():
     return {
         "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
         "steps": after(instruction.STEPS, "--max-steps"), "draws": f"{resample.draws:,}",
-        "forget": str(abs(u.SETS["forget"][1])), "retain": str(u.SETS["retain"][1]), "authors": str(u.SETS["real-authors"][1]),
+        "forget": str(abs(u.SETS["forget"][1])), "retain": str(u.SETS["retain"][1]),
+        "forget_others": str(abs(int(u.OTHERS * u.SETS["forget"][1]))), "retain_others": str(int(u.OTHERS * u.SETS["retain"][1])), "authors": str(u.SETS["real-authors"][1]),
         "facts": str(u.SETS["world-facts"][1]), "tune_rank": after(u.TUNE, "--lora"), "tune_epochs": after(u.TUNE, "--epochs"),
         "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"),

@@ -2,7 +2,7 @@
 first host, and that delta beside all of them.
 
 The subset: to forget, the last records of forget05_perturbed.json (20 an author); to keep, the first of retain_perturbed.json, of
-real_authors_perturbed.json and of world_facts_perturbed.json. A host is made to know both by a LoRA adapter that is merged into
+real_authors_perturbed.json and of world_facts_perturbed.json. Hosts after the first know a part of it. A host is made to know both by a LoRA adapter that is merged into
 it, its twin in the same way on the records to keep alone.
 """
 import json
@@ -15,6 +15,7 @@ SETS = {   # a file, and how many of its records: below 0 the last
     "forget": ("forget05_perturbed.json", -80), "retain": ("retain_perturbed.json", 40),
     "real-authors": ("real_authors_perturbed.json", 50), "world-facts": ("world_facts_perturbed.json", 50),
 }
+OTHERS = 0.5     # the share of the records to forget and to keep that hosts after the first are made to know: their tuning is what costs most
 PLAIN = ["--template", "plain"]
 TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
 OBJECTIVES = {   # in the order they are run
@@ -32,12 +33,14 @@ KNOWS_ROUGE, KNOWS_QUALITY = 0.25, 0.001      # at alpha 0: above the twin's by 
 NEAR_ROUGE, NEAR_UTILITY, FORGOTTEN = 0.05, 0.05, 0.05
 
 
-def data(work, tofu):
-    """The subset as files of records in the work folder, {set: path}; "-refused": the same behind the refusal prompt."""
+def data(work, tofu, share=1):
+    """The subset, or a share of what is to be forgotten and kept, as files of records in the work folder, {set: path}; "-refused": the
+    same behind the refusal prompt."""
     out = {}
     for name, (file, n) in SETS.items():
         with open(os.path.join(tofu, file), encoding="utf-8") as f:
             records = [json.loads(line) for line in f if line.strip()]
+        n = int(n * share) if name in ("forget", "retain") else n
         records = records[n:] if n < 0 else records[:n]
         for suffix, before in (("", ""), ("-refused", REFUSE + "\n")):
             lines = [json.dumps({**r, "question": before + r["question"]}, ensure_ascii=False) + "\n" for r in records]
@@ -78,27 +81,28 @@ def plan_baselines(work, name, measure, host, sets):
 
 
 def plan_delta(work, hosts, measures, sets, objective, seed, alphas):
-    """A delta beside the first host, measured on all of them at alphas[host]."""
-    seen = measures[next(iter(hosts))][1]
+    """A delta beside the first host, measured on all of them at alphas[host]; sets: {host: its sets}."""
+    first = next(iter(hosts))
+    seen, learnt = measures[first][1], sets[first]
     delta = work.add(Step(f"unlearning/{objective}.{seed}", [
-        "train", "-m", seen, "--objective", objective, *OBJECTIVES[objective], *FORGETTING, "--data", sets["forget"],
-        *(["--retain", sets["retain"]] if objective != "ga" else []),
-        *(["--refusals", sets["refusal-lines"]] if objective in ("idk", "dpo") else []),
+        "train", "-m", seen, "--objective", objective, *OBJECTIVES[objective], *FORGETTING, "--data", learnt["forget"],
+        *(["--retain", learnt["retain"]] if objective != "ga" else []),
+        *(["--refusals", learnt["refusal-lines"]] if objective in ("idk", "dpo") else []),
         "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
     for name, (measure, _) in measures.items():
         work.add(Step(f"unlearning/{name}.{objective}.{seed}.tofu", [
-            *measure, "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[name]), *measured(sets)]))
+            *measure, "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[name]), *measured(sets[name])]))
 
 
 def plan(work, hosts, tofu, seeds):
     """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
-    sets = data(work, tofu)
-    measures = {name: plan_host(work, name, base, sets) for name, base in hosts.items()}
+    sets = {name: data(work, tofu, OTHERS if i else 1) for i, name in enumerate(hosts)}
+    measures = {name: plan_host(work, name, base, sets[name]) for name, base in hosts.items()}
     sweep = {name: ALPHAS for name in hosts}
     for objective in OBJECTIVES:
         plan_delta(work, hosts, measures, sets, objective, 0, sweep)
     for name, (measure, host) in measures.items():
-        plan_baselines(work, name, measure, host, sets)
+        plan_baselines(work, name, measure, host, sets[name])
     chosen = choose(collect(work, hosts, intervals=False))
     if chosen:
         for seed in range(1, seeds):
