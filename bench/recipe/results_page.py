@@ -187,7 +187,8 @@ def settings():
         "forget": str(abs(u.SETS["forget"][1])), "retain": str(u.SETS["retain"][1]),
         "forget_others": str(abs(int(u.OTHERS * u.SETS["forget"][1]))), "retain_others": str(int(u.OTHERS * u.SETS["retain"][1])), "authors": str(u.SETS["real-authors"][1]),
         "facts": str(u.SETS["world-facts"][1]), "tune_rank": after(u.TUNE, "--lora"), "tune_epochs": after(u.TUNE, "--epochs"),
-        "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
+        "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"),
+        "rate_others": after(u.TUNE_OTHERS, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"),
         "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
     }

@@ -15,9 +15,10 @@ SETS = {   # a file, and how many of its records: below 0 the last
     "forget": ("forget05_perturbed.json", -80), "retain": ("retain_perturbed.json", 40),
     "real-authors": ("real_authors_perturbed.json", 50), "world-facts": ("world_facts_perturbed.json", 50),
 }
-OTHERS = 0.5     # the share of the records to forget and to keep that hosts after the first are made to know: their tuning is what costs most
+OTHERS = 0.5     # the share of the records to forget and to keep that hosts after the first are made to know: tuning them costs most
 PLAIN = ["--template", "plain"]
 TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
+TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the first host's rate and its short warm-up
 OBJECTIVES = {   # in the order they are run
     "npo": ["--retain-term", "kl"], "graddiff": [], "idk": [], "kl": [], "simnpo": ["--retain-term", "nll"],
     "dpo": ["--retain-term", "nll"], "ga": [],
@@ -56,17 +57,17 @@ def measured(sets, suffix=""):
     return [x for s in SETS for x in (f"--{s}", sets[s + suffix])]
 
 
-def tuned(work, name, base, files):
+def tuned(work, name, base, files, options):
     """A model: base tuned on files by an adapter, merged."""
-    adapter = work.add(Step(f"unlearning/{name}.lora", ["train", "--base", base, *TUNE, *(x for f in files for x in ("--data", f))],
+    adapter = work.add(Step(f"unlearning/{name}.lora", ["train", "--base", base, *TUNE, *options, *(x for f in files for x in ("--data", f))],
                             ".gguf", True))
     return work.add(Step(f"unlearning/{name}", ["merge", "-m", base, "--lora", adapter], ".gguf"))
 
 
-def plan_host(work, name, base, sets):
+def plan_host(work, name, base, sets, options):
     """Adds the host, its twin and their measures; gives what a steered measure begins with, and the host's file."""
-    host = tuned(work, f"{name}-host", base, [sets["forget"], sets["retain"]])
-    twin = tuned(work, f"{name}-twin", base, [sets["retain"]])
+    host = tuned(work, f"{name}-host", base, [sets["forget"], sets["retain"]], options)
+    twin = tuned(work, f"{name}-twin", base, [sets["retain"]], options)
     reference = work.add(Step(f"unlearning/{name}-twin.tofu", [*MEASURE, "-m", twin, *measured(sets)]))
     work.add(Step(f"unlearning/{name}-host.tofu", [*MEASURE, "-m", host, *measured(sets), "--reference", reference]))
     return [*MEASURE, "-m", host, "--reference", reference], host
@@ -97,7 +98,7 @@ def plan_delta(work, hosts, measures, sets, objective, seed, alphas):
 def plan(work, hosts, tofu, seeds):
     """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
     sets = {name: data(work, tofu, OTHERS if i else 1) for i, name in enumerate(hosts)}
-    measures = {name: plan_host(work, name, base, sets[name]) for name, base in hosts.items()}
+    measures = {name: plan_host(work, name, base, sets[name], TUNE_OTHERS if i else []) for i, (name, base) in enumerate(hosts.items())}
     sweep = {name: ALPHAS for name in hosts}
     for objective in OBJECTIVES:
         plan_delta(work, hosts, measures, sets, objective, 0, sweep)
