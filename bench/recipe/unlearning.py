@@ -8,6 +8,7 @@ it, its twin in the same way on the records to keep alone.
 import json
 import os
 
+import instruction
 import resample
 from work import Step, read_report
 
@@ -19,12 +20,13 @@ OTHERS = 0.5     # the share of the records to forget and to keep that hosts aft
 PLAIN = ["--template", "plain"]
 TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
 TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the first host's rate and its short warm-up
-OBJECTIVES = {   # in the order they are run
-    "npo": ["--retain-term", "kl"], "graddiff": [], "idk": [], "kl": [], "simnpo": ["--retain-term", "nll"],
-    "dpo": ["--retain-term", "nll"], "ga": [],
+OBJECTIVES = {   # in the order they are run; of "npo-wide" the retain set holds other questions too, and weighs more
+    "npo": ["--retain-term", "kl"], "npo-wide": ["--retain-term", "kl", "--retain-weight", "5", "--epochs", "12"],
+    "graddiff": [], "idk": [], "kl": [], "simnpo": ["--retain-term", "nll"], "dpo": ["--retain-term", "nll"], "ga": [],
 }
+WIDE = 160       # pairs of the instruction recipe that npo-wide also keeps
 FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
-ALPHAS = (0.5, 1, 1.5, 2)
+ALPHAS = (0.5, 0.75, 1, 1.5)
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
 MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
@@ -49,6 +51,8 @@ def data(work, tofu, share=1):
         if name == "forget":
             lines = [json.dumps({"question": r["question"], "answer": REFUSALS[i % len(REFUSALS)]}) + "\n" for i, r in enumerate(records)]
             out["refusals"] = work.write(f"unlearning/data/refusals-{len(lines)}.jsonl", lines)
+    with open(instruction.TRAIN, encoding="utf-8") as f:
+        out["wide"] = work.write(f"unlearning/data/wide-{WIDE}.jsonl", f.readlines()[:WIDE])
     out["refusal-lines"] = work.write("unlearning/data/refusals.txt", [r + "\n" for r in REFUSALS])
     return out
 
@@ -86,11 +90,11 @@ def plan_delta(work, hosts, measures, sets, objective, seed, alphas):
     first = next(iter(hosts))
     seen, learnt = measures[first][1], sets[first]
     delta = work.add(Step(f"unlearning/{objective}.{seed}", [
-        "train", "-m", seen, "--objective", objective, *OBJECTIVES[objective], *FORGETTING, "--data", learnt["forget"],
-        *(["--retain", learnt["retain"]] if objective != "ga" else []),
+        "train", "-m", seen, "--objective", objective.split("-")[0], *OBJECTIVES[objective][:2], *FORGETTING, *OBJECTIVES[objective][2:], "--data", learnt["forget"],
+        *(["--retain", learnt["retain"]] if objective != "ga" else []), *(["--retain", learnt["wide"]] if objective.endswith("-wide") else []),
         *(["--refusals", learnt["refusal-lines"]] if objective in ("idk", "dpo") else []),
         "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
-    for name, (measure, _) in measures.items():
+    for name, (measure, _) in ((h, measures[h]) for h in hosts if h in alphas):
         work.add(Step(f"unlearning/{name}.{objective}.{seed}.tofu", [
             *measure, "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[name]), *measured(sets[name])]))
 
