@@ -179,8 +179,8 @@ def settings():
     def after(options, flag):
         return options[options.index(flag) + 1]
     u, terms = unlearning, {}
-    for objective, options in u.OBJECTIVES.items():
-        terms.setdefault(after(options, "--retain-term") if options else "", []).append(f"`{objective}`")
+    for name, (_, term, _) in u.OBJECTIVES.items():
+        terms.setdefault(term, []).append(f"`{name}`")
     return {
         "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
         "steps": after(instruction.STEPS, "--max-steps"), "draws": f"{resample.draws:,}",
@@ -189,7 +189,8 @@ def settings():
         "facts": str(u.SETS["world-facts"][1]), "tune_rank": after(u.TUNE, "--lora"), "tune_epochs": after(u.TUNE, "--epochs"),
         "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"),
         "rate_others": after(u.TUNE_OTHERS, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
-        "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"),
+        "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"), "wide": str(u.WIDE),
+        "wide_weight": after(u.OBJECTIVES["npo-wide"][2], "--retain-weight"), "wide_epochs": after(u.OBJECTIVES["npo-wide"][2], "--epochs"),
         "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
     }
 

@@ -20,9 +20,9 @@ OTHERS = 0.5     # the share of the records to forget and to keep that hosts aft
 PLAIN = ["--template", "plain"]
 TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
 TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the first host's rate and its short warm-up
-OBJECTIVES = {   # in the order they are run; of "npo-wide" the retain set holds other questions too, and weighs more
-    "npo": ["--retain-term", "kl"], "npo-wide": ["--retain-term", "kl", "--retain-weight", "5", "--epochs", "12"],
-    "graddiff": [], "idk": [], "kl": [], "simnpo": ["--retain-term", "nll"], "dpo": ["--retain-term", "nll"], "ga": [],
+OBJECTIVES = {   # name: (objective, retain term where not its own, further options), in the order they are run
+    "npo": ("npo", "kl", []), "npo-wide": ("npo", "kl", ["--retain-weight", "5", "--epochs", "12"]), "graddiff": ("graddiff", None, []),
+    "idk": ("idk", None, []), "kl": ("kl", None, []), "simnpo": ("simnpo", "nll", []), "dpo": ("dpo", "nll", []), "ga": ("ga", None, []),
 }
 WIDE = 160       # pairs of the instruction recipe that npo-wide also keeps
 FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
@@ -85,18 +85,19 @@ def plan_baselines(work, name, measure, host, sets):
     work.add(Step(f"unlearning/{name}-idk.tofu", [*measure, "--lora", adapter, *measured(sets)]))
 
 
-def plan_delta(work, hosts, measures, sets, objective, seed, alphas):
+def plan_delta(work, hosts, measures, sets, name, seed, alphas):
     """A delta beside the first host, measured on all of them at alphas[host]; sets: {host: its sets}."""
     first = next(iter(hosts))
     seen, learnt = measures[first][1], sets[first]
-    delta = work.add(Step(f"unlearning/{objective}.{seed}", [
-        "train", "-m", seen, "--objective", objective.split("-")[0], *OBJECTIVES[objective][:2], *FORGETTING, *OBJECTIVES[objective][2:], "--data", learnt["forget"],
-        *(["--retain", learnt["retain"]] if objective != "ga" else []), *(["--retain", learnt["wide"]] if objective.endswith("-wide") else []),
+    objective, term, further = OBJECTIVES[name]
+    delta = work.add(Step(f"unlearning/{name}.{seed}", [
+        "train", "-m", seen, "--objective", objective, *(["--retain-term", term] if term else []), *FORGETTING, *further, "--data", learnt["forget"],
+        *(["--retain", learnt["retain"]] if objective != "ga" else []), *(["--retain", learnt["wide"]] if name.endswith("-wide") else []),
         *(["--refusals", learnt["refusal-lines"]] if objective in ("idk", "dpo") else []),
         "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
-    for name, (measure, _) in ((h, measures[h]) for h in hosts if h in alphas):
-        work.add(Step(f"unlearning/{name}.{objective}.{seed}.tofu", [
-            *measure, "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[name]), *measured(sets[name])]))
+    for host in (h for h in hosts if h in alphas):
+        work.add(Step(f"unlearning/{host}.{name}.{seed}.tofu", [
+            *measures[host][0], "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[host]), *measured(sets[host])]))
 
 
 def plan(work, hosts, tofu, seeds):
