@@ -53,6 +53,7 @@ elif a[:2] == ["eval", "tofu"]:
                 lines.append({**({} if x is None else {"alpha": x}), "set": s, "n": i + 1, "probability": v, "rougeL_recall": v,
                               "truth_ratio": 1 - v, "stop": "eos"})
         totals.append({**({} if x is None else {"alpha": x}), "forget": {"rougeL_recall": rouge, "rougeL_recall_ci": [rouge - 0.01, rouge + 0.01]},
+                       **{s: {"probability": kept, "rougeL_recall": kept, "truth_ratio": kept} for s in ("retain", "real_authors", "world_facts")},
                        "model_utility": kept, "forget_quality": 1e-9 ** left if after("--reference") else None, "forget_distance": left})
     total = {"alphas": totals} if after("--alphas") else totals[0]
 with open(out, "w") as f:
@@ -94,7 +95,7 @@ class Recipes(unittest.TestCase):
         docs = cls.at(f"docs-{work}")
         os.makedirs(docs, exist_ok=True)
         with open(os.path.join(docs, "results_text.md"), "w", encoding="utf-8") as f:
-            f.write("words\n\n{{INSTRUCTION_STATEMENTS}}\n{{INSTRUCTION}}\n{{UNLEARNING_STATEMENTS}}\n{{BESIDE}}\n{{CHOSEN}}\n{{PLOT}}\n{{SWEEP}}\n{{STEPS}}\n")
+            f.write("words\n\n{{INSTRUCTION_STATEMENTS}}\n{{INSTRUCTION}}\n{{UNLEARNING_STATEMENTS}}\n{{BESIDE}}\n{{CHOSEN}}\n{{PARTS}}\n{{PLOT}}\n{{SWEEP}}\n{{STEPS}}\n")
         log = cls.at("log")
         open(log, "w", encoding="utf-8").close()
         p = subprocess.run([sys.executable, os.path.join(RECIPE, "results.py"), "--cmc", cls.at("cmc"), "--tofu", cls.at("tofu"), "--docs", docs,

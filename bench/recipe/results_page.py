@@ -146,6 +146,16 @@ def sweep_table(data):
                   "utility beside alpha 0, %"], rows)
 
 
+def parts_table(data):
+    """What the utility is the harmonic mean of, at alpha 0 and at the chosen setting's first seed."""
+    rows = []
+    for zero in (r for r in data["unlearning_beside"] if r["kind"] == "alpha 0"):
+        chosen = chosen_row(data, zero["host"])
+        for name, r in [("alpha 0", zero)] + ([(f"alpha {chosen['alpha']:g}", chosen["of"][0])] if chosen else []):
+            rows.append([zero["host"], name, *(f"{v:.3f}" for part in r["parts"].values() for v in part.values())])
+    return table(["host", "", *(f"{s}: {k}" for s in ("retain", "real authors", "world facts") for k in ("probability", "ROUGE-L", "truth ratio"))], rows)
+
+
 def step_table(data):
     def seconds(x):
         return "made before" if x is None else f"{x:,.0f}"
@@ -159,7 +169,7 @@ def page(data, text):
     """The page: the text, with each line {{NAME}} replaced by the table of that name."""
     tables = {"INSTRUCTION_STATEMENTS": lambda d: statement_table(instruction_statements(d)), "INSTRUCTION": instruction_table,
               "UNLEARNING_STATEMENTS": lambda d: statement_table(unlearning_statements(d)), "BESIDE": beside_table, "SWEEP": sweep_table,
-              "CHOSEN": chosen_text, "PLOT": plot_text, "STEPS": step_table}
+              "CHOSEN": chosen_text, "PARTS": parts_table, "PLOT": plot_text, "STEPS": step_table}
     out, said = [], settings()
     for line in text.splitlines():
         name = line.strip("{}")

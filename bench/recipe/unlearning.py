@@ -117,6 +117,9 @@ def plan(work, hosts, tofu, seeds):
 
 # ------------------------------------------------------------------------------------------------------------ what came of it
 
+KEPT = ("retain", "real_authors", "world_facts")
+
+
 def columns(lines):
     """{set: {figure: [a value a record]}}"""
     out = {}
@@ -126,9 +129,6 @@ def columns(lines):
         for k, v in one.items():
             out.setdefault(x["set"], {}).setdefault(k, []).append(v)
     return out
-
-
-KEPT = ("retain", "real_authors", "world_facts")
 
 
 def utility(c, picks):
@@ -149,7 +149,8 @@ def row(lines, total, twin):
     """One arm's figures; twin: the twin's columns."""
     out = {"rouge_forget": total["forget"]["rougeL_recall"], "rouge_forget_ci": total["forget"]["rougeL_recall_ci"],
            "utility": total["model_utility"], "forget_quality": total["forget_quality"], "forget_distance": total["forget_distance"],
-           "stopped": sum(x["stop"] == "eos" for x in lines) / len(lines)}
+           "stopped": sum(x["stop"] == "eos" for x in lines) / len(lines),
+           "parts": {s: {k: total[s][k] for k in ("probability", "rougeL_recall", "truth_ratio")} for s in KEPT}}
     if twin:
         out["rouge_twin"] = resample.mean(twin["forget"]["rouge"])
     return out
