@@ -160,6 +160,15 @@ class Recipes(unittest.TestCase):
         self.assertFalse(said["with utility within 5 % of that at alpha 0"])
         self.assertTrue(said["At alpha 0 Two knows: ROUGE-L on the forget set at least 0.25 above its twin's"])
 
+    def test_adapters_of_an_earlier_run(self):
+        sys.path.insert(0, RECIPE)
+        results_page = importlib.import_module("results_page")
+        h = {"host": "One", "seen": True, "lora_rate": None, "arms": {"base": {"nll": 1.0}, "one": {"nll": 0.9}}}
+        r = results_page.instruction_row(h, [{"host": "One", "lr": 0.001, "gain": 0.4}, {"host": "One", "lr": 0.0005, "gain": 0.25}])
+        self.assertAlmostEqual(r["nll_lora"], 0.6)
+        self.assertAlmostEqual(r["arms"]["one"]["closed"], 0.25)
+        self.assertEqual(results_page.instruction_statements({"instruction": [r]})[0]["holds"], False)
+
     def test_nothing_is_made_twice(self):
         before = self.page()
         self.assertEqual(self.run_driver(), (0, []))

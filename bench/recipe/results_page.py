@@ -9,15 +9,22 @@ import resample
 import unlearning
 
 
-def figures(work, hosts):
-    """What docs/results.json holds."""
-    return {"instruction": [instruction_row(h) for h in instruction.collect(work, hosts)],
+def figures(work, hosts, earlier):
+    """What docs/results.json holds. earlier: what docs/training.json has of adapters, [{"host", "lr", "gain"}]."""
+    return {"instruction": [instruction_row(h, [x for x in earlier if x["host"] == h["host"]]) for h in instruction.collect(work, hosts)],
             **unlearning_rows(unlearning.collect(work, hosts)),
             "steps": [{"step": name, **work.record(name)} for name in sorted(work.steps) if os.path.exists(work.result(work.steps[name]))]}
 
 
-def instruction_row(h):
+def instruction_row(h, earlier):
+    """A host whose adapters are not measured here has them from an earlier run on the same pairs, steps and rates, where there was one."""
     arms = h["arms"]
+    if earlier and "lora" not in arms and "base" in arms:
+        best = max(earlier, key=lambda x: x["gain"])
+        h["lora_rate"] = f"{best['lr']:g}"
+        arms["lora"] = {"nll": arms["base"]["nll"] - best["gain"], "earlier": True}
+        for name in (n for n in arms if n not in ("base", "lora")):
+            arms[name]["closed"] = (arms["base"]["nll"] - arms[name]["nll"]) / best["gain"]
 
     def of(arm, key):
         return arms.get(arm, {}).get(key)
@@ -43,7 +50,8 @@ def instruction_statements(data):
     for r in data["instruction"]:
         one = r["arms"].get("one", {})
         text = f"The delta closes at least half of the gap in NLL per byte between {r['host']} alone and LoRA-tuned"
-        out.append(statement(text, one["closed"] >= instruction.CLOSED, f"{100 * one['closed']:.0f} % ({span(one['closed_ci'], 100, 0)})")
+        out.append(statement(text, one["closed"] >= instruction.CLOSED, f"{with_ci(one, 'closed', 100, 0)} %"
+                             + (", by adapters of an earlier run" if r["arms"]["lora"].get("earlier") else ""))
                    if "closed" in one else statement(text))
         if r["seen"]:
             continue
@@ -101,7 +109,10 @@ def span(ci, scale, digits):
 
 
 def with_ci(r, key, scale=1, digits=3):
-    return "" if key not in r else f"{scale * r[key]:.{digits}f} ({span(r[key + '_ci'], scale, digits)})"
+    """An earlier run's figures have no interval."""
+    if key not in r:
+        return ""
+    return f"{scale * r[key]:.{digits}f}" + (f" ({span(r[key + '_ci'], scale, digits)})" if key + "_ci" in r else "")
 
 
 def table(head, rows):
@@ -121,7 +132,8 @@ def instruction_table(data):
     for h in data["instruction"]:
         for name, arm in h["arms"].items():
             shown = ARM_NAMES.get(name) or (f"LoRA of the host, rate {h['lora_rate']}, chosen" if name == "lora" else f"LoRA, rate {name[5:]}")
-            seeds = ", ".join(f"{x:.4f}" for x in arm["nll_seeds"]) if len(arm["nll_seeds"]) > 1 else ""
+            shown += " in [training.json](training.json)" if arm.get("earlier") else ""
+            seeds = ", ".join(f"{x:.4f}" for x in arm["nll_seeds"]) if len(arm.get("nll_seeds", [])) > 1 else ""
             rows.append([h["host"] + ("" if h["seen"] else " (unseen)"), shown, with_ci(arm, "nll", 1, 4), seeds, with_ci(arm, "closed", 100, 0),
                          with_ci(arm, "stop", 100, 0), with_ci(arm, "length_ratio", 1, 2), with_ci(arm, "empty", 100, 0)])
     return table(["host", "", "NLL per byte", "its seeds", "gap closed, %", "stops, %", "length / reference", "empty, %"], rows)
@@ -213,7 +225,11 @@ def chosen_text(data):
 
 
 def write(docs, work, hosts):
-    data = figures(work, hosts)
+    earlier = []
+    if os.path.exists(os.path.join(docs, "training.json")):
+        with open(os.path.join(docs, "training.json"), encoding="utf-8") as f:
+            earlier = json.load(f)["lora"]
+    data = figures(work, hosts, earlier)
     with open(os.path.join(docs, "results_text.md"), encoding="utf-8") as f:
         text = f.read()
     files = {"results.json": json.dumps(data, indent=1, ensure_ascii=False) + "\n", "results.md": page(data, text)}
