@@ -50,8 +50,8 @@ def instruction_statements(data):
     for r in data["instruction"]:
         one = r["arms"].get("one", {})
         text = f"The delta closes at least half of the gap in NLL per byte between {r['host']} alone and LoRA-tuned"
-        out.append(statement(text, one["closed"] >= instruction.CLOSED, f"{with_ci(one, 'closed', 100, 0)} %"
-                             + (", by adapters of an earlier run" if r["arms"]["lora"].get("earlier") else ""))
+        out.append(statement(text, one["closed"] >= instruction.CLOSED, f"{100 * one['closed']:.0f} %" + (f" ({span(one['closed_ci'], 100, 0)})" if "closed_ci" in one
+                                                                               else ", by adapters of an earlier run"))
                    if "closed" in one else statement(text))
         if r["seen"]:
             continue
