@@ -79,6 +79,10 @@ def chosen_row(data, host):
                   "qualities": quality, "seeds": len(of), "seen": of[0]["seen"], "of": of}
 
 
+def seeds_text(values):
+    return f" ({len(values)} seeds: {', '.join(values)})" if len(values) > 1 else ", one seed"
+
+
 def unlearning_statements(data):
     out = []
     for zero in (r for r in data["unlearning_beside"] if r["kind"] == "alpha 0"):
@@ -92,13 +96,12 @@ def unlearning_statements(data):
             continue
         off, ratio = r["rouge_forget"] - r["rouge_twin"], r["utility"] / r["utility_alpha0"]
         out.append(statement(f"Steered at {r['alpha']:g}, {host}'s ROUGE-L on the forget set is within 0.05 of the twin's",
-                             abs(off) <= unlearning.NEAR_ROUGE, f"{off:+.3f} ({r['seeds']} seeds: "
-                             + ", ".join(f"{x['rouge_forget'] - x['rouge_twin']:+.3f}" for x in r["of"]) + ")"))
-        out.append(statement("with utility within 5 % of that at alpha 0", abs(ratio - 1) <= unlearning.NEAR_UTILITY, f"{100 * (ratio - 1):+.1f} % ("
-                             + ", ".join(f"{100 * (x['utility'] / x['utility_alpha0'] - 1):+.1f}" for x in r["of"]) + ")"))
+                             abs(off) <= unlearning.NEAR_ROUGE, f"{off:+.3f}" + seeds_text([f"{x['rouge_forget'] - x['rouge_twin']:+.3f}" for x in r["of"]])))
+        out.append(statement("with utility within 5 % of that at alpha 0", abs(ratio - 1) <= unlearning.NEAR_UTILITY, f"{100 * (ratio - 1):+.1f} %"
+                             + seeds_text([f"{100 * (x['utility'] / x['utility_alpha0'] - 1):+.1f}" for x in r["of"]])))
         if r["seen"]:
-            out.append(statement("and forget quality above 0.05", r["forget_quality"] > unlearning.FORGOTTEN, f"{r['forget_quality']:.2g} ("
-                                 + ", ".join(f"{q:.2g}" for q in r["qualities"]) + ")"))
+            out.append(statement("and forget quality above 0.05", r["forget_quality"] > unlearning.FORGOTTEN, f"{r['forget_quality']:.2g}"
+                                 + seeds_text([f"{q:.2g}" for q in r["qualities"]])))
     return out
 
 
