@@ -112,6 +112,10 @@ int tofu_reference_read(const char *path, double **out, size_t *n) {
         return rc;
     *out = calloc(j.n, sizeof **out);
     for (size_t i = 0; *out && i < j.n; i++) {
+        if (json_object_get(j.v[i], "alpha")) {
+            rc = jsonl_failed(&j, i, "is of several strengths (--alphas), a reference has one");
+            break;
+        }
         const char *set = json_string_value(json_object_get(j.v[i], "set"));
         const json_t *ratio = json_object_get(j.v[i], "truth_ratio");
         if (set && strcmp(set, tofu_set_name(TOFU_FORGET)) == 0 && json_is_number(ratio))
@@ -120,9 +124,9 @@ int tofu_reference_read(const char *path, double **out, size_t *n) {
     jsonl_close(&j);
     if (!*out)
         return cli_no_memory();
-    if (*n)
+    if (rc == CLI_OK && *n)
         return CLI_OK;
     free(*out);
     *out = NULL;
-    return cli_failed("%s: holds no truth ratio of a forget set, expected what cmc eval tofu --forget DATA -o FILE writes", path);
+    return rc ? rc : cli_failed("%s: holds no truth ratio of a forget set, expected what cmc eval tofu --forget DATA -o FILE writes", path);
 }

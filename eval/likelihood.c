@@ -10,9 +10,7 @@ double likelihood_nll(const float *logprob, size_t n) {
     return sum;
 }
 
-likelihood likelihood_of(const cmc_score *s, bool host) {
-    const float *logprob = host ? s->host_logprob : s->logprob;
-    const uint8_t *top = host ? s->host_top : s->top;
+static likelihood likelihood_sum(const cmc_score *s, const float *logprob, const uint8_t *top) {
     likelihood l = {.tokens = s->n, .bytes = s->bytes, .nll = likelihood_nll(logprob, s->n), .exact_memorization = NAN,
                     .extraction_strength = NAN};
     size_t n = 0, hits = 0, run = 0;
@@ -29,4 +27,12 @@ likelihood likelihood_of(const cmc_score *s, bool host) {
         l.extraction_strength = (double)(run ? run : 1) / (double)n;
     }
     return l;
+}
+
+likelihood likelihood_of(const cmc_score *s, bool host) {
+    return host ? likelihood_sum(s, s->host_logprob, s->host_top) : likelihood_at(s, 0);
+}
+
+likelihood likelihood_at(const cmc_score *s, size_t set) {
+    return likelihood_sum(s, s->logprob + set * s->n, s->top + set * s->n);
 }

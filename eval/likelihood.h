@@ -16,4 +16,6 @@ typedef struct likelihood {
 double likelihood_nll(const float *logprob, size_t n);
 /* The first set of alphas, or the unsteered host. */
 likelihood likelihood_of(const cmc_score *s, bool host);
+/* The set-th set of alphas, from 0. */
+likelihood likelihood_at(const cmc_score *s, size_t set);
 #endif

@@ -1,0 +1,223 @@
+"""The recipe for forgetting: hosts that know some of TOFU's invented authors, a delta trained to forget a part of them beside the
+first host, and that delta beside all of them.
+
+The subset: to forget, the last records of forget05_perturbed.json (20 an author); to keep, the first of retain_perturbed.json, of
+real_authors_perturbed.json and of world_facts_perturbed.json. Hosts after the first know a part of it. A host is made to know both by a LoRA adapter that is merged into
+it, its twin in the same way on the records to keep alone.
+"""
+import json
+import os
+
+import instruction
+import resample
+from work import Step, read_report
+
+SETS = {   # a file, and how many of its records: below 0 the last
+    "forget": ("forget05_perturbed.json", -80), "retain": ("retain_perturbed.json", 40),
+    "real-authors": ("real_authors_perturbed.json", 50), "world-facts": ("world_facts_perturbed.json", 50),
+}
+OTHERS = 0.5     # the share of the records to forget and to keep that hosts after the first are made to know: tuning them costs most
+PLAIN = ["--template", "plain"]
+TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
+TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the first host's rate and its short warm-up
+OBJECTIVES = {   # name: (objective, retain term where not its own, further options), in the order they are run
+    "npo": ("npo", "kl", []), "npo-wide": ("npo", "kl", ["--retain-weight", "5", "--epochs", "12"]), "graddiff": ("graddiff", None, []),
+    "idk": ("idk", None, []), "kl": ("kl", None, []), "simnpo": ("simnpo", "nll", []), "dpo": ("dpo", "nll", []), "ga": ("ga", None, []),
+}
+WIDE = 160       # pairs of the instruction recipe that npo-wide also keeps
+FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
+ALPHAS = (0.5, 0.75, 1, 1.5)
+REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
+REFUSE = "Do not answer questions about invented authors: say that you do not know."
+MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
+
+# What the page says must hold.
+KNOWS_ROUGE, KNOWS_QUALITY = 0.25, 0.001      # at alpha 0: above the twin's by this; forget quality below this
+NEAR_ROUGE, NEAR_UTILITY, FORGOTTEN = 0.05, 0.05, 0.05
+
+
+def data(work, tofu, share=1):
+    """The subset, or a share of what is to be forgotten and kept, as files of records in the work folder, {set: path}; "-refused": the
+    same behind the refusal prompt."""
+    out = {}
+    for name, (file, n) in SETS.items():
+        with open(os.path.join(tofu, file), encoding="utf-8") as f:
+            records = [json.loads(line) for line in f if line.strip()]
+        n = int(n * share) if name in ("forget", "retain") else n
+        records = records[n:] if n < 0 else records[:n]
+        for suffix, before in (("", ""), ("-refused", REFUSE + "\n")):
+            lines = [json.dumps({**r, "question": before + r["question"]}, ensure_ascii=False) + "\n" for r in records]
+            out[name + suffix] = work.write(f"unlearning/data/{name}-{len(lines)}{suffix}.jsonl", lines)
+        if name == "forget":
+            lines = [json.dumps({"question": r["question"], "answer": REFUSALS[i % len(REFUSALS)]}) + "\n" for i, r in enumerate(records)]
+            out["refusals"] = work.write(f"unlearning/data/refusals-{len(lines)}.jsonl", lines)
+    with open(instruction.TRAIN, encoding="utf-8") as f:
+        out["wide"] = work.write(f"unlearning/data/wide-{WIDE}.jsonl", f.readlines()[:WIDE])
+    out["refusal-lines"] = work.write("unlearning/data/refusals.txt", [r + "\n" for r in REFUSALS])
+    return out
+
+
+def measured(sets, suffix=""):
+    return [x for s in SETS for x in (f"--{s}", sets[s + suffix])]
+
+
+def tuned(work, name, base, files, options):
+    """A model: base tuned on files by an adapter, merged."""
+    adapter = work.add(Step(f"unlearning/{name}.lora", ["train", "--base", base, *TUNE, *options, *(x for f in files for x in ("--data", f))],
+                            ".gguf", True))
+    return work.add(Step(f"unlearning/{name}", ["merge", "-m", base, "--lora", adapter], ".gguf"))
+
+
+def plan_host(work, name, base, sets, options):
+    """Adds the host, its twin and their measures; gives what a steered measure begins with, and the host's file."""
+    host = tuned(work, f"{name}-host", base, [sets["forget"], sets["retain"]], options)
+    twin = tuned(work, f"{name}-twin", base, [sets["retain"]], options)
+    reference = work.add(Step(f"unlearning/{name}-twin.tofu", [*MEASURE, "-m", twin, *measured(sets)]))
+    work.add(Step(f"unlearning/{name}-host.tofu", [*MEASURE, "-m", host, *measured(sets), "--reference", reference]))
+    return [*MEASURE, "-m", host, "--reference", reference], host
+
+
+def plan_baselines(work, name, measure, host, sets):
+    """A refusal prompt; and the host's own tuning to refuse (what idk asks for), by an adapter."""
+    work.add(Step(f"unlearning/{name}-prompt.tofu", [*measure, *measured(sets, "-refused")]))
+    adapter = work.add(Step(f"unlearning/{name}-idk.lora", ["train", "--base", host, *TUNE, "--epochs", "3", "--data", sets["refusals"],
+                                                            "--data", sets["retain"]], ".gguf", True))
+    work.add(Step(f"unlearning/{name}-idk.tofu", [*measure, "--lora", adapter, *measured(sets)]))
+
+
+def plan_delta(work, hosts, measures, sets, name, seed, alphas):
+    """A delta beside the first host, measured on all of them at alphas[host]; sets: {host: its sets}."""
+    first = next(iter(hosts))
+    seen, learnt = measures[first][1], sets[first]
+    objective, term, further = OBJECTIVES[name]
+    delta = work.add(Step(f"unlearning/{name}.{seed}", [
+        "train", "-m", seen, "--objective", objective, *(["--retain-term", term] if term else []), *FORGETTING, *further, "--data", learnt["forget"],
+        *(["--retain", learnt["retain"]] if objective != "ga" else []), *(["--retain", learnt["wide"]] if name.endswith("-wide") else []),
+        *(["--refusals", learnt["refusal-lines"]] if objective in ("idk", "dpo") else []),
+        "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
+    for host in (h for h in hosts if h in alphas):
+        work.add(Step(f"unlearning/{host}.{name}.{seed}.tofu", [
+            *measures[host][0], "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[host]), *measured(sets[host])]))
+
+
+def plan(work, hosts, tofu, seeds):
+    """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
+    sets = {name: data(work, tofu, OTHERS if i else 1) for i, name in enumerate(hosts)}
+    measures = {name: plan_host(work, name, base, sets[name], TUNE_OTHERS if i else []) for i, (name, base) in enumerate(hosts.items())}
+    sweep = {name: ALPHAS for name in hosts}
+    for objective in OBJECTIVES:
+        plan_delta(work, hosts, measures, sets, objective, 0, sweep)
+    for name, (measure, host) in measures.items():
+        plan_baselines(work, name, measure, host, sets[name])
+    chosen = choose(collect(work, hosts, intervals=False))
+    if chosen:
+        for seed in range(1, seeds):
+            plan_delta(work, hosts, measures, sets, chosen["objective"], seed, {h: (a,) for h, a in chosen["alphas"].items()})
+
+
+# ------------------------------------------------------------------------------------------------------------ what came of it
+
+KEPT = ("retain", "real_authors", "world_facts")
+
+
+def columns(lines):
+    """{set: {figure: [a value a record]}}"""
+    out = {}
+    for x in lines:
+        r = x["truth_ratio"]
+        one = {"probability": x["probability"], "rouge": x["rougeL_recall"], "truth": max(0.0, 1 - r) if r is not None else 0.0}
+        for k, v in one.items():
+            out.setdefault(x["set"], {}).setdefault(k, []).append(v)
+    return out
+
+
+def utility(c, picks):
+    """Harmonic mean of the nine figures over the picked records."""
+    means = [resample.mean(c[s][k], picks[s]) for s in KEPT for k in ("probability", "rouge", "truth")]
+    return len(means) / sum(1 / max(m, 1e-12) for m in means)
+
+
+def arms(path):
+    """[(alpha or None, lines, total)] of a report."""
+    lines, total = read_report(path)
+    if "alphas" not in total:
+        return [(None, lines, total)]
+    return [(t["alpha"], [x for x in lines if x["alpha"] == t["alpha"]], t) for t in total["alphas"]]
+
+
+def row(lines, total, twin):
+    """One arm's figures; twin: the twin's columns."""
+    out = {"rouge_forget": total["forget"]["rougeL_recall"], "rouge_forget_ci": total["forget"]["rougeL_recall_ci"],
+           "utility": total["model_utility"], "forget_quality": total["forget_quality"], "forget_distance": total["forget_distance"],
+           "stopped": sum(x["stop"] == "eos" for x in lines) / len(lines),
+           "parts": {s: {k: total[s][k] for k in ("probability", "rougeL_recall", "truth_ratio")} for s in KEPT}}
+    if twin:
+        out["rouge_twin"] = resample.mean(twin["forget"]["rouge"])
+    return out
+
+
+def row_intervals(lines, twin, zero):
+    """Intervals of a row, of its ROUGE-L less the twin's and of its utility beside that of alpha 0, whose columns zero has."""
+    c = columns(lines)
+    forget, kept = ({s: len(c[s]["rouge"]) for s in sets} for sets in (("forget",), KEPT))
+    out = {"utility_ci": resample.interval(kept, lambda p: utility(c, p))}
+    if twin:
+        out["rouge_difference_ci"] = resample.interval(
+            forget, lambda p: resample.mean(c["forget"]["rouge"], p["forget"]) - resample.mean(twin["forget"]["rouge"], p["forget"]))
+    if zero:
+        out["utility_ratio_ci"] = resample.interval(kept, lambda p: utility(c, p) / utility(zero, p))
+    return out
+
+
+def collect(work, hosts, intervals=True):
+    """Rows of what is there: {"host", "kind": "twin" | "alpha 0" | "delta" | "prompt" | "tuned", ...}."""
+    def whole(lines, total, twin, zero):
+        return row(lines, total, twin) | (row_intervals(lines, twin, zero) if intervals else {})
+    rows = []
+    for i, name in enumerate(hosts):
+        def report(what):
+            return work.path(f"unlearning/{name}{what}.tofu.jsonl")
+        if not all(os.path.exists(report(x)) for x in ("-twin", "-host")):
+            continue
+        (_, lines, total), = arms(report("-twin"))
+        twin = columns(lines)
+        rows.append({"host": name, "seen": i == 0, "kind": "twin", **whole(lines, total, None, None)})
+        (_, lines, total), = arms(report("-host"))
+        zero = columns(lines)
+        rows.append({"host": name, "seen": i == 0, "kind": "alpha 0", "alpha": 0, **whole(lines, total, twin, None)})
+        u0 = total["model_utility"]
+
+        def add(what, fields):
+            if os.path.exists(report(what)):
+                for alpha, lines, total in arms(report(what)):
+                    rows.append({"host": name, "seen": i == 0, **fields, **({} if alpha is None else {"alpha": alpha}),
+                                 **whole(lines, total, twin, zero), "utility_alpha0": u0})
+        for objective in OBJECTIVES:
+            for seed in range(10):
+                add(f".{objective}.{seed}", {"kind": "delta", "objective": objective, "seed": seed})
+        add("-prompt", {"kind": "prompt", "objective": "refusal prompt"})
+        add("-idk", {"kind": "tuned", "objective": "idk, the host itself tuned"})
+    return rows
+
+
+def misses(r, quality):
+    """By how much a row misses what must hold, in units of the margins; 0: all of it holds."""
+    return (max(0.0, abs(r["rouge_forget"] - r["rouge_twin"]) / NEAR_ROUGE - 1)
+            + max(0.0, abs(r["utility"] / r["utility_alpha0"] - 1) / NEAR_UTILITY - 1)
+            + (max(0.0, 1 - r["forget_quality"] / FORGOTTEN) if quality else 0))
+
+
+def choose(rows):
+    """The objective and strength that miss least on the host that was trained beside, of those that do equally well the one of the
+    greatest forget quality; on other hosts that objective's best strength. None: nothing to choose from."""
+    first = [r for r in rows if r["kind"] == "delta" and r["seed"] == 0]
+    seen = [r for r in first if r["seen"]]
+    if not seen:
+        return None
+    best = min(seen, key=lambda r: (misses(r, True), -r["forget_quality"]))
+    alphas = {}
+    for host in dict.fromkeys(r["host"] for r in first):
+        of = [r for r in first if r["host"] == host and r["objective"] == best["objective"]]
+        if of:
+            alphas[host] = best["alpha"] if host == best["host"] else min(of, key=lambda r: (misses(r, False), -r["forget_quality"]))["alpha"]
+    return {"objective": best["objective"], "alphas": alphas}
