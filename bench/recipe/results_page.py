@@ -153,9 +153,14 @@ def beside_table(data):
     return table(["host", "", "ROUGE-L on the forget set", "model utility", "forget quality", "stops, %"], rows)
 
 
+def change(ratio):
+    """In per cent. A harmonic mean can be next to 0, and a ratio to it any number."""
+    return f"{100 * (ratio - 1):+.1f}" if ratio < 10 else "over +900"
+
+
 def sweep_table(data):
     rows = [[r["host"] + ("" if r["seen"] else " (unseen)"), r["objective"], str(r["seed"]), f"{r['alpha']:g}", *unlearning_cells(r),
-             f"{100 * (r['utility'] / r['utility_alpha0'] - 1):+.1f} ({100 * (r['utility_ratio_ci'][0] - 1):+.1f} to {100 * (r['utility_ratio_ci'][1] - 1):+.1f})"]
+             f"{change(r['utility'] / r['utility_alpha0'])} ({' to '.join(change(x) for x in r['utility_ratio_ci'])})"]
             for r in data["unlearning"]]
     return table(["host", "objective", "seed", "alpha", "ROUGE-L on the forget set", "model utility", "forget quality", "stops, %",
                   "utility beside alpha 0, %"], rows)
