@@ -36,6 +36,25 @@ def table(arms):
     return out
 
 
+# what a control takes away of a method, by how their names begin and end
+CONTROLLED = [("all layers, mask on updates", "all layers, mask permuted", "importance carries no information"),
+              ("all layers, mask on updates", "all layers, mask constant", "importance carries no information"),
+              ("CoFiTune", "at random, up and down", "the choice of layers carries none")]
+
+
+def matched(data):
+    """The controls that keep as much as the method, within two standard deviations."""
+    arms, out = [x for x in data["arms"] if x["retention"] is not None], []
+    for method, control, meaning in CONTROLLED:
+        for m in (x for x in arms if x["method"].startswith(method) and x["method"].endswith(("mask on updates", "up and down")) and not x["control"]):
+            for c in (x for x in arms if x["method"].endswith(control) and x["control"]):
+                sd = ((m["retention_sd"] or 0) ** 2 + (c["retention_sd"] or 0) ** 2) ** 0.5
+                if m["retention"] - c["retention"] <= 2 * sd:
+                    out.append(f"**A control matches the method: \"{c['method']}\" keeps {pm(c['retention'], c['retention_sd'])}, \"{m['method']}\" "
+                               f"{pm(m['retention'], m['retention_sd'])}: here {meaning}.**")
+    return out or ["No control that was run matches its method."]
+
+
 def verdict(data):
     """What beats the best of tuned full fine-tuning and WiSE-FT by more than two standard deviations, at a plasticity of 0.9."""
     arms = data["arms"]
@@ -57,7 +76,7 @@ def main():
     folder = sys.argv[1]
     with open(os.path.join(folder, "forgetting.json"), encoding="utf-8") as f:
         data = json.load(f)
-    parts = {"SETTING": setting(data), "METHODS": table([x for x in data["arms"] if not x["control"]]),
+    parts = {"MATCHED": matched(data), "SETTING": setting(data), "METHODS": table([x for x in data["arms"] if not x["control"]]),
              "CONTROLS": table([x for x in data["arms"] if x["control"]]), "VERDICT": verdict(data)}
     with open(os.path.join(folder, "forgetting_text.md"), encoding="utf-8") as f:
         text = f.read().splitlines()
