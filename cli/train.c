@@ -404,9 +404,9 @@ static int train_weights(train_args *a) {
 
 /* The page is written before anything else is: it must not be one of the run's files. */
 int train_page_check(const train_args *a) {
-    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay};
+    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay, &a->watch};
     const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
-                                 a->t.refusals_path, a->soft_mask};   /* NULL: not given */
+                                 a->t.refusals_path, a->t.host_mix_with, a->soft_mask};   /* NULL: not given */
     bool same = false;
     for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
         for (size_t k = 0; k < lists[i]->n; k++)

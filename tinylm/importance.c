@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "tinylm/batch.h"
 #include "tinylm/lm_kl.h"
-#include "tinylm/train.h"
+#include "tinylm/output.h"
 
 enum { IMPORTANCE_PIECE_TOKENS = 1024, IMPORTANCE_PROGRAM = 48 << 20 };
 
@@ -56,9 +56,8 @@ static cmc_status importance_check(const cmc_importance_opts *o, cmc_error *err)
     if (o->max_len < 2 || o->batch < 1 || o->batch > 4096)
         return cmc_fail(err, CMC_E_ARG, "max_len is %d and batch %d; they must be at least 2 and from 1 to 4096", o->max_len,
                         o->batch);
-    const char *hosts[1] = {o->model};
-    train as_train = {.o = {.hosts = hosts, .n_hosts = 1, .data = o->data, .n_data = o->n_data}};
-    return train_check_output(&as_train, o->out_path, err);
+    const output_inputs in[] = {{(const char *const[]){o->model}, 1}, {o->data, o->n_data}};
+    return output_check(o->out_path, in, sizeof in / sizeof *in, err);
 }
 
 static cmc_status importance_data(importance_run *r, cmc_error *err) {

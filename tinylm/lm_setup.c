@@ -8,6 +8,7 @@
 #include "runtime/model_save.h"
 #include "tinylm/lm_save.h"
 #include "tinylm/lm_train.h"
+#include "tinylm/output.h"
 #include "tinylm/select.h"
 
 /* A step is worked through in pieces of at most this many tokens, so that memory does not grow with the batch. */
@@ -52,14 +53,11 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
 
 /* `path` can be written and is none of the run's inputs. */
 static cmc_status tune_check_output(const tune *t, const char *path, cmc_error *err) {
-    const char *hosts[1] = {t->o.base};
-    train as_train = {.o = t->o.how};
-    as_train.o.hosts = hosts;
-    as_train.o.n_hosts = 1;
-    as_train.o.retain = t->o.replay;
-    as_train.o.n_retain = t->o.n_replay;
-    as_train.o.refusals_path = t->o.soft_mask;
-    return train_check_output(&as_train, path, err);
+    const cmc_tune_opts *o = &t->o;
+    const char *const single[] = {o->base, o->soft_mask};
+    const output_inputs in[] = {{single, sizeof single / sizeof *single}, {o->how.data, o->how.n_data},
+                                {o->replay, o->n_replay}, {o->watch, o->n_watch}};
+    return output_check(path, in, sizeof in / sizeof *in, err);
 }
 
 /* What keeps a model near what it was, and watches it. */

@@ -1,12 +1,10 @@
 /* Before a run: defaults, checks of the options, the plan of steps, memory, and the start of the weights. */
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "tinylm/output.h"
 #include "tinylm/select.h"
 #include "tinylm/train.h"
 
@@ -83,38 +81,12 @@ cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
     return CMC_OK;
 }
 
-static bool setup_same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-/* The folder of `path` must be there and writable, and `path` none of the run's own inputs. */
 cmc_status train_check_output(const train *t, const char *path, cmc_error *err) {
-    struct stat st;
-    const char *slash = strrchr(path, '/');
-    char *dir = slash ? cmc_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cmc_strndup(".", 1);
-    if (!dir)
-        return cmc_fail_nomem(err, "a path", strlen(path));
-    cmc_status rc = CMC_OK;
-    if (access(dir, W_OK | X_OK) != 0)
-        rc = cmc_fail(err, CMC_E_IO, "%s: cannot write in %s: %s", path, dir, strerror(errno));
-    free(dir);
-    CMC_TRY(rc);
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-        return cmc_fail(err, CMC_E_IO, "%s: not a regular file; name a file to write", path);
-    bool input = (t->o.init_path && setup_same_file(path, t->o.init_path)) ||
-                 (t->o.vocab_path && setup_same_file(path, t->o.vocab_path));
-    for (size_t i = 0; i < t->o.n_hosts; i++)
-        input = input || setup_same_file(path, t->o.hosts[i]);
-    for (size_t i = 0; i < t->o.n_data; i++)
-        input = input || setup_same_file(path, t->o.data[i]);
-    for (size_t i = 0; i < t->o.n_retain; i++)
-        input = input || setup_same_file(path, t->o.retain[i]);
-    input = input || (t->o.host_mix_with && setup_same_file(path, t->o.host_mix_with));
-    input = input || (t->o.refusals_path && setup_same_file(path, t->o.refusals_path));
-    if (input)
-        return cmc_fail(err, CMC_E_ARG, "%s: is one of this run's inputs; name another output", path);
-    return CMC_OK;
+    const cmc_train_opts *o = &t->o;
+    const char *const single[] = {o->init_path, o->vocab_path, o->host_mix_with, o->refusals_path};
+    const output_inputs in[] = {{single, sizeof single / sizeof *single}, {o->hosts, o->n_hosts}, {o->data, o->n_data},
+                                {o->retain, o->n_retain}, {o->alpha_hosts, o->n_alpha_hosts}};
+    return output_check(path, in, sizeof in / sizeof *in, err);
 }
 
 static char *setup_format(const char *a, const char *b, const char *c, const char *d) {
@@ -154,7 +126,7 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         return cmc_fail_nomem(err, "a path", strlen(o->out_path));
     CMC_TRY(train_check_output(t, o->out_path, err));
     CMC_TRY(train_check_output(t, t->checkpoint, err));
-    if (strcmp(o->out_path, t->checkpoint) == 0 || setup_same_file(o->out_path, t->checkpoint))
+    if (strcmp(o->out_path, t->checkpoint) == 0 || output_same_file(o->out_path, t->checkpoint))
         return cmc_fail(err, CMC_E_ARG, "%s: named both for the delta and for the checkpoint", o->out_path);
     if (o->log_path)
         CMC_TRY(train_check_output(t, o->log_path, err));

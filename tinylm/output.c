@@ -1,0 +1,40 @@
+/* The paths that runs write. */
+#include "tinylm/output.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+bool output_same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* The folder of `path` must be there and writable. */
+static cmc_status output_check_folder(const char *path, cmc_error *err) {
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? cmc_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cmc_strndup(".", 1);
+    if (!dir)
+        return cmc_fail_nomem(err, "a path", strlen(path));
+    cmc_status rc = CMC_OK;
+    if (access(dir, W_OK | X_OK) != 0)
+        rc = cmc_fail(err, CMC_E_IO, "%s: cannot write in %s: %s", path, dir, strerror(errno));
+    free(dir);
+    return rc;
+}
+
+cmc_status output_check(const char *path, const output_inputs *inputs, size_t n, cmc_error *err) {
+    struct stat st;
+    CMC_TRY(output_check_folder(path, err));
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return cmc_fail(err, CMC_E_IO, "%s: not a regular file; name a file to write", path);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < inputs[i].n; k++)
+            if (inputs[i].v[k] && output_same_file(path, inputs[i].v[k]))
+                return cmc_fail(err, CMC_E_ARG, "%s: is one of this run's inputs; name another output", path);
+    return CMC_OK;
+}
