@@ -58,14 +58,8 @@ int ab_report_step(ab_report *r, size_t index, const cmc_stream *steered) {
     cmc_stream_ids(steered, &n);
     if (n == e->n_steps)
         return CLI_OK;
-    if (e->n_steps == e->cap) {
-        size_t cap = e->cap ? 2 * e->cap : 64;
-        cmc_comparison *more = realloc(e->steps, cap * sizeof *more);
-        if (!more)
-            return cli_no_memory();
-        e->steps = more;
-        e->cap = cap;
-    }
+    if (!arg_grow((void **)&e->steps, &e->cap, e->n_steps, sizeof *e->steps, 64))
+        return cli_no_memory();
     return ab_compare(steered, &e->steps[e->n_steps++]);
 }
 

@@ -7,15 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool arg_grow(void **v, size_t *cap, size_t n, size_t size, size_t first) {
+    if (n < *cap)
+        return true;
+    size_t more = *cap ? 2 * *cap : first;
+    void *grown = more <= SIZE_MAX / size ? realloc(*v, more * size) : NULL;
+    if (!grown)
+        return false;
+    *v = grown;
+    *cap = more;
+    return true;
+}
+
 bool arg_list_push(arg_list *l, const char *s) {
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 8;
-        const char **v = realloc(l->v, cap * sizeof *v);
-        if (!v)
-            return false;
-        l->v = v;
-        l->cap = cap;
-    }
+    if (!arg_grow((void **)&l->v, &l->cap, l->n, sizeof *l->v, 8))
+        return false;
     l->v[l->n++] = s;
     return true;
 }

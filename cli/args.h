@@ -57,6 +57,8 @@ void arg_help(const arg_verb *verb, FILE *to);
 /* The verb's section of the manual page, in man(7) macros. */
 void arg_man(const arg_verb *verb, FILE *to);
 
+/* Room for one more behind the n there are, the first time for `first`; false: no memory. */
+bool arg_grow(void **v, size_t *cap, size_t n, size_t size, size_t first);
 bool arg_list_push(arg_list *l, const char *s);
 /* A whole string that is one finite number. */
 bool arg_number(const char *s, double *out);

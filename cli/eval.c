@@ -20,14 +20,8 @@ void eval_defaults(eval_args *a) {
 }
 
 int column_add(column *c, double v) {
-    if (c->n == c->cap) {
-        size_t cap = c->cap ? 2 * c->cap : 256;
-        double *more = realloc(c->v, cap * sizeof *more);
-        if (!more)
-            return cli_no_memory();
-        c->v = more;
-        c->cap = cap;
-    }
+    if (!arg_grow((void **)&c->v, &c->cap, c->n, sizeof *c->v, 256))
+        return cli_no_memory();
     c->v[c->n++] = v;
     return CLI_OK;
 }

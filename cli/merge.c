@@ -37,11 +37,6 @@ static const arg_opt merge_opts[] = {
     {.name = NULL},
 };
 
-static bool merge_same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* The base with its adapters, or a model between it and another. */
 static int merge_save(const merge_args *a, cmc_runtime *rt, cmc_model *m) {
     cmc_error err = {0};
@@ -117,7 +112,7 @@ static int merge_check(merge_args *a, const arg_list *operands) {
         return cli_usage("--with: mixes two models, and --lora merges adapters into one");
     if (!a->out)
         return cli_usage("-o: the merged model needs a name: -o FILE");
-    if (merge_same_file(a->out, a->base))
+    if (cli_same_file(a->out, a->base))
         return cli_usage("-o: \"%s\" is the model that is read; name another file", a->out);
     if (!a->with)
         return CLI_OK;
@@ -125,7 +120,7 @@ static int merge_check(merge_args *a, const arg_list *operands) {
         return cli_no_memory();
     if (!*a->tuned || !(a->share >= 0 && a->share <= 1))
         return cli_usage("--with: \"%s\" is not TUNED=SHARE, a model and a number from 0 to 1", a->with);
-    if (merge_same_file(a->out, a->tuned))
+    if (cli_same_file(a->out, a->tuned))
         return cli_usage("-o: \"%s\" is the model that is read; name another file", a->out);
     return CLI_OK;
 }

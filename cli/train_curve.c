@@ -10,15 +10,9 @@
 enum { CURVE_SPAN = 20, CURVE_LEAST = 4, CURVE_MOST = 200 };
 
 static void column_add(train_curve *c, curve_column *to, double v) {
-    if (to->n == to->cap) {
-        size_t cap = to->cap ? 2 * to->cap : 256;
-        double *more = cap <= SIZE_MAX / sizeof *more ? realloc(to->v, cap * sizeof *more) : NULL;
-        if (!more) {
-            c->bad = true;
-            return;
-        }
-        to->v = more;
-        to->cap = cap;
+    if (!arg_grow((void **)&to->v, &to->cap, to->n, sizeof *to->v, 256)) {
+        c->bad = true;
+        return;
     }
     to->v[to->n++] = v;
 }

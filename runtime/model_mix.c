@@ -37,8 +37,8 @@ static void mix_rows(void *user, const gguf_tensor *t, size_t row, size_t n, flo
     }
 }
 
-/* Each tensor of `a` is one of `b`, of the same shape. *widest: of their rows. */
-static cmc_status mix_check_tensors(const cmc_model *a, const cmc_model *b, size_t *widest, cmc_error *err) {
+/* Each tensor of `a` is one of `b`, of the same shape. */
+static cmc_status mix_check_tensors(const cmc_model *a, const cmc_model *b, cmc_error *err) {
     for (size_t i = 0; i < a->n_parts; i++)
         for (size_t k = 0; k < a->parts[i]->n_tensors; k++) {
             const gguf_tensor *t = &a->parts[i]->tensors[k], *u = mix_find(b, t->name);
@@ -49,27 +49,26 @@ static cmc_status mix_check_tensors(const cmc_model *a, const cmc_model *b, size
             if (memcmp(t->ne, u->ne, sizeof t->ne) != 0)
                 return cmc_fail(err, CMC_E_ARG, "%s: its %.*s has another shape than that of %s", cmc_model_path(b), n,
                                 t->name.s, cmc_model_path(a));
-            *widest = t->ne[0] > *widest ? (size_t)t->ne[0] : *widest;
         }
     return CMC_OK;
 }
 
-static cmc_status mix_check(const cmc_model *a, const cmc_model *b, double share, size_t *widest, cmc_error *err) {
+static cmc_status mix_check(const cmc_model *a, const cmc_model *b, double share, cmc_error *err) {
     if (!(share >= 0.0 && share <= 1.0))
         return cmc_fail(err, CMC_E_ARG, "a share of %g; it must be from 0 to 1", share);
     if (a->p.arch != b->p.arch || !cmc_vocab_equal(cmc_model_vocab(a), cmc_model_vocab(b)))
         return cmc_fail(err, CMC_E_ARG, "%s: its %s is not that of %s; only models of one shape can be mixed",
                         cmc_model_path(b), a->p.arch != b->p.arch ? "architecture" : "vocabulary", cmc_model_path(a));
-    CMC_TRY(mix_check_tensors(a, b, widest, err));
-    return mix_check_tensors(b, a, widest, err);
+    CMC_TRY(mix_check_tensors(a, b, err));
+    return mix_check_tensors(b, a, err);
 }
 
 cmc_status cmc_model_save_mix(const cmc_model *a, const cmc_model *b, double share, const char *path, const char *save_type,
                               cmc_error *err) {
     uint32_t type;
-    size_t widest = 1;
     CMC_TRY(model_save_type(save_type, &type, err));
-    CMC_TRY(mix_check(a, b, share, &widest, err));
+    CMC_TRY(mix_check(a, b, share, err));
+    const size_t widest = model_save_widest(b);
     model_mix x = {b, (float)share, cmc_alloc(widest, sizeof *x.row)};
     cmc_status st = x.row ? model_save(a, path, type, &(model_source){.rows = mix_rows, .user = &x}, err)
                           : cmc_fail_nomem(err, "a row of weights", widest * sizeof *x.row);

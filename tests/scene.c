@@ -72,6 +72,28 @@ void scene_batch(scene *s, size_t n_seqs, size_t n_targets) {
                        .n_tokens = s->start[n_seqs], .n_seqs = n_seqs, .n_targets = n_targets};
 }
 
+void scene_random(scene *s, size_t n, uint64_t seed) {
+    uint64_t rng = seed, n_delta = (uint64_t)s->p.s.n_vocab, n_host = (uint64_t)cmc_model_n_vocab(s->host);
+    for (size_t i = 0; i < n; i++) {
+        s->rows[i] = i;
+        s->ids[i] = (int32_t)(params_random(&rng) % n_delta);
+        s->targets[i] = (int32_t)(params_random(&rng) % n_host);
+        scene_state_random(s, i, &rng);
+    }
+    s->start[1] = n;
+    scene_batch(s, 1, n);
+}
+
+void scene_delta_logits(const scene *s, size_t i, float *d) {
+    size_t e = (size_t)s->p.s.n_embd;
+    for (size_t j = 0; j < (size_t)s->p.s.n_vocab; j++) {
+        double x = 0.0;
+        for (size_t c = 0; c < e; c++)
+            x += (double)s->n.hidden[i * e + c] * (double)s->n.w[s->p.embd + j * e + c];
+        d[j] = (float)x;
+    }
+}
+
 void scene_close(scene *s) {
     free(s->packed);
     loss_free(&s->l);

@@ -35,6 +35,10 @@ void scene_weights(scene *s);
 /* The host's state of a row, as it is packed. */
 void scene_state(scene *s, size_t row, const float *x);
 void scene_state_random(scene *s, size_t row, uint64_t *rng);
+/* One sequence of n tokens, each of them with a target and a state at random, and its batch. */
+void scene_random(scene *s, size_t n, uint64_t seed);
+/* The delta's logits of target i after net_forward, summed in double: d[n_vocab of the delta]. */
+void scene_delta_logits(const scene *s, size_t i, float *d);
 /* s->b, from what lies beside it; s->start is filled. */
 void scene_batch(scene *s, size_t n_seqs, size_t n_targets);
 void scene_close(scene *s);

@@ -19,24 +19,13 @@
 enum { STEPS = 12 };
 
 static cmc_tune_opts expand_opts(const rig *r, const char *kind, const char *merge, const char *align) {
-    cmc_tune_opts o = cmc_tune_defaults();
-    o.base = r->host;
+    cmc_tune_opts o = rig_tune_opts(r);
     o.expand.kind = kind;
     o.expand.blocks = 2;
     o.expand.merge = merge;
     o.expand.align = align;
     o.expand.align_weight = 0.3;
-    o.how.data = r->paths;
-    o.how.n_data = 1;
-    o.how.out_path = r->out;
-    o.how.host_template = CMC_TMPL_PLAIN;
     o.how.max_steps = STEPS;
-    o.how.batch = 4;
-    o.how.lr = 3e-3;
-    o.how.held_out = 0.2;
-    o.how.eval_every = 4;
-    o.how.seed = 17;
-    o.how.save_type = "f32";
     return o;
 }
 
@@ -51,17 +40,6 @@ static cmc_tune_opts opts_of(const rig *r, size_t way) {
     cmc_tune_opts o = expand_opts(r, ways[way].kind, ways[way].merge, ways[way].align);
     o.expand.learn_share = ways[way].learn;
     return o;
-}
-
-static cmc_train_result tune_run(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user, cmc_status want) {
-    cmc_error err = {0};
-    cmc_train_result res;
-    cmc_status st = cmc_tune(r->rt, o, cb, user, &res, &err);
-    if (st != want)
-        fail_msg("status %d, wanted %d: %s", (int)st, (int)want, err.message);
-    if (want == CMC_OK)
-        assert_false(checkpoint_exists(r->ckpt));
-    return res;
 }
 
 /* NLL per response token of all records, under that strength. */
@@ -123,7 +101,7 @@ static void test_learns(void **state) {
     double before = score_of(&r, r.host, 1);
     for (size_t k = 0; k < WAYS; k++) {
         cmc_tune_opts o = opts_of(&r, k);
-        cmc_train_result res = tune_run(&r, &o, NULL, NULL, CMC_OK);
+        cmc_train_result res = rig_tune(&r, &o, NULL, NULL, CMC_OK);
         assert_true(res.finished && res.steps == STEPS && res.records_held_out > 0);
         if (!(res.held_out_steered < res.held_out_host - 0.2))
             fail_msg("way %zu: %g before, %g after", k, res.held_out_host, res.held_out_steered);
@@ -149,7 +127,7 @@ static void test_types(void **state) {
         assert_int_equal(tiny_write(&spec, r.host, &err), CMC_OK);
         cmc_tune_opts o = opts_of(&r, 2);
         o.how.save_type = types[i];
-        tune_run(&r, &o, NULL, NULL, CMC_OK);
+        rig_tune(&r, &o, NULL, NULL, CMC_OK);
         assert_base_kept(r.host, r.out);
         gguf *g;
         assert_int_equal(gguf_open(r.out, &g, &err), CMC_OK);
@@ -165,28 +143,10 @@ static void test_types(void **state) {
 
 static void test_exact_resume(void **state) {
     (void)state;
-    static const int64_t stop[] = {1, 4, 7, STEPS};
     rig r;
     rig_open(&r, 2, false);
-    for (size_t k = 2; k < WAYS; k += 4) {
-        size_t n;
-        cmc_tune_opts o = opts_of(&r, k);
-        cmc_train_result whole = tune_run(&r, &o, NULL, NULL, CMC_OK);
-        uint8_t *want = rig_bytes(r.out, &n);
-        assert_int_equal(unlink(r.out), 0);
-        for (size_t i = 0; i < sizeof stop / sizeof *stop; i++) {
-            stopper s = {"train", stop[i], false};
-            o.how.resume = false;
-            tune_run(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
-            assert_true(checkpoint_exists(r.ckpt) && access(r.out, F_OK) != 0);
-            o.how.resume = true;
-            cmc_train_result res = tune_run(&r, &o, NULL, NULL, CMC_OK);
-            assert_true(res.resumed && res.tokens == whole.tokens && res.held_out_steered == whole.held_out_steered);
-            rig_assert_same(r.out, want, n);
-            assert_int_equal(unlink(r.out), 0);
-        }
-        free(want);
-    }
+    for (size_t k = 2; k < WAYS; k += 4)
+        rig_tune_resumes(&r, opts_of(&r, k));
     rig_close(&r);
 }
 
@@ -197,7 +157,7 @@ static void test_whose_checkpoint(void **state) {
     rig_open(&r, 2, false);
     cmc_tune_opts o = opts_of(&r, 0);
     stopper s = {"train", 2, false};
-    tune_run(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
+    rig_tune(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
     o.how.resume = true;
     for (int i = 0; i < 9; i++) {
         cmc_tune_opts other = o;
@@ -216,7 +176,7 @@ static void test_whose_checkpoint(void **state) {
         if (cmc_tune(r.rt, &other, NULL, NULL, NULL, &err) != CMC_E_ARG || !strstr(err.message, "was made with"))
             fail_msg("case %d: %s", i, err.message);
     }
-    tune_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_tune(&r, &o, NULL, NULL, CMC_OK);
     rig_close(&r);
 }
 
@@ -248,12 +208,12 @@ static void test_refusals(void **state) {
         assert_false(checkpoint_exists(r.ckpt));
     }
     cmc_tune_opts o = opts_of(&r, 0);
-    tune_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_tune(&r, &o, NULL, NULL, CMC_OK);
     char *again = rig_path(&r, "again.gguf");
     o.base = r.out;
     o.how.out_path = again;
     o.how.checkpoint_path = r.ckpt;
-    tune_run(&r, &o, NULL, NULL, CMC_E_UNSUPPORTED); /* expanded already */
+    rig_tune(&r, &o, NULL, NULL, CMC_E_UNSUPPORTED); /* expanded already */
     free(again);
     rig_close(&r);
 }
@@ -263,14 +223,7 @@ static void test_memory(void **state) {
     (void)state;
     rig r;
     rig_open(&r, 2, false);
-    cmc_tune_opts o = opts_of(&r, 2);
-    o.how.batch = 32;
-    o.how.max_steps = 2;
-    cmc_train_result wide = tune_run(&r, &o, NULL, NULL, CMC_OK);
-    o.how.memory = wide.memory_planned - (1 << 20);
-    cmc_train_result narrow = tune_run(&r, &o, NULL, NULL, CMC_OK);
-    assert_true(narrow.memory_planned <= o.how.memory);
-    assert_true(fabs(narrow.held_out_steered - wide.held_out_steered) < 1e-3);
+    rig_tune_bounded(&r, opts_of(&r, 2));
     rig_close(&r);
 }
 
@@ -308,7 +261,7 @@ static void test_fold_lerp(void **state) {
     char *folded = rig_path(&r, "folded.gguf");
     double before = score_of(&r, r.host, 1);
     cmc_tune_opts o = opts_of(&r, 0);
-    tune_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_tune(&r, &o, NULL, NULL, CMC_OK);
     double with = score_of(&r, r.out, 1);
     fold(&r, 1, folded, "f32", CMC_OK);
     assert_ordinary(&r, folded, 2);
@@ -331,14 +284,14 @@ static void test_fold_stack(void **state) {
     rig_open(&r, 2, true);
     char *folded = rig_path(&r, "folded.gguf");
     cmc_tune_opts o = opts_of(&r, 5);
-    tune_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_tune(&r, &o, NULL, NULL, CMC_OK);
     fold(&r, 1, folded, "f32", CMC_OK);
     assert_ordinary(&r, folded, 4);
     assert_true(score_of(&r, folded, 1) == score_of(&r, r.out, 1));
     fold(&r, 0.5, folded, "f32", CMC_E_UNSUPPORTED);
     o = expand_opts(&r, "hybrid", "lerp", "mse");
     o.how.fresh = true;
-    tune_run(&r, &o, NULL, NULL, CMC_OK);
+    rig_tune(&r, &o, NULL, NULL, CMC_OK);
     fold(&r, 1, folded, "f32", CMC_OK);
     assert_ordinary(&r, folded, 3);
     double with = score_of(&r, r.out, 1), before = score_of(&r, r.host, 1), after = score_of(&r, folded, 1);

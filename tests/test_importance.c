@@ -12,17 +12,16 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/lm_scene.h"
 #include "tests/slope.h"
-#include "tests/tiny.h"
 #include "tests/train_rig.h"
 #include "tinylm/drop.h"
 #include "tinylm/lm_kl.h"
-#include "tinylm/lm_loss.h"
 #include "tinylm/soft_mask.h"
 
 /* ------------------------------------------------------------------------------------------------ fixture */
 
-enum { SEQS = 3, TOKENS = 5 + 9 + 80, TARGETS = 40 };
+enum { SEQS = LM_SCENE_SEQS, TOKENS = LM_SCENE_TOKENS, TARGETS = LM_SCENE_TARGETS };
 
 /* Shared key heads; norms of q and k and behind the branches, and windows that end inside a block of scores. */
 static const tiny_spec families[] = {
@@ -34,71 +33,41 @@ static const tiny_spec families[] = {
 /* A model with gates on its units, each 1 at first: a gate on a head scales its columns of o, one on a unit a row of up, one
  * on a channel a row of down. */
 typedef struct scene {
-    char *dir;
-    cmc_runtime *rt;
-    cmc_model *m;
-    lm_layout l;
-    lm_net n;
-    lm_loss loss;
+    lm_scene of;
     lm_kl kl;
     importance_shape shape;
     size_t n_units;
     float *gate, *grad, *w;      /* [n_units] gates; [SEQS][n_units] their gradients; the weights without gates */
     float *h1, *d1, *d2;         /* [TOKENS][E] */
-    int32_t ids[TOKENS], targets[TARGETS];
-    size_t start[SEQS + 1], rows[TARGETS], every[TOKENS];
-    net_batch b, all;            /* with some rows as targets, and with every row */
+    size_t every[TOKENS];
+    net_batch all;               /* the batch with every row as a target */
 } scene;
-
-static void scene_batch(scene *s) {
-    static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
-    uint64_t rng = 7, n_vocab = (uint64_t)s->l.p.n_vocab;
-    memcpy(s->start, start, sizeof start);
-    for (size_t i = 0; i < TOKENS; i++) {
-        s->ids[i] = (int32_t)(params_random(&rng) % n_vocab);
-        s->every[i] = i;
-    }
-    for (size_t i = 0; i < TARGETS; i++) {
-        s->rows[i] = i * (TOKENS - 1) / (TARGETS - 1);
-        s->targets[i] = (int32_t)(params_random(&rng) % n_vocab);
-    }
-    s->b = (net_batch){.ids = s->ids, .start = s->start, .rows = s->rows, .targets = s->targets, .n_tokens = TOKENS,
-                       .n_seqs = SEQS, .n_targets = TARGETS};
-    s->all = s->b;
-    s->all.rows = s->every;
-    s->all.n_targets = TOKENS;
-}
 
 static void scene_open(scene *s, const tiny_spec *spec, int threads) {
     cmc_error err = {0};
-    cmc_runtime_opts ro = {.threads = threads};
     lm_trainable gates = {.gates = true};
-    memset(s, 0, sizeof *s);
-    s->dir = tiny_dir_new();
-    const char *path = tiny_path(s->dir, "model.gguf");
-    assert_int_equal(tiny_write(spec, path, &err), CMC_OK);
-    assert_int_equal(cmc_runtime_open(&ro, &s->rt, &err), CMC_OK);
-    assert_int_equal(cmc_model_open(s->rt, path, &s->m, &err), CMC_OK);
-    assert_int_equal(lm_layout_init(s->m, &gates, &s->l, &err), CMC_OK);
-    assert_int_equal(lm_new(s->rt, &s->l, TOKENS, TOKENS, &s->n, &err), CMC_OK);
-    assert_int_equal(lm_loss_new(s->rt, &s->l.p, &s->loss, &err), CMC_OK);
-    assert_int_equal(lm_kl_new(s->rt, &s->l.p, &s->kl, &err), CMC_OK);
-    assert_int_equal(s->l.base.n_trained, 0);
-    s->shape = importance_shape_of(&s->l.p);
+    lm_scene_model(&s->of, spec, threads, false);
+    lm_scene_net(&s->of, &gates, TOKENS, TARGETS);
+    assert_int_equal(lm_kl_new(s->of.rt, &s->of.l.p, &s->kl, &err), CMC_OK);
+    assert_int_equal(s->of.l.base.n_trained, 0);
+    s->shape = importance_shape_of(&s->of.l.p);
     s->n_units = s->shape.n_layer * s->shape.per_layer;
-    size_t e = (size_t)s->l.p.n_embd;
+    size_t e = (size_t)s->of.l.p.n_embd;
     s->gate = cmc_alloc(s->n_units, sizeof(float));
     s->grad = cmc_calloc(SEQS * s->n_units, sizeof(float));
-    s->w = cmc_alloc(s->l.base.n, sizeof(float));
+    s->w = cmc_alloc(s->of.l.base.n, sizeof(float));
     s->h1 = cmc_alloc(3 * TOKENS * e, sizeof(float));
     s->d1 = s->h1 + TOKENS * e;
     s->d2 = s->d1 + TOKENS * e;
     for (size_t i = 0; i < s->n_units; i++)
         s->gate[i] = 1.0f;
-    lm_load(&s->l, s->m, s->n.w);
-    memcpy(s->w, s->n.w, s->l.base.n * sizeof(float));
-    s->n.gates = s->grad;
-    scene_batch(s);
+    memcpy(s->w, s->of.n.w, s->of.l.base.n * sizeof(float));
+    s->of.n.gates = s->grad;
+    for (size_t i = 0; i < TOKENS; i++)
+        s->every[i] = i;
+    s->all = s->of.b;
+    s->all.rows = s->every;
+    s->all.n_targets = TOKENS;
 }
 
 static void scene_close(scene *s) {
@@ -107,23 +76,18 @@ static void scene_close(scene *s) {
     free(s->w);
     free(s->h1);
     lm_kl_free(&s->kl);
-    lm_loss_free(&s->loss);
-    lm_free(&s->n);
-    lm_layout_free(&s->l);
-    cmc_model_free(s->m);
-    cmc_runtime_free(s->rt);
-    tiny_dir_free(s->dir);
+    lm_scene_close(&s->of);
 }
 
 static void scale_row(scene *s, const lm_linear *m, size_t row, float g) {
     for (size_t c = 0; c < m->n_in; c++)
-        s->n.w[m->w + row * m->n_in + c] = g * s->w[m->w + row * m->n_in + c];
+        s->of.n.w[m->w + row * m->n_in + c] = g * s->w[m->w + row * m->n_in + c];
 }
 
 static void apply_gates(scene *s) {
-    size_t dv = (size_t)s->l.p.head_v;
+    size_t dv = (size_t)s->of.l.p.head_v;
     for (size_t i = 0; i < s->shape.n_layer; i++) {
-        const lm_layer_layout *o = &s->l.layers[i];
+        const lm_layer_layout *o = &s->of.l.layers[i];
         const float *heads = s->gate + importance_at(&s->shape, i, IMPORTANCE_HEADS);
         for (size_t u = 0; u < s->shape.width[IMPORTANCE_UP]; u++)
             scale_row(s, &o->up, u, s->gate[importance_at(&s->shape, i, IMPORTANCE_UP) + u]);
@@ -131,7 +95,7 @@ static void apply_gates(scene *s) {
             scale_row(s, &o->down, u, s->gate[importance_at(&s->shape, i, IMPORTANCE_DOWN) + u]);
         for (size_t r = 0; r < o->o.n_out; r++)
             for (size_t c = 0; c < o->o.n_in; c++)
-                s->n.w[o->o.w + r * o->o.n_in + c] = heads[c / dv] * s->w[o->o.w + r * o->o.n_in + c];
+                s->of.n.w[o->o.w + r * o->o.n_in + c] = heads[c / dv] * s->w[o->o.w + r * o->o.n_in + c];
     }
 }
 
@@ -163,20 +127,17 @@ static void check_gates(scene *s, double (*of)(void *), double least, double rel
 
 static double nll_of(void *scene_) {
     scene *s = scene_;
-    double nll = 0.0;
     apply_gates(s);
-    lm_forward(&s->n, &s->b);
-    lm_loss_score(&s->loss, &s->n, &s->b, &nll);
-    return nll / TARGETS;
+    return lm_scene_loss(&s->of);
 }
 
 static void nll_gates(scene *s) {
     double nll = 0.0;
     float *dhidden = s->d1;
     memset(s->grad, 0, SEQS * s->n_units * sizeof(float));
-    lm_forward(&s->n, &s->b);
-    lm_loss_train(&s->loss, &s->n, &s->b, 1.0f / TARGETS, dhidden, &nll);
-    lm_backward(&s->n, &s->b, dhidden);
+    lm_forward(&s->of.n, &s->of.b);
+    lm_loss_train(&s->of.loss, &s->of.n, &s->of.b, 1.0f / TARGETS, dhidden, &nll);
+    lm_backward(&s->of.n, &s->of.b, dhidden);
 }
 
 static void test_gates(void **state) {
@@ -185,8 +146,8 @@ static void test_gates(void **state) {
         for (int dropped = 0; dropped < 2; dropped++) {
             scene s;
             scene_open(&s, &families[k], 2 + (int)k);
-            s.n.dropout = dropped ? 0.25f : 0.0f;
-            s.n.drop_key = 11;
+            s.of.n.dropout = dropped ? 0.25f : 0.0f;
+            s.of.n.drop_key = 11;
             nll_gates(&s);
             check_gates(&s, nll_of, 1e-4, 3e-3, 1e-4);
             scene_close(&s);
@@ -199,14 +160,14 @@ static void test_sequences(void **state) {
     scene s;
     scene_open(&s, &families[0], 2);
     nll_gates(&s);
-    size_t n = s.n_units, e = (size_t)s.l.p.n_embd;
+    size_t n = s.n_units, e = (size_t)s.of.l.p.n_embd;
     float *keep = cmc_alloc(SEQS * n, sizeof *keep), *zero = cmc_calloc(n, sizeof *zero);
     memcpy(keep, s.grad, SEQS * n * sizeof *keep);
     memset(s.grad, 0, SEQS * n * sizeof(float));
     for (size_t i = 0; i < TARGETS; i++)
-        if (s.rows[i] < s.start[1] || s.rows[i] >= s.start[2])
+        if (s.of.rows[i] < s.of.start[1] || s.of.rows[i] >= s.of.start[2])
             memset(s.d1 + i * e, 0, e * sizeof(float));
-    lm_backward(&s.n, &s.b, s.d1);
+    lm_backward(&s.of.n, &s.of.b, s.d1);
     assert_memory_equal(s.grad, zero, n * sizeof(float));
     assert_memory_equal(s.grad + n, keep + n, n * sizeof(float));
     assert_memory_equal(s.grad + 2 * n, zero, n * sizeof(float));
@@ -219,14 +180,14 @@ static void test_sequences(void **state) {
 /* Two passes, as cmc_importance makes them. */
 static double kl_of(void *scene_) {
     scene *s = scene_;
-    size_t bytes = TOKENS * (size_t)s->l.p.n_embd * sizeof(float);
+    size_t bytes = TOKENS * (size_t)s->of.l.p.n_embd * sizeof(float);
     apply_gates(s);
-    s->n.drop_key = 21;
-    lm_forward(&s->n, &s->all);
-    memcpy(s->h1, s->n.hidden, bytes);
-    s->n.drop_key = 22;
-    lm_forward(&s->n, &s->all);
-    return lm_kl_train(&s->kl, &s->n, s->h1, s->n.hidden, TOKENS, 1.0f / TOKENS, s->d1, s->d2) / TOKENS;
+    s->of.n.drop_key = 21;
+    lm_forward(&s->of.n, &s->all);
+    memcpy(s->h1, s->of.n.hidden, bytes);
+    s->of.n.drop_key = 22;
+    lm_forward(&s->of.n, &s->all);
+    return lm_kl_train(&s->kl, &s->of.n, s->h1, s->of.n.hidden, TOKENS, 1.0f / TOKENS, s->d1, s->d2) / TOKENS;
 }
 
 static void test_kl_gates(void **state) {
@@ -234,15 +195,15 @@ static void test_kl_gates(void **state) {
     for (size_t k = 0; k < 2; k++) {
         scene s;
         scene_open(&s, &families[k], 2);
-        s.n.dropout = 0.25f;
+        s.of.n.dropout = 0.25f;
         double kl = kl_of(&s);
         assert_true(kl > 1e-3);
-        lm_backward(&s.n, &s.all, s.d2);
-        s.n.drop_key = 21;
-        lm_forward(&s.n, &s.all);
-        lm_backward(&s.n, &s.all, s.d1);
+        lm_backward(&s.of.n, &s.all, s.d2);
+        s.of.n.drop_key = 21;
+        lm_forward(&s.of.n, &s.all);
+        lm_backward(&s.of.n, &s.all, s.d1);
         check_gates(&s, kl_of, 1e-5, 5e-3, 1e-4);
-        s.n.dropout = 0.0f; /* the same pass twice */
+        s.of.n.dropout = 0.0f; /* the same pass twice */
         assert_true(fabs(kl_of(&s)) < 1e-9);
         scene_close(&s);
     }
@@ -254,8 +215,8 @@ typedef struct kl_scene { scene s; float *h; size_t rows; } kl_scene;
 static double plain_kl(void *scene_) {
     kl_scene *k = scene_;
     const scene *s = &k->s;
-    size_t v = (size_t)s->l.p.n_vocab, e = (size_t)s->l.p.n_embd;
-    const float *head = s->n.w + s->l.head;
+    size_t v = (size_t)s->of.l.p.n_vocab, e = (size_t)s->of.l.p.n_embd;
+    const float *head = s->of.n.w + s->of.l.head;
     double *z = cmc_alloc(2 * v, sizeof *z), total = 0.0;
     for (size_t r = 0; r < k->rows; r++) {
         double lse[2];
@@ -283,14 +244,14 @@ static void test_kl(void **state) {
     kl_scene k = {.rows = 21};
     uint64_t rng = 3;
     scene_open(&k.s, &families[0], 3);
-    size_t n = k.rows * (size_t)k.s.l.p.n_embd;
+    size_t n = k.rows * (size_t)k.s.of.l.p.n_embd;
     k.h = cmc_alloc(2 * n, sizeof *k.h);
     float *grad = cmc_alloc(2 * n, sizeof *grad);
     for (size_t i = 0; i < 2 * n; i++)
         k.h[i] = (float)(4.0 * (uniform(&rng) - 0.5));
     for (size_t rows = 5; rows <= 32; rows += 27) {
         k.s.kl.rows = rows;
-        double kl = lm_kl_train(&k.s.kl, &k.s.n, k.h, k.h + n, k.rows, 1.0f / 21, grad, grad + n) / 21;
+        double kl = lm_kl_train(&k.s.kl, &k.s.of.n, k.h, k.h + n, k.rows, 1.0f / 21, grad, grad + n) / 21;
         assert_true(fabs(kl - plain_kl(&k)) < 1e-5 * (1.0 + kl) && kl > 0.1);
         slope_check c = {.loss = plain_kl, .scene = &k, .h = 0.02, .least = 1e-3, .rel = 1e-3, .abs = 1e-5, .directions = 7};
         slope_assert(&c, "first pass", k.h, grad, n, &rng);
@@ -465,31 +426,31 @@ static void test_mask(void **state) {
     uint64_t rng = 8;
     size_t n;
     scene_open(&s, &families[0], 1);
-    const char *path = tiny_path(s.dir, "importance.gguf");
+    const char *path = tiny_path(s.of.dir, "importance.gguf");
     importance_how how = {.model_hash = "m", .data_hash = "d", .tokens = 1};
     for (size_t i = 0; i < s.n_units; i++)
         s.gate[i] = (float)uniform(&rng);
     assert_int_equal(importance_save(path, &s.shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.l, SOFT_MASK_REAL, 1, &real, &err), CMC_OK);
+    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &real, &err), CMC_OK);
     float *up = s.gate + importance_at(&s.shape, 1, IMPORTANCE_UP), *heads = s.gate + importance_at(&s.shape, 1, IMPORTANCE_HEADS);
     soft_mask_normalise(up, s.shape.width[IMPORTANCE_UP]);
     soft_mask_normalise(heads, 4);
-    const float *f = mask_of(&real, &s.l, "blk.1.ffn_up.weight", &n);
+    const float *f = mask_of(&real, &s.of.l, "blk.1.ffn_up.weight", &n);
     for (size_t i = 0; i < n; i++)
         assert_true(f[i] == 1.0f - up[i] && f[i] > 0.0f && f[i] <= 1.0f);
-    f = mask_of(&real, &s.l, "blk.1.attn_q.weight", &n);
+    f = mask_of(&real, &s.of.l, "blk.1.attn_q.weight", &n);
     for (size_t i = 0; i < n; i++)
         assert_true(f[i] == 1.0f - heads[i / (n / 4)]);
-    f = mask_of(&real, &s.l, "blk.1.attn_k.weight", &n); /* two key heads, each for two query heads */
+    f = mask_of(&real, &s.of.l, "blk.1.attn_k.weight", &n); /* two key heads, each for two query heads */
     for (size_t i = 0; i < n; i++)
         assert_true(f[i] == 1.0f - fmaxf(heads[i / (n / 2) * 2], heads[i / (n / 2) * 2 + 1]));
     static const char *const none[] = {"blk.1.ffn_gate.weight", "blk.1.attn_output.weight", "blk.1.ffn_norm.weight",
                                        "token_embd.weight"};
     for (size_t i = 0; i < 4; i++)
-        assert_null(mask_of(&real, &s.l, none[i], &n));
+        assert_null(mask_of(&real, &s.of.l, none[i], &n));
     for (int control = SOFT_MASK_PERMUTED; control <= SOFT_MASK_CONSTANT; control++) {
-        assert_int_equal(soft_mask_open(path, &s.l, (soft_mask_control)control, 1, &other, &err), CMC_OK);
-        const float *a = mask_of(&real, &s.l, "blk.0.ffn_down.weight", &n), *b = mask_of(&other, &s.l, "blk.0.ffn_down.weight", &n);
+        assert_int_equal(soft_mask_open(path, &s.of.l, (soft_mask_control)control, 1, &other, &err), CMC_OK);
+        const float *a = mask_of(&real, &s.of.l, "blk.0.ffn_down.weight", &n), *b = mask_of(&other, &s.of.l, "blk.0.ffn_down.weight", &n);
         float x[16], y[16];
         double mean = 0.0;
         assert_int_equal(n, 16);
@@ -518,31 +479,31 @@ static void test_files(void **state) {
     soft_mask m;
     scene_open(&s, &families[0], 1);
     importance_how how = {.model_hash = "m", .data_hash = "d"};
-    const char *path = tiny_path(s.dir, "importance.gguf"), *model = tiny_path(s.dir, "model.gguf");
-    assert_int_equal(soft_mask_open(model, &s.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    const char *path = tiny_path(s.of.dir, "importance.gguf"), *model = tiny_path(s.of.dir, "model.gguf");
+    assert_int_equal(soft_mask_open(model, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     assert_non_null(strstr(err.message, "not importance"));
     importance_shape shape = s.shape;
     shape.n_layer = 1;
     assert_int_equal(importance_save(path, &shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     assert_non_null(strstr(err.message, "blk.1.attn_head.importance"));
     float *more = cmc_calloc(3 * s.shape.per_layer, sizeof *more);
     shape.n_layer = 3;
     assert_int_equal(importance_save(path, &shape, &how, more, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     assert_non_null(strstr(err.message, "more than 2 layers"));
     shape = s.shape;
     shape.width[IMPORTANCE_UP]--;
     assert_int_equal(importance_save(path, &shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     s.gate[3] = NAN;
     assert_int_equal(importance_save(path, &s.shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_FORMAT);
+    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_FORMAT);
     assert_non_null(strstr(err.message, "no finite number"));
-    assert_int_equal(soft_mask_open(tiny_path(s.dir, "nothing"), &s.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_IO);
+    assert_int_equal(soft_mask_open(tiny_path(s.of.dir, "nothing"), &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_IO);
     for (int64_t bit = 0; bit < 8 * 600; bit += 5) { /* damage of any kind is refused or harmless */
         assert_int_equal(tiny_damage(path, model, -1, bit, &err), CMC_OK);
-        if (soft_mask_open(model, &s.l, SOFT_MASK_REAL, 1, &m, &err) == CMC_OK)
+        if (soft_mask_open(model, &s.of.l, SOFT_MASK_REAL, 1, &m, &err) == CMC_OK)
             soft_mask_free(&m);
     }
     free(more);

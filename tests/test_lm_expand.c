@@ -11,14 +11,13 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/lm_scene.h"
 #include "tests/slope.h"
-#include "tests/tiny.h"
-#include "tinylm/lm_loss.h"
 #include "tinylm/lm_save.h"
 
 /* ------------------------------------------------------------------------------------------------ fixture */
 
-enum { SEQS = 3, TOKENS = 5 + 9 + 30, TARGETS = 20 };
+enum { TOKENS = 5 + 9 + 30, TARGETS = 20 };
 
 /* Shared key heads, biases, norms of q and k, norms after branches, windows. */
 static const tiny_spec families[] = {
@@ -54,94 +53,48 @@ static const way ways[] = {
 enum { WAYS = sizeof ways / sizeof *ways };
 
 typedef struct rig {
-    char *dir;
-    cmc_runtime *rt;
-    cmc_model *m;
+    lm_scene s;
     expand_spec spec;
-    lm_layout l;
-    lm_net n;
-    lm_loss loss;
-    int32_t ids[TOKENS], targets[TARGETS];
-    size_t start[SEQS + 1], rows[TARGETS];
-    net_batch b;
-    float *dhidden;
 } rig;
-
-static void rig_batch(rig *r) {
-    static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
-    uint64_t rng = 7, n_vocab = (uint64_t)r->l.p.n_vocab;
-    memcpy(r->start, start, sizeof start);
-    for (size_t i = 0; i < TOKENS; i++)
-        r->ids[i] = (int32_t)(params_random(&rng) % n_vocab);
-    for (size_t i = 0; i < TARGETS; i++) {
-        r->rows[i] = i * (TOKENS - 1) / (TARGETS - 1);
-        r->targets[i] = (int32_t)(params_random(&rng) % n_vocab);
-    }
-    r->b = (net_batch){.ids = r->ids, .start = r->start, .rows = r->rows, .targets = r->targets, .n_tokens = TOKENS,
-                       .n_seqs = SEQS, .n_targets = TARGETS};
-}
 
 /* w NULL: the base as it is. */
 static void rig_open(rig *r, const tiny_spec *spec, const way *w, int threads, bool exact) {
     cmc_error err = {0};
-    cmc_runtime_opts ro = {.threads = threads, .exact = exact};
-    memset(r, 0, sizeof *r);
-    r->dir = tiny_dir_new();
-    const char *path = tiny_path(r->dir, "base.gguf");
-    assert_int_equal(tiny_write(spec, path, &err), CMC_OK);
-    assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
-    assert_int_equal(cmc_model_open(r->rt, path, &r->m, &err), CMC_OK);
-    if (w && expand_plan(w->kind, w->merge, w->blocks, r->m->p.n_layer, &r->spec, &err) != CMC_OK)
+    r->spec = (expand_spec){0};
+    lm_scene_model(&r->s, spec, threads, exact);
+    if (w && expand_plan(w->kind, w->merge, w->blocks, r->s.m->p.n_layer, &r->spec, &err) != CMC_OK)
         fail_msg("%s", err.message);
     lm_trainable what = {.expand = w ? &r->spec : NULL, .learn_share = w && w->learn};
-    if (lm_layout_init(r->m, &what, &r->l, &err) != CMC_OK)
-        fail_msg("%s", err.message);
-    assert_int_equal(lm_new(r->rt, &r->l, TOKENS, TOKENS, &r->n, &err), CMC_OK);
-    assert_int_equal(lm_loss_new(r->rt, &r->l.p, &r->loss, &err), CMC_OK);
-    r->dhidden = cmc_alloc(TARGETS * (size_t)r->l.p.n_embd, sizeof *r->dhidden);
-    lm_load(&r->l, r->m, r->n.w);
-    lm_expand_copy(&r->l, r->n.w);
-    lm_expand_gates(&r->l, 0.4, 11, r->n.w);
+    lm_scene_net(&r->s, &what, TOKENS, TARGETS);
+    lm_expand_copy(&r->s.l, r->s.n.w);
+    lm_expand_gates(&r->s.l, 0.4, 11, r->s.n.w);
     if (w) {
-        r->n.align = w->align;
-        r->n.align_weight = w->align.kind != ALIGN_NONE ? 2.0 / TOKENS : 0.0;
+        r->s.n.align = w->align;
+        r->s.n.align_weight = w->align.kind != ALIGN_NONE ? 2.0 / TOKENS : 0.0;
     }
-    rig_batch(r);
 }
 
 static void rig_close(rig *r) {
-    free(r->dhidden);
-    lm_loss_free(&r->loss);
-    lm_free(&r->n);
-    lm_layout_free(&r->l);
+    lm_scene_close(&r->s);
     expand_spec_free(&r->spec);
-    cmc_model_free(r->m);
-    cmc_runtime_free(r->rt);
-    tiny_dir_free(r->dir);
 }
 
 /* As after some training: nothing is at its start, so that every term of the gradients matters. */
 static void rig_train(rig *r) {
     uint64_t rng = 21;
-    for (size_t i = 0; i < r->l.base.n_trained; i++)
-        r->n.w[i] += (float)(0.3 * (uniform(&rng) - 0.5));
+    for (size_t i = 0; i < r->s.l.base.n_trained; i++)
+        r->s.n.w[i] += (float)(0.3 * (uniform(&rng) - 0.5));
 }
 
-static double rig_loss(void *scene) {
-    rig *r = scene;
-    double nll = 0.0;
-    lm_forward(&r->n, &r->b);
-    lm_loss_score(&r->loss, &r->n, &r->b, &nll);
-    return nll / TARGETS + lm_align_loss(&r->n);
+static double rig_loss(void *rig_) {
+    rig *r = rig_;
+    double nll = lm_scene_loss(&r->s);
+    return nll + lm_align_loss(&r->s.n);
 }
 
 static double rig_grad(rig *r) {
-    double nll = 0.0;
-    memset(r->n.grad, 0, r->l.base.n_trained * sizeof(float));
-    lm_forward(&r->n, &r->b);
-    lm_loss_train(&r->loss, &r->n, &r->b, 1.0f / TARGETS, r->dhidden, &nll);
-    lm_backward(&r->n, &r->b, r->dhidden);
-    return nll / TARGETS + lm_align_loss(&r->n);
+    double nll = lm_scene_grad(&r->s);
+    return nll + lm_align_loss(&r->s.n);
 }
 
 /* ---------------------------------------------------------------------------------------------- the graph */
@@ -155,12 +108,12 @@ static void test_start(void **state) {
             rig_open(&base, &families[f], NULL, 2, false);
             rig_open(&r, &families[f], &ways[k], 2, false);
             double a = rig_loss(&base), b = rig_loss(&r), off = 0.0;
-            size_t n = TARGETS * (size_t)r.l.p.n_embd;
+            size_t n = TARGETS * (size_t)r.s.l.p.n_embd;
             for (size_t i = 0; i < n; i++)
-                off = fmax(off, fabs((double)r.n.hidden[i] - (double)base.n.hidden[i]));
+                off = fmax(off, fabs((double)r.s.n.hidden[i] - (double)base.s.n.hidden[i]));
             if (!(off <= 1e-5 && fabs(a - b) <= 1e-5))
                 fail_msg("family %zu, way %zu: states differ by %g, losses by %g", f, k, off, fabs(a - b));
-            assert_true(ways[k].align.kind == ALIGN_NONE || lm_align_loss(&r.n) == 0.0);
+            assert_true(ways[k].align.kind == ALIGN_NONE || lm_align_loss(&r.s.n) == 0.0);
             rig_close(&base);
             rig_close(&r);
         }
@@ -177,16 +130,16 @@ static void test_saved(void **state) {
             cmc_session *s;
             rig_open(&r, &families[f], &ways[k], 2, true);
             rig_train(&r);
-            const char *path = tiny_path(r.dir, "expanded.gguf");
-            assert_int_equal(lm_save_expanded(path, &r.l, r.m, &r.spec, r.n.w, r.n.trained, CMC_F32, &err), CMC_OK);
-            if (cmc_model_open(r.rt, path, &m, &err) != CMC_OK)
+            const char *path = tiny_path(r.s.dir, "expanded.gguf");
+            assert_int_equal(lm_save_expanded(path, &r.s.l, r.s.m, &r.spec, r.s.n.w, r.s.n.trained, CMC_F32, &err), CMC_OK);
+            if (cmc_model_open(r.s.rt, path, &m, &err) != CMC_OK)
                 fail_msg("%s", err.message);
-            size_t e = (size_t)r.l.p.n_embd, first = r.start[2], start[2] = {0, TOKENS - first}, rows[TOKENS];
+            size_t e = (size_t)r.s.l.p.n_embd, first = r.s.start[2], start[2] = {0, TOKENS - first}, rows[TOKENS];
             for (size_t i = 0; i < TOKENS; i++)
                 rows[i] = i;
-            net_batch b = {.ids = r.ids + first, .start = start, .rows = rows, .targets = r.ids, .n_tokens = start[1],
+            net_batch b = {.ids = r.s.ids + first, .start = start, .rows = rows, .targets = r.s.ids, .n_tokens = start[1],
                            .n_seqs = 1, .n_targets = start[1]};
-            lm_forward(&r.n, &b);
+            lm_forward(&r.s.n, &b);
             float *got = cmc_alloc(start[1] * e, sizeof *got);
             assert_int_equal(cmc_session_new(m, 0, &s, &err), CMC_OK);
             assert_int_equal(cmc_session_sync(s, b.ids, start[1], &err), CMC_OK);
@@ -194,7 +147,7 @@ static void test_saved(void **state) {
             assert_int_equal(cmc_eval(m, &item, 1, &err), CMC_OK);
             double off = 0.0;
             for (size_t i = 0; i < start[1] * e; i++)
-                off = fmax(off, fabs((double)got[i] - (double)r.n.hidden[i]));
+                off = fmax(off, fabs((double)got[i] - (double)r.s.n.hidden[i]));
             if (!(off < 1e-4))
                 fail_msg("family %zu, way %zu: states differ by %g", f, k, off);
             free(got);
@@ -211,10 +164,10 @@ static void check_gradients(size_t family, const way *w, int threads) {
     uint64_t rng = 5;
     rig_open(&r, &families[family], w, threads, false);
     rig_train(&r);
-    const params *p = &r.l.base;
+    const params *p = &r.s.l.base;
     double a = rig_grad(&r);
     float *grad = cmc_alloc(p->n_trained, sizeof *grad);
-    memcpy(grad, r.n.grad, p->n_trained * sizeof *grad);
+    memcpy(grad, r.s.n.grad, p->n_trained * sizeof *grad);
     assert_true(fabs(a - rig_loss(&r)) < 1e-5);
     slope_check c = {.loss = rig_loss, .scene = &r, .least = 1e-5, .abs = 3e-4, .directions = 5};
     size_t learnt = 0;
@@ -225,7 +178,7 @@ static void check_gradients(size_t family, const way *w, int threads) {
         c.h = t->n_in == 1 ? 0.2 : 0.02; /* one number, which the loss hangs on so little that its rounding shows */
         c.rel = t->n_in == 1 ? 2e-2 : 4e-3;
         if (t->trained)
-            slope_assert(&c, what, r.n.trained + t->off, grad + t->off, t->n_out * t->n_in, &rng);
+            slope_assert(&c, what, r.s.n.trained + t->off, grad + t->off, t->n_out * t->n_in, &rng);
         learnt += t->trained;
     }
     assert_true(learnt > 0);
@@ -254,13 +207,13 @@ static void test_teacher(void **state) {
     rig_train(&through);
     rig_train(&taught);
     assert_true(rig_grad(&through) == rig_grad(&taught));
-    const params *p = &taught.l.base;
+    const params *p = &taught.s.l.base;
     size_t same = 0, other = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
         const params_tensor *t = &p->tensors[i];
         if (!t->trained)
             continue;
-        bool equal = memcmp(through.n.grad + t->off, taught.n.grad + t->off, t->n_out * t->n_in * sizeof(float)) == 0;
+        bool equal = memcmp(through.s.n.grad + t->off, taught.s.n.grad + t->off, t->n_out * t->n_in * sizeof(float)) == 0;
         assert_true(equal == (strncmp(t->name, "blk.3.", 6) == 0));
         same += equal;
         other += !equal;
@@ -322,14 +275,14 @@ static void test_what_is_trained(void **state) {
     for (size_t k = 0; k < WAYS; k++) {
         rig r;
         rig_open(&r, &families[2], &ways[k], 1, false);
-        const params *p = &r.l.base;
+        const params *p = &r.s.l.base;
         for (size_t i = 0; i < p->n_tensors; i++) {
             const params_tensor *t = &p->tensors[i];
             bool block = strstr(t->name, "cmc_expand."), gate = strstr(t->name, "cmc_merge.weight");
             bool f = strstr(t->name, "cmc_merge.bias");
             assert_true(t->trained == (block || gate || (f && ways[k].learn)));
         }
-        assert_int_equal(r.l.n_merges, ways[k].kind == EXPAND_STACK ? 0 : ways[k].kind == EXPAND_CONCAT ? ways[k].blocks
+        assert_int_equal(r.s.l.n_merges, ways[k].kind == EXPAND_STACK ? 0 : ways[k].kind == EXPAND_CONCAT ? ways[k].blocks
                                                                                                     : ways[k].blocks / 2);
         rig_close(&r);
     }
@@ -340,7 +293,7 @@ static void test_what_is_trained(void **state) {
     lm_trainable bad[] = {{.expand = &r.spec, .rank = 2, .alpha = 4}, {.expand = &r.spec, .layers = "0"},
                           {.expand = &r.spec, .modules = "up"}};
     for (size_t i = 0; i < 3; i++)
-        assert_int_equal(lm_layout_init(r.m, &bad[i], &l, &err), CMC_E_ARG);
+        assert_int_equal(lm_layout_init(r.s.m, &bad[i], &l, &err), CMC_E_ARG);
     rig_close(&r);
 }
 

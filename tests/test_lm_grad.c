@@ -11,14 +11,13 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/lm_scene.h"
 #include "tests/slope.h"
-#include "tests/tiny.h"
-#include "tinylm/lm_loss.h"
 #include "tinylm/rowmath.h"
 
 /* ------------------------------------------------------------------------------------------------ fixture */
 
-enum { SEQS = 3, TOKENS = 5 + 9 + 80, TARGETS = 40 };
+enum { TOKENS = LM_SCENE_TOKENS, TARGETS = LM_SCENE_TARGETS };
 
 /* Every kind of tensor and every turn of the graph: shared key heads, values of another width, tied and untied output,
  * biases, norms of q and k, norms after branches, windows that end inside and outside a block of scores. */
@@ -39,81 +38,17 @@ static const struct {
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 
-typedef struct rig {
-    char *dir;
-    cmc_runtime *rt;
-    cmc_model *m;
-    lm_layout l;
-    lm_net n;
-    lm_loss loss;
-    int32_t ids[TOKENS], targets[TARGETS];
-    size_t start[SEQS + 1], rows[TARGETS];
-    net_batch b;
-    float *dhidden;
-} rig;
-
-static void rig_batch(rig *r) {
-    static const size_t start[SEQS + 1] = {0, 5, 14, TOKENS};
-    uint64_t rng = 7, n_vocab = (uint64_t)r->l.p.n_vocab;
-    memcpy(r->start, start, sizeof start);
-    for (size_t i = 0; i < TOKENS; i++)
-        r->ids[i] = (int32_t)(params_random(&rng) % n_vocab);
-    for (size_t i = 0; i < TARGETS; i++) {
-        r->rows[i] = i * (TOKENS - 1) / (TARGETS - 1); /* ascending, every sequence has some, the last token too */
-        r->targets[i] = (int32_t)(params_random(&rng) % n_vocab);
-    }
-    r->b = (net_batch){.ids = r->ids, .start = r->start, .rows = r->rows, .targets = r->targets, .n_tokens = TOKENS,
-                       .n_seqs = SEQS, .n_targets = TARGETS};
-}
+typedef lm_scene rig;
 
 static void rig_open(rig *r, const tiny_spec *spec, int threads, bool exact, const lm_trainable *lora) {
-    cmc_error err = {0};
-    cmc_runtime_opts ro = {.threads = threads, .exact = exact};
-    memset(r, 0, sizeof *r);
-    r->dir = tiny_dir_new();
-    const char *path = tiny_path(r->dir, "model.gguf");
-    assert_int_equal(tiny_write(spec, path, &err), CMC_OK);
-    assert_int_equal(cmc_runtime_open(&ro, &r->rt, &err), CMC_OK);
-    if (cmc_model_open(r->rt, path, &r->m, &err) != CMC_OK || lm_layout_init(r->m, lora, &r->l, &err) != CMC_OK)
-        fail_msg("%s", err.message);
-    assert_int_equal(lm_new(r->rt, &r->l, TOKENS, TOKENS, &r->n, &err), CMC_OK);
-    assert_int_equal(lm_loss_new(r->rt, &r->l.p, &r->loss, &err), CMC_OK);
-    r->dhidden = cmc_alloc(TARGETS * (size_t)r->l.p.n_embd, sizeof *r->dhidden);
-    lm_load(&r->l, r->m, r->n.w);
-    rig_batch(r);
+    lm_scene_model(r, spec, threads, exact);
+    lm_scene_net(r, lora, TOKENS, TARGETS);
     if (r->l.lora.n) {
         uint64_t rng = 21;
         lm_lora_start(&r->l, 1, r->n.trained);
         for (size_t i = 0; i < r->l.lora.n; i++) /* B is not zero here: every term of the gradient matters */
             r->n.trained[i] += (float)(0.6 * (uniform(&rng) - 0.5));
     }
-}
-
-static void rig_close(rig *r) {
-    free(r->dhidden);
-    lm_loss_free(&r->loss);
-    lm_free(&r->n);
-    lm_layout_free(&r->l);
-    cmc_model_free(r->m);
-    cmc_runtime_free(r->rt);
-    tiny_dir_free(r->dir);
-}
-
-/* Mean NLL over the targets, without gradients. */
-static double rig_loss(rig *r) {
-    double nll = 0.0;
-    lm_forward(&r->n, &r->b);
-    lm_loss_score(&r->loss, &r->n, &r->b, &nll);
-    return nll / TARGETS;
-}
-
-static double rig_grad(rig *r) {
-    double nll = 0.0;
-    memset(r->n.grad, 0, lm_trained(&r->l)->n_trained * sizeof(float));
-    lm_forward(&r->n, &r->b);
-    lm_loss_train(&r->loss, &r->n, &r->b, 1.0f / TARGETS, r->dhidden, &nll);
-    lm_backward(&r->n, &r->b, r->dhidden);
-    return nll / TARGETS;
 }
 
 /* ---------------------------------------------------------------------------------------------- the graph */
@@ -155,7 +90,7 @@ static void test_graph(void **state) {
         double off = compare_logits(r.m, &r.n, r.ids, 80);
         if (!(off < 2e-5))
             fail_msg("%s: logits differ by %g of the largest", families[k].name, off);
-        rig_close(&r);
+        lm_scene_close(&r);
     }
 }
 
@@ -175,7 +110,7 @@ static void test_packing(void **state) {
         lm_forward(&r.n, &b);
         assert_memory_equal(want, r.n.hidden, e * sizeof *want);
         free(want);
-        rig_close(&r);
+        lm_scene_close(&r);
     }
 }
 
@@ -222,20 +157,16 @@ static void test_graph_smollm2(void **state) {
 
 /* --------------------------------------------------------------------------------------------- gradients */
 
-static double rig_loss_of(void *r) {
-    return rig_loss(r);
-}
-
 static void check_gradients(size_t family, int threads, const lm_trainable *lora) {
     rig r;
     uint64_t rng = 5;
     rig_open(&r, &families[family].spec, threads, false, lora);
     const params *p = lm_trained(&r.l);
-    double a = rig_grad(&r);
+    double a = lm_scene_grad(&r);
     float *grad = cmc_alloc(p->n_trained, sizeof *grad);
     memcpy(grad, r.n.grad, p->n_trained * sizeof *grad);
-    assert_true(fabs(a - rig_loss(&r)) < 1e-5);
-    slope_check c = {.loss = rig_loss_of, .scene = &r, .h = 0.02, .least = 1e-4, .rel = 3e-3, .abs = 3e-4,
+    assert_true(fabs(a - lm_scene_loss(&r)) < 1e-5);
+    slope_check c = {.loss = lm_scene_loss, .scene = &r, .h = 0.02, .least = 1e-4, .rel = 3e-3, .abs = 3e-4,
                      .directions = 7};
     for (size_t i = 0; i < p->n_tensors; i++) {
         const params_tensor *t = &p->tensors[i];
@@ -246,7 +177,7 @@ static void check_gradients(size_t family, int threads, const lm_trainable *lora
         slope_assert(&c, what, r.n.trained + t->off, grad + t->off, t->n_out * t->n_in, &rng);
     }
     free(grad);
-    rig_close(&r);
+    lm_scene_close(&r);
 }
 
 static void test_gradients_full(void **state) {
@@ -271,7 +202,7 @@ static void check_part(size_t family, const lm_trainable *what, size_t n_trained
     lm_trainable all = {0};
     rig_open(&whole, &families[family].spec, 2, false, &all);
     rig_open(&part, &families[family].spec, 2, false, what);
-    assert_true(rig_grad(&whole) == rig_grad(&part));
+    assert_true(lm_scene_grad(&whole) == lm_scene_grad(&part));
     const params *p = &part.l.base;
     size_t tensors = 0, floats = 0;
     assert_int_equal(whole.l.base.n_trained, whole.l.base.n);
@@ -289,8 +220,8 @@ static void check_part(size_t family, const lm_trainable *what, size_t n_trained
     assert_int_equal(tensors, n_trained);
     assert_int_equal(floats, p->n_trained);
     assert_int_equal(p->lowest, lowest);
-    rig_close(&whole);
-    rig_close(&part);
+    lm_scene_close(&whole);
+    lm_scene_close(&part);
 }
 
 static void test_gradients_part(void **state) {
@@ -322,16 +253,16 @@ static void test_lora_start(void **state) {
     rig_open(&full, &families[2].spec, 2, false, &none);
     rig_open(&lora, &families[2].spec, 2, false, &eight);
     lm_lora_start(&lora.l, 1, lora.n.trained);
-    assert_true(rig_loss(&full) == rig_loss(&lora));
+    assert_true(lm_scene_loss(&full) == lm_scene_loss(&lora));
     size_t n = lora.l.base.n;
     float *keep = cmc_alloc(n, sizeof *keep);
     memcpy(keep, lora.n.w, n * sizeof *keep);
-    rig_grad(&lora);
+    lm_scene_grad(&lora);
     assert_memory_equal(keep, lora.n.w, n * sizeof *keep);
     assert_int_equal(lora.l.lora.n_tensors, 2 * 7 * 2); /* two matrices for each of seven in two layers */
     free(keep);
-    rig_close(&full);
-    rig_close(&lora);
+    lm_scene_close(&full);
+    lm_scene_close(&lora);
 }
 
 static void test_targets(void **state) {
@@ -360,7 +291,7 @@ static void test_targets(void **state) {
     lm_layout_free(&l);
     lora.modules = "q";
     assert_int_equal(lm_layout_init(r.m, &lora, &l, &err), CMC_E_ARG);
-    rig_close(&r);
+    lm_scene_close(&r);
 }
 
 /* The gated GELU of the trainer against its definition in double, past the vector's width and in the tails. */

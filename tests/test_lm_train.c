@@ -119,34 +119,12 @@ static void test_learns(void **state) {
     rig_close(&r);
 }
 
-static void check_resume(rig *r, int32_t rank) {
-    size_t n;
-    cmc_tune_opts o = tune_opts(r, rank);
-    cmc_train_result whole = rig_tune(r, &o, NULL, NULL, CMC_OK);
-    uint8_t *want = rig_bytes(r->out, &n);
-    assert_int_equal(unlink(r->out), 0);
-    static const int64_t stop[] = {1, 4, 7, STEPS};
-    for (size_t i = 0; i < sizeof stop / sizeof *stop; i++) {
-        stopper s = {"train", stop[i], false};
-        o.how.resume = false;
-        rig_tune(r, &o, rig_stop, &s, CMC_E_CANCELLED);
-        assert_true(checkpoint_exists(r->ckpt) && access(r->out, F_OK) != 0);
-        o.how.resume = true;
-        cmc_train_result res = rig_tune(r, &o, NULL, NULL, CMC_OK);
-        assert_true(res.resumed && res.tokens == whole.tokens);
-        assert_true(res.held_out_steered == whole.held_out_steered && res.held_out_host == whole.held_out_host);
-        rig_assert_same(r->out, want, n);
-        assert_int_equal(unlink(r->out), 0);
-    }
-    free(want);
-}
-
 static void test_exact_resume(void **state) {
     (void)state;
     rig r;
     rig_open(&r, 2, false);
-    check_resume(&r, 0);
-    check_resume(&r, 3);
+    rig_tune_resumes(&r, tune_opts(&r, 0));
+    rig_tune_resumes(&r, tune_opts(&r, 3));
     rig_close(&r);
 }
 
@@ -209,14 +187,7 @@ static void test_memory(void **state) {
     (void)state;
     rig r;
     rig_open(&r, 2, false);
-    cmc_tune_opts o = tune_opts(&r, 3);
-    o.how.batch = 32;
-    o.how.max_steps = 2;
-    cmc_train_result wide = rig_tune(&r, &o, NULL, NULL, CMC_OK);
-    o.how.memory = wide.memory_planned - (1 << 20);
-    cmc_train_result narrow = rig_tune(&r, &o, NULL, NULL, CMC_OK);
-    assert_true(narrow.memory_planned <= o.how.memory);
-    assert_true(fabs(narrow.held_out_steered - wide.held_out_steered) < 1e-3);
+    rig_tune_bounded(&r, tune_opts(&r, 3));
     rig_close(&r);
 }
 

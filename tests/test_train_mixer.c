@@ -72,12 +72,7 @@ static double defined_loss(scene *s, cmc_model *other, const cmc_map *map, const
             logits_of(other, mixed[i], o);
             defined_mix(h, o, map, p[i], v, mix);
         }
-        for (size_t j = 0; j < nd; j++) {
-            double x = 0.0;
-            for (size_t c = 0; c < EMBD; c++)
-                x += (double)s->n.hidden[i * EMBD + c] * (double)s->n.w[s->p.embd + j * EMBD + c];
-            d[j] = (float)x;
-        }
+        scene_delta_logits(s, i, d);
         shift_in in = {s->map, alpha, d};
         shift_apply_plain(mix, (int32_t)v, &in, 1, false, work);
         nll += shift_log_sum_plain(mix, (int32_t)v) - (double)mix[s->targets[i]];
@@ -91,20 +86,13 @@ static double defined_loss(scene *s, cmc_model *other, const cmc_map *map, const
 }
 
 static void mixed_scene(scene *s, int threads, bool decode_head) {
-    uint64_t rng = 7, map_rng = 21;
+    uint64_t map_rng = 21;
     scene_open(s, threads, true, 0);
     scene_map(s, DELTA, map_to, &map_rng);
     params_shape shape = {.n_vocab = DELTA, .n_embd = EMBD, .n_layer = 1, .n_head = 4, .n_head_kv = 2, .n_ff = 24};
     scene_net(s, shape, ROWS, true, decode_head);
     scene_weights(s);
-    for (size_t i = 0; i < ROWS; i++) {
-        s->rows[i] = i;
-        s->ids[i] = (int32_t)(params_random(&rng) % DELTA);
-        s->targets[i] = (int32_t)(params_random(&rng) % (uint64_t)cmc_model_n_vocab(s->host));
-        scene_state_random(s, i, &rng);
-    }
-    s->start[1] = ROWS;
-    scene_batch(s, 1, ROWS);
+    scene_random(s, ROWS, 7);
 }
 
 /* Every fourth target has no state of the mixer. */

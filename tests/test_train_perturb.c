@@ -66,7 +66,7 @@ static int32_t map_to(int32_t i, void *user) {
 
 /* Host and delta with the same vocabulary, or through a map to 90 tokens. */
 static void perturb_open(scene *s, int threads, bool mapped, bool decode_head) {
-    uint64_t rng = 7, map_rng = 21;
+    uint64_t map_rng = 21;
     scene_open(s, threads, true, 0);
     int32_t n_host = cmc_model_n_vocab(s->host), n = mapped ? 90 : n_host;
     if (mapped)
@@ -74,14 +74,7 @@ static void perturb_open(scene *s, int threads, bool mapped, bool decode_head) {
     params_shape shape = {.n_vocab = n, .n_embd = EMBD, .n_layer = 1, .n_head = 4, .n_head_kv = 2, .n_ff = 24};
     scene_net(s, shape, ROWS, mapped, decode_head);
     scene_weights(s);
-    for (size_t i = 0; i < ROWS; i++) {
-        s->rows[i] = i;
-        s->ids[i] = (int32_t)(params_random(&rng) % (uint64_t)n);
-        s->targets[i] = (int32_t)(params_random(&rng) % (uint64_t)n_host);
-        scene_state_random(s, i, &rng);
-    }
-    s->start[1] = ROWS;
-    scene_batch(s, 1, ROWS);
+    scene_random(s, ROWS, 7);
 }
 
 /* Host's logits by the runtime, perturbed in double and renormalised, steered by the plain shift. */
@@ -99,12 +92,7 @@ static double defined_loss(scene *s, float alpha, const perturb *p, const float 
             sum += exp((double)h[j] / t);
         for (size_t j = 0; j < v; j++) /* p^(1-m) u^m, not normalised: the constant is no matter */
             h[j] = (float)((1.0 - mix) * log(exp((double)h[j] / t) / sum) + mix * (double)log_u[j]);
-        for (size_t j = 0; j < nd; j++) {
-            double x = 0.0;
-            for (size_t c = 0; c < EMBD; c++)
-                x += (double)s->n.hidden[i * EMBD + c] * (double)s->n.w[s->p.embd + j * EMBD + c];
-            d[j] = (float)x;
-        }
+        scene_delta_logits(s, i, d);
         shift_in in = {s->map, alpha, d};
         for (size_t j = 0; j < v && !s->map; j++)
             h[j] += alpha * d[j];

@@ -1,6 +1,7 @@
 /* The rig of the tests of whole training runs. */
 #include "tests/train_rig.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -135,6 +136,37 @@ cmc_train_result rig_tune(const rig *r, const cmc_tune_opts *o, cmc_train_callba
     if (want == CMC_OK)
         assert_false(checkpoint_exists(r->ckpt));
     return res;
+}
+
+void rig_tune_resumes(const rig *r, cmc_tune_opts o) {
+    const int64_t stop[] = {1, 4, 7, o.how.max_steps};
+    size_t n;
+    cmc_train_result whole = rig_tune(r, &o, NULL, NULL, CMC_OK);
+    uint8_t *want = rig_bytes(r->out, &n);
+    assert_int_equal(unlink(r->out), 0);
+    for (size_t i = 0; i < sizeof stop / sizeof *stop; i++) {
+        stopper s = {"train", stop[i], false};
+        o.how.resume = false;
+        rig_tune(r, &o, rig_stop, &s, CMC_E_CANCELLED);
+        assert_true(checkpoint_exists(r->ckpt) && access(r->out, F_OK) != 0);
+        o.how.resume = true;
+        cmc_train_result res = rig_tune(r, &o, NULL, NULL, CMC_OK);
+        assert_true(res.resumed && res.tokens == whole.tokens);
+        assert_true(res.held_out_steered == whole.held_out_steered && res.held_out_host == whole.held_out_host);
+        rig_assert_same(r->out, want, n);
+        assert_int_equal(unlink(r->out), 0);
+    }
+    free(want);
+}
+
+void rig_tune_bounded(const rig *r, cmc_tune_opts o) {
+    o.how.batch = 32;
+    o.how.max_steps = 2;
+    cmc_train_result wide = rig_tune(r, &o, NULL, NULL, CMC_OK);
+    o.how.memory = wide.memory_planned - (1 << 20);
+    cmc_train_result narrow = rig_tune(r, &o, NULL, NULL, CMC_OK);
+    assert_true(narrow.memory_planned <= o.how.memory);
+    assert_true(fabs(narrow.held_out_steered - wide.held_out_steered) < 1e-3);
 }
 
 cmc_file rig_map(const char *path) {

@@ -25,6 +25,10 @@ cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callba
 cmc_tune_opts rig_tune_opts(const rig *r);
 /* cmc_tune, likewise. */
 cmc_train_result rig_tune(const rig *r, const cmc_tune_opts *o, cmc_train_callback cb, void *user, cmc_status want);
+/* Stopped after one step, in between and after the last, and resumed: it ends with the bytes of a run that goes through. */
+void rig_tune_resumes(const rig *r, cmc_tune_opts o);
+/* Within a bound a little below what it takes without: the plan keeps to it, and the result is the same but for rounding. */
+void rig_tune_bounded(const rig *r, cmc_tune_opts o);
 
 cmc_file rig_map(const char *path);
 /* The bytes of a file, copied, so that it can be written anew. */

@@ -67,18 +67,12 @@ static void mixer_rows(const data_set *host, const data_set *mix, size_t *row) {
 cmc_status mixer_data(train *t, cmc_error *err) {
     const train_host *h = &t->hosts[0];
     train_host *m = t->mix;
-    int32_t ctx = cmc_model_n_ctx(m->model);
-    data_opts d = {.paths = t->o.data,
-                   .n_paths = t->o.n_data,
-                   .vocab = cmc_model_vocab(h->model),
-                   .delta_vocab = m->map->identity ? NULL : cmc_model_vocab(m->model),
-                   .host_template = h->t,
-                   .delta_template = m->t,
-                   .max_len = (size_t)(t->o.max_len < ctx ? t->o.max_len : ctx),
-                   .held_out = t->o.held_out,
-                   .objective = t->objective,
-                   .seed = t->o.seed,
-                   .cuts = t->o.cuts};
+    size_t ctx = (size_t)cmc_model_n_ctx(m->model);
+    data_opts d = train_data_opts(t, h);
+    d.delta_vocab = m->map->identity ? NULL : cmc_model_vocab(m->model);
+    d.delta_template = m->t;
+    d.prefix_rows = false;
+    d.max_len = ctx < d.max_len ? ctx : d.max_len;
     CMC_TRY(data_open(&d, &m->data, err));
     mixer_turn(&m->data);
     t->mix_row = cmc_alloc(h->data.n_targets, sizeof *t->mix_row);

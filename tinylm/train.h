@@ -85,6 +85,8 @@ static inline size_t train_n_seen(const train *t) {
 /* train_hosts.c: opens the hosts and the vocabulary's file, maps them, makes their data and the names of their caches. */
 cmc_status train_hosts_open(train *t, cmc_error *err);
 cmc_status train_hosts_data(train *t, cmc_error *err);
+/* How the run's records become data of a host, whose map is there. */
+data_opts train_data_opts(const train *t, const train_host *h);
 cmc_status train_hosts_caches(train *t, cmc_error *err);
 void train_hosts_free(train *t);
 

@@ -91,24 +91,28 @@ cmc_status train_hosts_open(train *t, cmc_error *err) {
 
 /* ------------------------------------------------------------------------------------------------- data */
 
-static cmc_status hosts_data_one(train *t, train_host *h, const uint8_t *only, cmc_error *err) {
+data_opts train_data_opts(const train *t, const train_host *h) {
     int32_t ctx = cmc_model_n_ctx(h->model);
-    data_opts d = {.paths = t->o.data,
-                   .n_paths = t->o.n_data,
-                   .vocab = cmc_model_vocab(h->model),
-                   .delta_vocab = h->map && !h->map->identity ? t->vocab.v : NULL,
-                   .prefix_rows = t->o.prefix_rows,
-                   .host_template = h->t,
-                   .delta_template = t->o.delta_template,
-                   .max_len = (size_t)(t->o.max_len < ctx ? t->o.max_len : ctx),
-                   .held_out = t->o.held_out,
-                   .objective = t->objective,
-                   .retain = t->o.retain,
-                   .n_retain = t->o.n_retain,
-                   .refusals = t->o.refusals_path,
-                   .seed = t->o.seed,
-                   .only = only,
-                   .cuts = t->o.cuts};
+    return (data_opts){.paths = t->o.data,
+                       .n_paths = t->o.n_data,
+                       .vocab = cmc_model_vocab(h->model),
+                       .delta_vocab = h->map && !h->map->identity ? t->vocab.v : NULL,
+                       .prefix_rows = t->o.prefix_rows,
+                       .host_template = h->t,
+                       .delta_template = t->o.delta_template,
+                       .max_len = (size_t)(t->o.max_len < ctx ? t->o.max_len : ctx),
+                       .held_out = t->o.held_out,
+                       .objective = t->objective,
+                       .retain = t->o.retain,
+                       .n_retain = t->o.n_retain,
+                       .refusals = t->o.refusals_path,
+                       .seed = t->o.seed,
+                       .cuts = t->o.cuts};
+}
+
+static cmc_status hosts_data_one(train *t, train_host *h, const uint8_t *only, cmc_error *err) {
+    data_opts d = train_data_opts(t, h);
+    d.only = only;
     return data_open(&d, &h->data, err);
 }
 
