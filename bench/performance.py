@@ -167,9 +167,10 @@ def measure_ab(a, model):
 
 
 def measure_steered(a, model):
+    """A strength next to 0 takes the same work and leaves the text as it is: both sides then decode the same tokens."""
     plain, steered = [], []
     for _ in range(a.r):
-        r = cmc_bench(model, a.threads, 0, a.gen, "-d", a.delta)
+        r = cmc_bench(model, a.threads, 0, a.gen, "-d", f"{a.delta}=1e-6")
         plain.append(1000 / r["unsteered_tg_tps"])
         steered.append(1000 / r["steered_tg_tps"])
     delta, host = inspect(a.delta)["bytes"], inspect(model)["bytes"]
@@ -329,7 +330,8 @@ def page_steered(data):
         met = "yes" if e["ratio"]["median"] <= e["most"] else "no"
         rows.append([e["model"], figure(e["plain_ms"], 2), figure(e["steered_ms"], 2), figure(e["ratio"], 3),
                      f"at most {e['most']:.3f} | {met}"])
-    return ("What steering costs", f"Milliseconds a token, `cmc bench -d {delta_name(data, 'steered')}.gguf`. The limit is "
+    return ("What steering costs", f"Milliseconds a token, `cmc bench -d {delta_name(data, 'steered')}.gguf=1e-6`: a strength that "
+            "takes all of the work and leaves both sides the same text. The limit is "
             "1 + 1.25 b/B + 0.03, where b and B are the bytes of the delta and the host.",
             table(["host", "unsteered", "steered", "ratio", "asked", "met"], rows))
 

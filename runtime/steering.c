@@ -211,23 +211,24 @@ bool steering_shift(const cmc_steering *st, const double *alphas, const float *c
 typedef struct shift_job {
     const cmc_steering *st;
     float *logits;
-    steering_work *w;
+    const shift_in *in;
     shift_sums sums[SHIFT_PARTS];
 } shift_job;
 
+/* Parts that lie side by side: a thread's memory is then read ahead for it alone. */
 static void shift_share(void *arg, int t, int nt) {
     shift_job *j = arg;
-    int32_t n = cmc_model_n_vocab(j->st->host);
-    for (int p = t; p < SHIFT_PARTS; p += nt)
-        shift_part_sum(j->logits, n, j->w->in, j->st->opts.unmapped_raw, j->w->floats, p, &j->sums[p]);
+    const int32_t n = cmc_model_n_vocab(j->st->host);
+    const int lo = SHIFT_PARTS * t / nt, hi = SHIFT_PARTS * (t + 1) / nt;
+    for (int p = lo; p < hi; p++) shift_part_add(j->logits, n, j->in, j->st->opts.unmapped_raw, p, &j->sums[p]);
     cmc_pool_barrier(j->st->host->rt->pool, t);
-    for (int p = t; p < SHIFT_PARTS; p += nt) shift_part_add(j->logits, n, j->w->floats, j->sums, p);
+    for (int p = lo; p < hi; p++) shift_part_centre(j->logits, n, j->in, j->sums, p);
 }
 
 bool steering_shift_by_all(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                            float *logits, steering_work *w) {
     cmc_pool *pool = st->host->rt->pool;
-    shift_job j = {.st = st, .logits = logits, .w = w};
+    shift_job j = {.st = st, .logits = logits, .in = w->in};
     if (cmc_pool_threads(pool) == 1 || !shift_has_parts() || st->guards.bounded ||
         steering_inputs(st, alphas, rows, kinds, w) != 1)
         return steering_shift(st, alphas, rows, kinds, logits, w);

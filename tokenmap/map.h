@@ -51,8 +51,8 @@ typedef struct shift_bounds { double plausible, limit; } shift_bounds;
  * would have made: it has the least KL(it || that), as the conditions of Karush, Kuhn and Tucker say. raw: c = 0. */
 void shift_apply_bounded_plain(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, const shift_bounds *b, float *work);
 void shift_apply_bounded(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, const shift_bounds *b, float *work);
-/* One delta's shift in parts of the host's vocabulary, for threads: each part summed once, in any order, then each added
- * once. The bits of shift_apply with n = 1. work: [n_host]; where shift_has_parts is false there is only shift_apply. */
+/* One delta's shift in parts of the host's vocabulary, for threads: each part is added once, in any order, and when all are the centre is
+ * taken from each. The bits of shift_apply with n = 1; where shift_has_parts is false there is only that. */
 enum { SHIFT_PARTS = 8 };
 typedef struct shift_sums {
     float top_h;          /* greatest host logit h of a mapped token; -inf while all were banned or unmapped */
@@ -60,8 +60,8 @@ typedef struct shift_sums {
     double sum_h, sum_y;  /* of e^(h - top_h) and e^(h - top_h + shift - top_y) */
 } shift_sums;
 bool shift_has_parts(void);
-void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, bool raw, float *work, int part, shift_sums *out);
-void shift_part_add(float *logits, int32_t n_host, const float *work, const shift_sums sums[SHIFT_PARTS], int part);
+void shift_part_add(float *logits, int32_t n_host, const shift_in *in, bool raw, int part, shift_sums *out);
+void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, const shift_sums sums[SHIFT_PARTS], int part);
 
 /* log sum_i e^logits[i]; -inf where all are, NaN where any is. Centred shifts keep the mapped tokens' mass, and so leave this as it was (to
  * rounding): one softmax of the host's row serves any number of strengths. Not so where raw. */

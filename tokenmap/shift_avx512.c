@@ -1,5 +1,4 @@
-/* One delta's sweep over the host's vocabulary in AVX-512. A gather costs more than everything else together, and of many
- * hosts' tokens half are unmapped: a block's mapped tokens are packed first, and only they are gathered and summed. */
+/* A block of one delta's shift in AVX-512, added where it is found: nothing is stored but the sums and the logits themselves. */
 #include "tokenmap/shift_impl.h"
 
 #ifdef SHIFT_X86
@@ -8,16 +7,7 @@
 #define TARGET __attribute__((target("avx512f")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-enum { LANES = 16, GROUPS = SHIFT_BLOCK / LANES };
-
-/* A block's mapped tokens side by side, filled up to whole lanes with what weighs nothing. */
-typedef struct packed {
-    _Alignas(64) float h[SHIFT_BLOCK + LANES];
-    _Alignas(64) float x[SHIFT_BLOCK + LANES];
-    _Alignas(64) int32_t id[SHIFT_BLOCK + LANES];
-    __mmask16 mapped[GROUPS];   /* where in the block they come from */
-    int32_t n;
-} packed;
+enum { LANES = 16, AHEAD = SHIFT_BLOCK };   /* what is read was last used a step ago: it is asked of memory a block early */
 
 INLINE __mmask16 lanes_below(int32_t left) {
     return (__mmask16)(left >= LANES ? 0xFFFFu : (1u << left) - 1);
@@ -44,60 +34,42 @@ INLINE double sum_lanes(__m512 v) {
     return _mm512_reduce_add_pd(_mm512_add_pd(low, high));
 }
 
-INLINE void pack(const float *h, const int32_t *to, int32_t n, packed *p) {
-    p->n = 0;
+/* A block's logits and what is added to them, up to whole lanes; -inf and anything where unmapped. */
+typedef struct block_rows {
+    _Alignas(64) float h[SHIFT_BLOCK];
+    _Alignas(64) float x[SHIFT_BLOCK];
+} block_rows;
+
+/* Gives the greatest logit of a mapped token. */
+INLINE float add_gathered(float *h, const int32_t *to, const shift_in *in, int32_t n, block_rows *r) {
+    const __m512 alpha = _mm512_set1_ps(in->alpha), nothing = _mm512_set1_ps(-INFINITY);
+    __m512 top = nothing;
     for (int32_t i = 0; i < n; i += LANES) {
-        __mmask16 here = lanes_below(n - i);
-        __m512i id = _mm512_maskz_loadu_epi32(here, to + i);
-        __mmask16 mapped = _mm512_mask_cmpge_epi32_mask(here, id, _mm512_setzero_si512());
-        _mm512_storeu_si512(p->id + p->n, _mm512_maskz_compress_epi32(mapped, id));
-        _mm512_storeu_ps(p->h + p->n, _mm512_maskz_compress_ps(mapped, _mm512_maskz_loadu_ps(here, h + i)));
-        p->mapped[i / LANES] = mapped;
-        p->n += __builtin_popcount(mapped);
+        const __mmask16 here = lanes_below(n - i);
+        _mm_prefetch((const char *)((uintptr_t)(to + i) + AHEAD * sizeof *to), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)(h + i) + AHEAD * sizeof *h), _MM_HINT_T0);
+        const __m512i id = _mm512_maskz_loadu_epi32(here, to + i);
+        const __mmask16 mapped = _mm512_mask_cmpge_epi32_mask(here, id, _mm512_setzero_si512());
+        const __m512 d = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mapped, id, in->logits, sizeof(float));
+        const __m512 old = _mm512_mask_loadu_ps(nothing, mapped, h + i), x = _mm512_mul_ps(alpha, d);
+        _mm512_mask_storeu_ps(h + i, mapped, _mm512_add_ps(old, x));
+        _mm512_store_ps(r->h + i, old);
+        _mm512_store_ps(r->x + i, x);
+        top = _mm512_max_ps(top, old);
     }
-    _mm512_storeu_si512(p->id + p->n, _mm512_setzero_si512());
-    _mm512_storeu_ps(p->h + p->n, _mm512_set1_ps(-INFINITY));
+    return _mm512_reduce_max_ps(top);
 }
 
-/* The packed tokens' alpha d[map[i]]. */
-INLINE void gather(const shift_in *in, packed *p) {
-    const __m512 alpha = _mm512_set1_ps(in->alpha);
-    for (int32_t i = 0; i < p->n; i += LANES) {
-        __m512 d = _mm512_i32gather_ps(_mm512_load_si512(p->id + i), in->logits, sizeof(float));
-        _mm512_store_ps(p->x + i, _mm512_mul_ps(alpha, d));
-    }
-}
-
-INLINE void unpack(const packed *p, int32_t n, float *x) {
-    const float *from = p->x;
-    for (int32_t i = 0; i < n; i += LANES) {
-        __mmask16 mapped = p->mapped[i / LANES];
-        __m512 v = _mm512_mask_expand_ps(_mm512_set1_ps(-INFINITY), mapped, _mm512_loadu_ps(from));
-        _mm512_mask_storeu_ps(x + i, lanes_below(n - i), v);
-        from += __builtin_popcount(mapped);
-    }
-}
-
-INLINE void add_sums(shift_sums *sum, const packed *p) {
-    __m512 top = _mm512_set1_ps(-INFINITY);
-    for (int32_t i = 0; i < p->n; i += LANES) {
-        top = _mm512_max_ps(top, _mm512_load_ps(p->h + i));
-    }
-    shift_raise_h(sum, _mm512_reduce_max_ps(top));
-    if (sum->top_h == -INFINITY) {
-        return;
-    }
+INLINE void add_sums(shift_sums *sum, const block_rows *r, int32_t n) {
     const __m512 ref_h = _mm512_set1_ps(sum->top_h);
-    top = _mm512_set1_ps(-INFINITY);
-    for (int32_t i = 0; i < p->n; i += LANES) {
-        __m512 u = _mm512_sub_ps(_mm512_load_ps(p->h + i), ref_h);
-        top = _mm512_max_ps(top, _mm512_add_ps(u, _mm512_load_ps(p->x + i)));
+    __m512 top = _mm512_set1_ps(-INFINITY), acc_h = _mm512_setzero_ps(), acc_y = _mm512_setzero_ps();
+    for (int32_t i = 0; i < n; i += LANES) {
+        top = _mm512_max_ps(top, _mm512_add_ps(_mm512_sub_ps(_mm512_load_ps(r->h + i), ref_h), _mm512_load_ps(r->x + i)));
     }
     shift_raise_y(sum, (double)_mm512_reduce_max_ps(top));
     const __m512 ref_y = _mm512_set1_ps((float)sum->top_y);
-    __m512 acc_h = _mm512_setzero_ps(), acc_y = _mm512_setzero_ps();
-    for (int32_t i = 0; i < p->n; i += LANES) {
-        __m512 u = _mm512_sub_ps(_mm512_load_ps(p->h + i), ref_h), y = _mm512_add_ps(u, _mm512_load_ps(p->x + i));
+    for (int32_t i = 0; i < n; i += LANES) {
+        const __m512 u = _mm512_sub_ps(_mm512_load_ps(r->h + i), ref_h), y = _mm512_add_ps(u, _mm512_load_ps(r->x + i));
         acc_h = _mm512_add_ps(acc_h, exp_lanes(u));
         acc_y = _mm512_add_ps(acc_y, exp_lanes(_mm512_sub_ps(y, ref_y)));
     }
@@ -105,17 +77,15 @@ INLINE void add_sums(shift_sums *sum, const packed *p) {
     sum->sum_y += sum_lanes(acc_y);
 }
 
-TARGET void shift_sweep_avx512(const float *h, const shift_in *in, bool raw, float *x, int32_t lo, int32_t hi, shift_sums *out) {
-    packed p;
-    *out = SHIFT_NO_SUMS;
-    for (int32_t at = lo; at < hi; at += SHIFT_BLOCK) {
-        int32_t n = hi - at < SHIFT_BLOCK ? hi - at : SHIFT_BLOCK;
-        pack(h + at, in->map->to + at, n, &p);
-        gather(in, &p);
-        unpack(&p, n, x + at);
-        if (!raw && p.n > 0) {
-            add_sums(out, &p);
-        }
+TARGET void shift_add_avx512(float *h, const shift_in *in, bool raw, int32_t at, int32_t n, shift_sums *sum) {
+    block_rows r;
+    const float top = add_gathered(h + at, in->map->to + at, in, n, &r);
+    if (raw) {
+        return;
+    }
+    shift_raise_h(sum, top);
+    if (sum->top_h > -INFINITY) {
+        add_sums(sum, &r, n);
     }
 }
 

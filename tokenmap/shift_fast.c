@@ -1,5 +1,5 @@
 /* The shift and its transpose, fast: one sweep over the host's vocabulary for each sum of exponentials, several
- * tokens at a time where the machine can (shift_lanes.h; one delta's sweep also in AVX-512: shift_avx512.c). The same results as shift.c up to rounding.
+ * tokens at a time where the machine can (shift_lanes.h; one delta's blocks also in AVX-512: shift_avx512.c). The same results as shift.c up to rounding.
  *
  * A sum is kept online: each block is taken relative to the greatest logit seen so far, and what was summed before is
  * rescaled when that grows. So a block's gathered shifts are used while they are in the first-level cache. In a row
@@ -89,30 +89,6 @@ static void part_range(int32_t n_host, int part, int32_t *lo, int32_t *hi) {
     *hi = last < n_host ? (int32_t)last : n_host;
 }
 
-TARGET void shift_sweep_lanes(const float *h, const shift_in *in, bool raw, float *x, int32_t lo, int32_t hi, shift_sums *out) {
-    *out = SHIFT_NO_SUMS;
-    for (int32_t at = lo; at < hi; at += BLOCK) {
-        int32_t n = block_at(at, hi);
-        gather_block(in, at, n, x + at);
-        if (!raw) {
-            sum_block(out, h + at, x + at, n);
-        }
-    }
-}
-
-/* Loading what stands in a row is faster than packing it. */
-static void sweep_part(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x, int part, shift_sums *out) {
-    int32_t lo, hi;
-    part_range(n_host, part, &lo, &hi);
-#ifdef SHIFT_X86
-    if (shift_have_avx512() && !in->map->identity) {
-        shift_sweep_avx512(h, in, raw, x, lo, hi, out);
-        return;
-    }
-#endif
-    shift_sweep_lanes(h, in, raw, x, lo, hi, out);
-}
-
 /* The centre of all parts together: each part's sums are taken relative to the greatest references. */
 static double parts_centre(const shift_sums *part) {
     shift_sums all = SHIFT_NO_SUMS;
@@ -133,23 +109,36 @@ static double parts_centre(const shift_sums *part) {
 }
 
 /* x = one delta's alpha d[map[i]], -inf where unmapped; gives its centre. */
-static double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x) {
-    shift_sums part[SHIFT_PARTS];
-    for (int p = 0; p < SHIFT_PARTS; p++) {
-        sweep_part(h, n_host, in, raw, x, p, &part[p]);
+static TARGET double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x) {
+    shift_sums sum = SHIFT_NO_SUMS;
+    for (int32_t at = 0; at < n_host; at += BLOCK) {
+        int32_t n = block_at(at, n_host);
+        gather_block(in, at, n, x + at);
+        if (!raw) {
+            sum_block(&sum, h + at, x + at, n);
+        }
     }
-    return parts_centre(part);
+    return sums_centre(&sum);
 }
 
 /* h += s - c where mapped. */
-static TARGET void add_shift(float *h, int32_t n_host, const float *s, double c) {
+static TARGET void add_shift(float *h, int32_t n, const float *s, double c) {
     const lanes centre = lanes_of((float)c);
 #define STEP(i, left)                                                                                            \
     do {                                                                                                         \
         lanes old = lanes_load(h + (i), left), x = lanes_load(s + (i), left);                                    \
         lanes_store(h + (i), left, lanes_pick(is_unmapped(x), old, old + (x - centre)));                         \
     } while (0)
-    FOR_LANES(n_host, STEP);
+    FOR_LANES(n, STEP);
+#undef STEP
+}
+
+/* h -= c where mapped. */
+static TARGET void take_centre(float *h, int32_t n, const int32_t *to, double c) {
+    const lanes centre = lanes_of((float)c), none = lanes_of(0);
+#define STEP(i, left)                                                                                            \
+    lanes_store(h + (i), left, lanes_load(h + (i), left) - lanes_pick(ids_none(ids_load(to + (i), left)), none, centre))
+    FOR_LANES(n, STEP);
 #undef STEP
 }
 
@@ -283,31 +272,77 @@ bool shift_has_parts(void) {
 #endif
 }
 
-void shift_part_sum(const float *logits, int32_t n_host, const shift_in *in, bool raw, float *work, int part, shift_sums *out) {
 #ifdef SHIFT_LANES
-    sweep_part(logits, n_host, in, raw, work, part, out);
+TARGET void shift_add_lanes(float *h, const shift_in *in, bool raw, int32_t at, int32_t n, shift_sums *sum) {
+    float x[BLOCK];
+    gather_block(in, at, n, x);
+    if (!raw) {
+        sum_block(sum, h + at, x, n);
+    }
+    add_shift(h + at, n, x, 0);
+}
+
+/* Of an identity there is nothing to gather, and narrow lanes do as well. */
+static shift_add *add_of(const shift_in *in) {
+#ifdef SHIFT_X86
+    if (shift_have_avx512() && !in->map->identity) {
+        return shift_add_avx512;
+    }
+#endif
+    (void)in;
+    return shift_add_lanes;
+}
+#endif
+
+void shift_part_add(float *logits, int32_t n_host, const shift_in *in, bool raw, int part, shift_sums *out) {
+    *out = SHIFT_NO_SUMS;
+#ifdef SHIFT_LANES
+    shift_add *add = add_of(in);
+    int32_t lo, hi;
+    part_range(n_host, part, &lo, &hi);
+    for (int32_t at = lo; at < hi; at += BLOCK) {
+        add(logits, in, raw, at, block_at(at, hi), out);
+    }
 #else
-    (void)logits, (void)n_host, (void)in, (void)raw, (void)work, (void)part, (void)out;
+    (void)logits, (void)n_host, (void)in, (void)raw, (void)part;
 #endif
 }
 
-void shift_part_add(float *logits, int32_t n_host, const float *work, const shift_sums sums[SHIFT_PARTS], int part) {
+void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, const shift_sums sums[SHIFT_PARTS], int part) {
 #ifdef SHIFT_LANES
     int32_t lo, hi;
+    const double c = parts_centre(sums);
     part_range(n_host, part, &lo, &hi);
-    if (lo < hi) {
-        add_shift(logits + lo, hi - lo, work + lo, parts_centre(sums));
+    if (lo < hi && c != 0) {
+        take_centre(logits + lo, hi - lo, in->map->to + lo, c);
     }
 #else
-    (void)logits, (void)n_host, (void)work, (void)sums, (void)part;
+    (void)logits, (void)n_host, (void)in, (void)sums, (void)part;
 #endif
 }
+
+#ifdef SHIFT_LANES
+/* One delta needs no row of shifts: they are added where they are found, and the centre is taken from the sum. */
+static void apply_one(float *logits, int32_t n_host, const shift_in *in, bool raw) {
+    shift_sums sums[SHIFT_PARTS];
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        shift_part_add(logits, n_host, in, raw, p, &sums[p]);
+    }
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        shift_part_centre(logits, n_host, in, sums, p);
+    }
+}
+#endif
 
 void shift_apply(float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work) {
     if (n == 0) {
         return;
     }
 #ifdef SHIFT_LANES
+    if (lanes_here() && n == 1) {
+        apply_one(logits, n_host, in, raw);
+        return;
+    }
     if (lanes_here()) {
         double c = shift_sum_lanes(logits, n_host, in, n, raw, work);
         add_shift(logits, n_host, work, c);

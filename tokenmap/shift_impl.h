@@ -37,9 +37,9 @@ static inline void shift_raise_y(shift_sums *sum, double top_y) {
 typedef double shift_sum(const float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
 shift_sum shift_sum_plain, shift_sum_lanes;
 
-/* Host tokens [lo, hi), which begin with a whole block, in blocks: x = alpha d[map[i]], -inf where unmapped; and, but for
- * raw, the sums. The same x from both, and the same sums up to rounding. */
-typedef void shift_sweep(const float *h, const shift_in *in, bool raw, float *x, int32_t lo, int32_t hi, shift_sums *out);
+/* Adds alpha d[map[i]] to the mapped ones of host tokens [at, at + n), n <= SHIFT_BLOCK, and, but for raw, them to the sums. The same
+ * logits from both, and the same sums up to rounding. h: the whole row. */
+typedef void shift_add(float *h, const shift_in *in, bool raw, int32_t at, int32_t n, shift_sums *sum);
 bool shift_have_avx512(void);
-shift_sweep shift_sweep_lanes, shift_sweep_avx512;   /* only where the machine has them */
+shift_add shift_add_lanes, shift_add_avx512;   /* only where the machine has them */
 #endif
