@@ -1,5 +1,6 @@
 """The recipe for instructions: a delta trained once beside the first host, applied to all, and what stands beside it: the host
-alone, a delta trained beside that host itself, LoRA tuning of that host at three rates, and a delta trained on shuffled answers.
+alone, a larger delta that begins as the first host's own embedding and first layers, a delta trained beside that host itself, LoRA
+tuning of that host at three rates, and a delta trained on shuffled answers.
 
 Of the held-out pairs those with odd numbers choose the adapter's rate, those with even numbers are reported.
 """
@@ -18,6 +19,7 @@ RATES = ("0.001", "0.0005", "0.00025")
 SCORE = ["eval", "nll", *PLAIN, "--batches", "int8"]
 ANSWER = ["eval", "text", *PLAIN, "--batch", "32", "-n", "256"]
 PROMPTS = 100
+LAYERS = 6   # of the first host, that the larger delta begins as
 
 # What the page says must hold.
 CLOSED, STOPS, LENGTH, EMPTY = 0.5, 0.8, (0.67, 1.5), 0.01
@@ -36,9 +38,9 @@ def data(work):
     return {name: work.write(f"instruction/data/{name}.jsonl", lines) for name, lines in parts.items()}
 
 
-def delta(work, name, host, vocab, seed, train):
+def delta(work, name, host, vocab, seed, train, start=()):
     other = ["--vocab", vocab] if vocab != host else []
-    return work.add(Step(f"instruction/{name}.{seed}", ["train", "-m", host, *other, "--data", train, *STEPS, "--delta-template", "plain",
+    return work.add(Step(f"instruction/{name}.{seed}", ["train", "-m", host, *other, *start, "--data", train, *STEPS, "--delta-template", "plain",
                                                         "--cache", work.path("instruction/states"), "--seed", str(seed)], ".gguf", True))
 
 
@@ -75,6 +77,9 @@ def plan(work, hosts, seeds):
             if seed == 0:
                 measure(work, name, host, "base", [], sets)
             measure(work, name, host, f"one.{seed}", ["-d", one], sets)
+        large = delta(work, "large", first, first, seed, TRAIN, ["--init", first, "--cut", str(LAYERS)])
+        for name, host in hosts.items():
+            measure(work, name, host, f"large.{seed}", ["-d", large], sets)
         if seed == 0:
             for name, host in hosts.items():
                 if host != first:
@@ -88,7 +93,7 @@ def plan(work, hosts, seeds):
 
 # ------------------------------------------------------------------------------------------------------------ what came of it
 
-ARMS = ("base", "one", "own", "shuffled")
+ARMS = ("base", "one", "large", "own", "shuffled")
 
 
 def reports(work, name, what, kind):
@@ -133,7 +138,7 @@ def answers(runs, references):
 
 
 def collect(work, hosts):
-    """[{"host", "seen", "lora_rate", "arms": {"base", "one", "own", "shuffled", "lora", "lora-RATE": figures}}] of what is there."""
+    """[{"host", "seen", "lora_rate", "arms": {"base", "one", "large", "own", "shuffled", "lora", "lora-RATE": figures}}] of what is there."""
     with open(work.path("instruction/data/prompts.jsonl"), encoding="utf-8") as f:
         references = [len(json.loads(line)["output"].split()) for line in f]
     out = []

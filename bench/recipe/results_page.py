@@ -45,14 +45,21 @@ def statement(text, holds=None, measured=""):
     return {"text": text, "holds": holds, "measured": measured}
 
 
+def closes_half(what, host, arm):
+    text = f"{what} closes at least half of the gap in NLL per byte between {host} alone and LoRA-tuned"
+    if "closed" not in arm:
+        return statement(text)
+    spread = f" ({span(arm['closed_ci'], 100, 0)})" if "closed_ci" in arm else ", by adapters of an earlier run"
+    return statement(text, arm["closed"] >= instruction.CLOSED, f"{100 * arm['closed']:.0f} %" + spread)
+
+
 def instruction_statements(data):
     out = []
     for r in data["instruction"]:
         one = r["arms"].get("one", {})
-        text = f"The delta closes at least half of the gap in NLL per byte between {r['host']} alone and LoRA-tuned"
-        out.append(statement(text, one["closed"] >= instruction.CLOSED, f"{100 * one['closed']:.0f} %" + (f" ({span(one['closed_ci'], 100, 0)})" if "closed_ci" in one
-                                                                               else ", by adapters of an earlier run"))
-                   if "closed" in one else statement(text))
+        out.append(closes_half("The delta", r["host"], one))
+        if "large" in r["arms"]:
+            out.append(closes_half(f"A larger one, of {instruction.LAYERS} layers of the first host,", r["host"], r["arms"]["large"]))
         if r["seen"]:
             continue
         if "stop" not in one:
@@ -127,7 +134,8 @@ def statement_table(statements):
     return table(["statement", "", "measured"], [[s["text"], word[s["holds"]], s["measured"]] for s in statements])
 
 
-ARM_NAMES = {"base": "the host alone", "one": "**the one delta**", "own": "a delta trained beside this host", "shuffled": "control: shuffled answers"}
+ARM_NAMES = {"base": "the host alone", "one": "**the one delta**",
+             "large": f"a larger one: the first host's embedding and first {instruction.LAYERS} layers", "own": "a delta trained beside this host", "shuffled": "control: shuffled answers"}
 
 
 def instruction_table(data):
@@ -212,7 +220,7 @@ def settings():
     for name, (_, term, _) in u.OBJECTIVES.items():
         terms.setdefault(term, []).append(f"`{name}`")
     return {
-        "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
+        "layers": str(instruction.LAYERS), "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
         "steps": after(instruction.STEPS, "--max-steps"), "draws": f"{resample.draws:,}",
         "forget": str(abs(u.SETS["forget"][1])), "retain": str(u.SETS["retain"][1]),
         "forget_others": str(abs(int(u.OTHERS * u.SETS["forget"][1]))), "retain_others": str(int(u.OTHERS * u.SETS["retain"][1])), "authors": str(u.SETS["real-authors"][1]),
