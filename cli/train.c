@@ -121,6 +121,9 @@ static const arg_opt train_model[] = {
      .help = "times the block's share, token by token"},
     {.name = "align-through", .kind = ARG_FLAG, .at = offsetof(train_args, expand.align_through),
      .help = "the layer's output learns from it too, by way of earlier blocks; otherwise it only teaches"},
+    {.name = "unfrozen", .kind = ARG_FLAG, .at = offsetof(train_args, expand.unfrozen),
+     .help = "with --expand: train the model's own weights beside the blocks, to see what freezing them is worth; "
+             "--expand-strength 0 is then not the base"},
     {.name = NULL},
 };
 

@@ -62,6 +62,7 @@ static const char *base_expand_own(const train_args *a) {
         {"--align-weight", x->align_weight != d.align_weight},
         {"--align-by-share", x->align_by_share},
         {"--align-through", x->align_through},
+        {"--unfrozen", x->unfrozen},
     };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (own[i].given)

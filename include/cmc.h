@@ -624,8 +624,8 @@ typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 
-/* Expanding a model (Control LLM, arXiv 2501.10979): blocks are added and alone are trained; out_path becomes the base's file,
- * its tensors as they are stored, with the blocks. */
+/* Expanding a model (Control LLM, arXiv 2501.10979): blocks are added and alone are trained (but see `unfrozen`); out_path becomes
+ * the base's file, its tensors as they are stored, with the blocks. */
 typedef struct cmc_expand_opts {
     const char *kind;                   /* NULL: none of this. "concat": blocks beside layers, copies of them to begin with;
                                            "stack": behind them, changing nothing to begin with; "hybrid": in turn */
@@ -639,6 +639,8 @@ typedef struct cmc_expand_opts {
     double align_weight;                /* of its mean over tokens and merges */
     bool align_by_share;                /* and each token's times the block's share of it */
     bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
+    bool unfrozen;                      /* the model's own weights are trained too, and stored as save_type: shows what freezing
+                                           them is worth. A strength of 0 is then the model without its blocks, not the base */
 } cmc_expand_opts;
 
 /* Tuning a language model itself on the responses of records, without a host: all of it, or a LoRA adapter beside it. */

@@ -199,8 +199,9 @@ static char *tune_extras(const tune *t) {
         snprintf(mask, sizeof mask, "soft_mask %s on %s, control %s\n", t->mask.hash, t->o.mask_on,
                  t->o.mask_control ? t->o.mask_control : "none");
     if (x->kind)
-        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d\n", x->kind, x->blocks, x->merge, x->share,
-                 x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through);
+        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d%s\n", x->kind, x->blocks, x->merge,
+                 x->share, x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through,
+                 x->unfrozen ? " unfrozen" : "");
     if (!trained || asprintf(&all, "%s%s%s%s%s", trained, replay, l2, mask, expand) < 0)
         all = NULL;
     free(trained);
@@ -272,7 +273,8 @@ cmc_status tune_setup(tune *t, cmc_error *err) {
     CMC_TRY(tune_expand(t, err));
     lm_trainable what = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha, .targets = t->o.lora_targets,
                          .layers = t->o.how.train_layers, .modules = t->o.how.train_modules,
-                         .expand = t->o.expand.kind ? &t->expand : NULL, .learn_share = t->o.expand.learn_share};
+                         .expand = t->o.expand.kind ? &t->expand : NULL, .learn_share = t->o.expand.learn_share,
+                         .unfrozen = t->o.expand.unfrozen};
     CMC_TRY(lm_layout_init(t->base, &what, &t->layout, err));
     CMC_TRY(tune_data(t, err));
     CMC_TRY(tune_plan(t, err));
