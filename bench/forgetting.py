@@ -142,7 +142,7 @@ def curve(path):
         return None
     points = [(x.get("held_out", x.get("held_out_base")), x["watched_1"], x["watched_2"]) for x in lines if x["event"] in ("base", "eval")]
     start = next(x for x in lines if x["event"] == "start")
-    return points, start["params"]
+    return points, start.get("trained", start["params"])
 
 
 def wanted(name, arm, seed):

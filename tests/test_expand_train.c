@@ -225,7 +225,7 @@ static void test_refusals(void **state) {
         case 7: o.expand.align_weight = -1.0; break;
         case 8: o.lora_rank = 2; break;
         case 9: o.how.train_layers = "0"; break;
-        case 10: o.soft_mask = r.data; break;
+        case 10: o.how.keep.soft_mask = r.data; break;
         case 11: o.expand.align_weight = NAN; break;
         default: o.how.memory = 1 << 20; want = CMC_E_NOMEM; break;
         }
