@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""docs/forgetting.md and docs/forgetting.svg from docs/forgetting.json (bench/forgetting.py) and docs/forgetting_text.md.
+"""docs/forgetting.md and docs/forgetting.svg from docs/forgetting.json (bench/forgetting.py), docs/second-skill.json (bench/second_skill.py) and
+docs/forgetting_text.md.
 
     bench/forgetting_page.py DOCS_DIR
 
-A line `{{NAME}}` of the text becomes the part of that name, `{{SCALE NAME}}` the tables of that scale; everything that is a figure on the page
+A line `{{MATCHED}}` of the text becomes what the controls say, `{{SCALE NAME}}` the tables of that scale, `{{SECOND}}` those of the deltas; everything that is a figure on the page
 comes from the JSON.
 """
 import json
@@ -97,16 +98,39 @@ def scale(data, name):
         table([x for x in arms if x["control"]]) + ["", "### What follows", ""] + verdict(arms)
 
 
+def second(data):
+    """A delta that is taught a second skill."""
+    r = data["run"]
+    (host_old, host_new), (old, new) = r["host"], r["start"]
+    out = [f"Nats a token beside the host: the old test file {host_old:.3f} by the host alone and {old:.3f} under the delta as it is shipped, the new one {host_new:.3f} and {new:.3f}. "
+           f"Each run: {r['steps']} steps of 8 new records; rates {', '.join(f'{x:g}' for x in r['rates'])}; {r['seeds']} seed{'s' if r['seeds'] > 1 else ''}. Full fine-tuning gains "
+           f"{r['full_gains']:.3f} nats a token of the new skill and has lost {r['full_forgets']:.4f} nats a byte of the old one at its end.", "",
+           "| method | retention | of the old skill's gain over the host | forgets, nats a byte | plasticity | trained | parameters at run time | rate | seeds that reach it |",
+           "|---|---|---|---|---|---|---|---|---|"]
+    for x in sorted(data["arms"], key=lambda x: -(x["retention"] if x["retention"] is not None else -9)):
+        notes = " (uses old data)" if x["old_data"] else " (control)" if x["control"] else ""
+        out.append(f"| {x['method']}{notes} | {pm(x['retention'], x['retention_sd'])} | {pm(x['gain_kept'], x['gain_kept_sd'])} | {pm(x['forgets'], x['forgets_sd'], 4)} | "
+                   f"{pm(x['plasticity'], x['plasticity_sd'])} | {x['trainable']:,} | {x['parameters']:,} | {x['rate']:g} | {x['reached']} of {x['seeds']} |")
+    return out
+
+
+def load(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8") as f:
+        return json.load(f)
+
+
 def main():
     folder = sys.argv[1]
-    with open(os.path.join(folder, "forgetting.json"), encoding="utf-8") as f:
-        data = json.load(f)
+    data = load(folder, "forgetting.json")
     with open(os.path.join(folder, "forgetting_text.md"), encoding="utf-8") as f:
         text = f.read().splitlines()
     page = []
     for line in text:
         name = line[2:-2] if line.startswith("{{") and line.endswith("}}") else None
-        page += [line] if not name else matched(data) if name == "MATCHED" else scale(data, name.removeprefix("SCALE "))
+        if name == "SECOND":
+            page += second(load(folder, "second-skill.json"))
+        else:
+            page += [line] if not name else matched(data) if name == "MATCHED" else scale(data, name.removeprefix("SCALE "))
     with open(os.path.join(folder, "forgetting.md"), "w", encoding="utf-8") as f:
         f.write("\n".join(page) + "\n")
     with open(os.path.join(folder, "forgetting.svg"), "w", encoding="utf-8") as f:

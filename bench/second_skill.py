@@ -32,6 +32,7 @@ def arms():
     every, mask = ["--modules", "q,k,v,up,down"], ["--soft-mask", "IMPORTANCE"]
     arm = forgetting.Arm
     return {FULL: arm([]),
+            RIVAL: arm([]),
             "replay, 5 %": arm(["--replay", "REPLAY", "--replay-share", "0.05"], old_data=True),
             "replay, 30 %": arm(["--replay", "REPLAY", "--replay-share", "0.3"], old_data=True),
             "L2 to the start": arm(["--l2-start", "0.1", "--weight-decay", "0"]),
@@ -123,7 +124,7 @@ def measure(a):
     per_byte, rows, full = total["tokens"] / total["bytes"], [], {}
     size = costs.inspect(CMC, DELTA)["params"]
     found = {"host": host, "start": begin[1:], "steps": a.steps, "rates": a.rates, "seeds": a.seeds, "parameters": size, "matched_at": forgetting.PART}
-    for name, arm in (arms() | {RIVAL: forgetting.Arm([])}).items():
+    for name, arm in arms().items():
         if (a.only and name != FULL and not any(w in name for w in a.only)) or (a.have and missing(a, name)):
             continue
         rate = chosen(a, name, arm.options)
