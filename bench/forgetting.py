@@ -10,7 +10,7 @@ where no data are named the old skill is answering bench/recipe/data/test.jsonl,
 --base` of its own in DIR with the same new records and as many steps; its curve comes from --watch on both test files. What is
 there already is kept and what was interrupted goes on, so the same command can be stopped and given again; the JSON is written
 from what DIR has, and keeps other scales' parts. Rates are chosen on held-out new records alone, with the first seed; the others take the
-chosen one. --speed times decoding with the files that came out, on a machine that is otherwise idle.
+chosen one; full fine-tuning and the line from it to the base are there at every rate. --speed times decoding with the files that came out, on a machine that is otherwise idle.
 
 A method's retention is 1 - d/D: d and D are what it and full fine-tuning lose of the old skill (nats a byte of its test file)
 where their curves reach the same score on the new test file, 90 % of what full fine-tuning gains at most; of two points on both
@@ -251,11 +251,16 @@ def chosen(a, name, arm):
     return min(best, key=best.get)
 
 
+def all_rates(a, name, rate):
+    """Those that all seeds take: the chosen one, and of full fine-tuning the others too, for it may forget less by a lower rate alone."""
+    return [rate] + [r for r in a.rates if r != rate and name == FULL]
+
+
 def missing(a, name, arm):
     if any(curve(run_path(a, name, rate, 0, "jsonl")) is None for rate in a.rates):
         return True
-    rate = chosen(a, name, arm)
-    return any(curve(run_path(a, name, rate, seed, "jsonl")) is None for seed in range(a.seeds))
+    rates = all_rates(a, name, chosen(a, name, arm))
+    return any(curve(run_path(a, name, rate, seed, "jsonl")) is None for rate in rates for seed in range(a.seeds))
 
 
 class Costs:
@@ -288,21 +293,18 @@ def measure(a):
             continue
         if a.have and missing(a, name, arm):
             continue
-        rate = chosen(a, name, arm)
-        runs = {seed: train(a, name, arm, rate, seed) for seed in range(a.seeds)}
-        curves, trained = {s: r[0] for s, r in runs.items()}, next(iter(runs.values()))[1]
-        if name == FULL:
-            full = curves
-            ends, base = mean_sd([(p[-1][1] - p[0][1]) * per_byte for p in full.values()]), full[0][0]
-        result.append(compare(name, curves, full, per_byte) | cost.of(name, arm, trained, rate))
-        slow = min(a.rates)
-        if name == FULL and slow != rate:
-            slower = {seed: train(a, name, arm, slow, seed)[0] for seed in full}
-            result.append(compare(f"{FULL}, lowest rate", slower, full, per_byte) | cost.of(name, arm, trained, slow))
-        for called, whose, how in LINES:
-            if whose == name:
-                points = {s: line(a, how, run_path(a, name, rate, s, "gguf"), run_path(a, f"{how.__name__}", rate, s, "json"), base) for s in curves}
-                result.append(compare(called, points, full, per_byte) | cost.of(name, arm, trained, rate, ordinary=how is not dial))
+        best = chosen(a, name, arm)
+        for rate in all_rates(a, name, best):
+            runs = {seed: train(a, name, arm, rate, seed) for seed in range(a.seeds)}
+            curves, trained, at = {s: r[0] for s, r in runs.items()}, runs[0][1], "" if rate == best else f", rate {rate:g}"
+            if not full:
+                full, base = curves, curves[0][0]
+                ends = mean_sd([(p[-1][1] - p[0][1]) * per_byte for p in full.values()])
+            result.append(compare(name + at, curves, full, per_byte) | cost.of(name, arm, trained, rate))
+            for called, whose, how in LINES:
+                if whose == name:
+                    points = {s: line(a, how, run_path(a, name, rate, s, "gguf"), run_path(a, how.__name__, rate, s, "json"), base) for s in curves}
+                    result.append(compare(called + at, points, full, per_byte) | cost.of(name, arm, trained, rate, ordinary=how is not dial))
         save(a, result, {"old_nats_a_byte": t["nll_per_byte"], "new_nats_a_token": base[2], "full_forgets": ends[0], "full_forgets_sd": ends[1],
                          "full_gains": statistics.mean(gain(p) for p in full.values()), "parameters": cost.shape.params,
                          "layers": cost.shape.layers, "tokens": cost.tokens})

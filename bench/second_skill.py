@@ -120,33 +120,31 @@ def row(name, curves, full, per_byte, host, **more):
 def measure(a):
     total, _ = score(a, a.old_test)
     host = [score(a, f)[1] for f in (a.old_test, a.new_test)]
-    begin = [None] + [score(a, f, f"{DELTA}=1")[1] for f in (a.old_test, a.new_test)]
+    begin, first = ([None] + [score(a, f, d)[1] for f in (a.old_test, a.new_test)] for d in (f"{DELTA}=1", DELTA))
     per_byte, rows, full = total["tokens"] / total["bytes"], [], {}
     size = costs.inspect(CMC, DELTA)["params"]
-    found = {"host": host, "start": begin[1:], "steps": a.steps, "rates": a.rates, "seeds": a.seeds, "parameters": size, "matched_at": forgetting.PART}
+    found = {"host": host, "start": begin[1:], "as_stored": first[1:], "steps": a.steps, "rates": a.rates, "seeds": a.seeds, "parameters": size, "matched_at": forgetting.PART}
     for name, arm in arms().items():
         if (a.only and name != FULL and not any(w in name for w in a.only)) or (a.have and missing(a, name)):
             continue
-        rate = chosen(a, name, arm.options)
-        runs = {seed: train(a, name, arm.options, rate, seed) for seed in range(a.seeds)}
-        curves, trained = {s: r[0] for s, r in runs.items()}, int(next(iter(runs.values()))[1])
-        how = {"rate": rate, "trainable": trained, "parameters": 2 * size if name == RIVAL else size, "control": arm.control, "old_data": arm.old_data}
-        if name == RIVAL:
-            curves = {s: [[None] + found["first_as_stored"]] + kept_line(run_path(a, "added", rate, s, "json"), lambda s=s: line_of_rival(
-                a, run_path(a, name, rate, s, "gguf"))) for s in curves}
-        full = full or curves
-        rows.append(row(name, curves, full, per_byte, host, **how))
-        if name == FULL:
-            found["full_forgets"], found["full_gains"] = statistics.mean((p[-1][1] - p[0][1]) * per_byte for p in full.values()), statistics.mean(
-                forgetting.gain(p) for p in full.values())
-            found["first_as_stored"] = [score(a, f, DELTA)[1] for f in (a.old_test, a.new_test)]
-            slow = min(a.rates)
-            if slow != rate:
-                slower = {s: train(a, name, arm.options, slow, s)[0] for s in full}
-                rows.append(row(f"{FULL}, lowest rate", slower, full, per_byte, host, **how | {"rate": slow}))
-            lines = {s: [begin] + kept_line(run_path(a, "line-to-start", rate, s, "json"), lambda s=s: line_to_start(a, run_path(a, name, rate, s, "gguf")))
-                     for s in full}
-            rows.append(row("WiSE-FT, on the line to the start", lines, full, per_byte, host, **how))
+        best = chosen(a, name, arm.options)
+        for rate in forgetting.all_rates(a, name, best):
+            runs = {seed: train(a, name, arm.options, rate, seed) for seed in range(a.seeds)}
+            curves, at = {s: r[0] for s, r in runs.items()}, "" if rate == best else f", rate {rate:g}"
+            how = {"rate": rate, "trainable": int(runs[0][1]), "parameters": size, "control": arm.control, "old_data": arm.old_data}
+            if name == RIVAL:
+                curves = {s: [first] + kept_line(run_path(a, "added", rate, s, "json"), lambda s=s, rate=rate: line_of_rival(a, run_path(a, name, rate, s, "gguf")))
+                          for s in curves}
+                how["parameters"] = 2 * size
+            if not full:
+                full = curves
+                found["full_forgets"] = statistics.mean((p[-1][1] - p[0][1]) * per_byte for p in full.values())
+                found["full_gains"] = statistics.mean(forgetting.gain(p) for p in full.values())
+            rows.append(row(name + at, curves, full, per_byte, host, **how))
+            if name == FULL:
+                lines = {s: [begin] + kept_line(run_path(a, "line-to-start", rate, s, "json"),
+                                                lambda s=s, rate=rate: line_to_start(a, run_path(a, name, rate, s, "gguf"))) for s in full}
+                rows.append(row("WiSE-FT, on the line to the start" + at, lines, full, per_byte, host, **how))
         with open(a.json + ".part", "w", encoding="utf-8") as f:
             json.dump({"run": found, "arms": rows}, f, indent=1)
             f.write("\n")
