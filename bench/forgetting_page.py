@@ -42,7 +42,7 @@ def table(arms):
            "|---|---|---|---|---|---|---|---|---|---|"]
     for x in sorted(arms, key=lambda x: -(x["retention"] if x["retention"] is not None else -9)):
         old = " (uses old data)" if x["old_data"] else ""
-        out.append(f"| {x['method']}{old} | {pm(x["retention"], x["retention_sd"], 3)} | {pm(x['forgets'], x['forgets_sd'], 4)} | "
+        out.append(f"| {x['method']}{old} | {pm(x['retention'], x['retention_sd'], 3)} | {pm(x['forgets'], x['forgets_sd'], 4)} | "
                    f"{pm(x['plasticity'], x['plasticity_sd'])} | {x['trainable']:,} | {x['parameters']:,} | {x['training_flops']:.2e} | {speed(x)} | {x['rate']:g} | "
                    f"{x['reached']} of {x['seeds']} |")
     return out
@@ -109,7 +109,7 @@ def second(data):
            "|---|---|---|---|---|---|---|---|---|"]
     for x in sorted(data["arms"], key=lambda x: -(x["retention"] if x["retention"] is not None else -9)):
         notes = " (uses old data)" if x["old_data"] else " (control)" if x["control"] else ""
-        out.append(f"| {x['method']}{notes} | {pm(x["retention"], x["retention_sd"], 3)} | {pm(x['gain_kept'], x['gain_kept_sd'])} | {pm(x['forgets'], x['forgets_sd'], 4)} | "
+        out.append(f"| {x['method']}{notes} | {pm(x['retention'], x['retention_sd'], 3)} | {pm(x['gain_kept'], x['gain_kept_sd'])} | {pm(x['forgets'], x['forgets_sd'], 4)} | "
                    f"{pm(x['plasticity'], x['plasticity_sd'])} | {x['trainable']:,} | {x['parameters']:,} | {x['rate']:g} | {x['reached']} of {x['seeds']} |")
     return out
 
