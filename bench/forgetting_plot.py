@@ -42,8 +42,9 @@ def panel(run, arms, x):
     start, gains = run["new_nats_a_token"], run["full_gains"]
     full = next(a for a in arms if a["method"] == "full fine-tuning")
     curves = {a["method"]: [((start - new) / gains, old) for new, old in a["curve"]] for a in arms}
-    top = 1.5 * full["forgets"]
-    low = min([0.0] + [v for c in curves.values() for u, v in c]) - 0.04 * top
+    heights = [v for c in curves.values() for _, v in c]
+    top = 1.5 * full["forgets"] if full["forgets"] > 0 else max(heights) + 1e-3    # where nothing is forgotten the plot says that
+    low = min([0.0] + heights) - 0.04 * top
     p = Panel(x, TOP, (0.0, 1.04), (low, top), WIDTH, HEIGHT)
     (at, _), matched = p.at(run["matched_at"], 0), run["matched_at"]
     p.out.append(f'<line x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{TOP + HEIGHT}" stroke="#bbb" stroke-dasharray="3 3"/>')
