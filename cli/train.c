@@ -81,24 +81,6 @@ static const arg_opt train_model[] = {
              "llama.cpp (stored as f32, or f16 where --save-type says that); ALPHA otherwise twice the rank"},
     {.name = "lora-targets", .kind = ARG_STR, .at = offsetof(train_args, lora_targets), .value = "LIST",
      .help = "the matrices with an adapter: q,k,v,o,gate,up,down or some of them; otherwise all"},
-    {.name = "replay", .kind = ARG_LIST, .at = offsetof(train_args, replay), .value = "FILE",
-     .help = "records of what the model could before, gone through beside --data so that less is forgotten (may be repeated)"},
-    {.name = "replay-share", .kind = ARG_REAL, .at = offsetof(train_args, replay_share), .value = "X",
-     .help = "the share of all records gone through that are --replay's", .lo = 1e-6, .hi = 0.9, .show_default = true},
-    {.name = "watch", .kind = ARG_LIST, .at = offsetof(train_args, watch), .value = "FILE",
-     .help = "records to score with every held-out score, for --log alone: what is forgotten, say (may be repeated)"},
-    {.name = "l2-start", .kind = ARG_REAL, .at = offsetof(train_args, l2_start), .value = "X",
-     .help = "pull the weights back to where they start: adds X/2 times their squared distance to the loss", .lo = 0, .hi = 1e6,
-     .show_default = true},
-    {.name = "soft-mask", .kind = ARG_STR, .at = offsetof(train_args, soft_mask), .value = "FILE",
-     .help = "change the rows of q, k, v, up and down the less, the more their importance stands out in this file, from cmc "
-             "importance"},
-    {.name = "mask-on", .kind = ARG_STR, .at = offsetof(train_args, mask_on), .value = "update|gradient",
-     .help = "what the mask scales: a step, or its gradient, which AdamW all but undoes", .choices = "update|gradient",
-     .show_default = true},
-    {.name = "mask-control", .kind = ARG_STR, .at = offsetof(train_args, mask_control), .value = "none|permuted|constant",
-     .help = "in the mask's place, to see whether it says anything: its values elsewhere in their layer, or their mean",
-     .choices = "none|permuted|constant", .show_default = true},
     {.name = "expand", .kind = ARG_STR, .at = offsetof(train_args, expand.kind), .value = "concat|stack|hybrid",
      .help = "train new blocks and leave the model as it is: beside layers, fed the same and merged (concat), behind them (stack), "
              "or in turn; -o becomes the model with its blocks, for --expand-strength of cmc run",
@@ -121,6 +103,32 @@ static const arg_opt train_model[] = {
      .help = "times the block's share, token by token"},
     {.name = "align-through", .kind = ARG_FLAG, .at = offsetof(train_args, expand.align_through),
      .help = "the layer's output learns from it too, by way of earlier blocks; otherwise it only teaches"},
+    {.name = "unfrozen", .kind = ARG_FLAG, .at = offsetof(train_args, expand.unfrozen),
+     .help = "with --expand: train the model's own weights beside the blocks, to see what freezing them is worth; "
+             "--expand-strength 0 is then not the base"},
+    {.name = NULL},
+};
+
+/* Of --init or --base. */
+static const arg_opt train_keeping[] = {
+    {.name = "replay", .kind = ARG_LIST, .at = offsetof(train_args, replay), .value = "FILE",
+     .help = "records of what it could before, gone through beside --data so that less is forgotten (may be repeated)"},
+    {.name = "replay-share", .kind = ARG_REAL, .at = TRAIN_AT(keep.replay_share), .value = "X",
+     .help = "the share of all records gone through that are --replay's", .lo = 1e-6, .hi = 0.9, .show_default = true},
+    {.name = "watch", .kind = ARG_LIST, .at = offsetof(train_args, watch), .value = "FILE",
+     .help = "records to score with every held-out score, for --log alone: what is forgotten, say (may be repeated)"},
+    {.name = "l2-start", .kind = ARG_REAL, .at = TRAIN_AT(keep.l2_start), .value = "X",
+     .help = "pull the weights back to where they start: adds X/2 times their squared distance to the loss", .lo = 0, .hi = 1e6,
+     .show_default = true},
+    {.name = "soft-mask", .kind = ARG_STR, .at = TRAIN_AT(keep.soft_mask), .value = "FILE",
+     .help = "change the rows of q, k, v, up and down the less, the more their importance stands out in this file, from cmc "
+             "importance of what is started from"},
+    {.name = "mask-on", .kind = ARG_STR, .at = TRAIN_AT(keep.mask_on), .value = "update|gradient",
+     .help = "what the mask scales: a step, or its gradient, which AdamW all but undoes", .choices = "update|gradient",
+     .show_default = true},
+    {.name = "mask-control", .kind = ARG_STR, .at = TRAIN_AT(keep.mask_control), .value = "none|permuted|constant",
+     .help = "in the mask's place, to see whether it says anything: its values elsewhere in their layer, or their mean",
+     .choices = "none|permuted|constant", .show_default = true},
     {.name = NULL},
 };
 
@@ -207,6 +215,7 @@ static const arg_group train_groups[] = {
     {"Files", train_files, 0},
     {"The delta", train_delta, 0},
     {"A model by itself", train_model, 0},
+    {"Forgetting less, of --init or --base", train_keeping, 0},
     {"Training", train_how, 0},
     {"Every verb", common_opts, offsetof(train_args, common)},
 };
@@ -354,6 +363,22 @@ static int train_temperature(train_args *a) {
     return CLI_OK;
 }
 
+int train_check_keeping(train_args *a) {
+    cmc_keep_opts *k = &a->t.keep;
+    bool on_gradient = strcmp(k->mask_on, "gradient") == 0;
+    if (!k->soft_mask && (on_gradient || strcmp(k->mask_control, "none") != 0))
+        return cli_usage("%s: is for a mask: --soft-mask FILE", on_gradient ? "--mask-on" : "--mask-control");
+    if (a->watch.n && !a->t.log_path)
+        return cli_usage("--watch: its scores go to a log: --log FILE");
+    if (!a->replay.n && k->replay_share != cmc_train_defaults().keep.replay_share)
+        return cli_usage("--replay-share: is for --replay FILE");
+    k->replay = a->replay.v;
+    k->n_replay = a->replay.n;
+    k->watch = a->watch.v;
+    k->n_watch = a->watch.n;
+    return CLI_OK;
+}
+
 static int train_check(train_args *a, const arg_list *operands) {
     cmc_error err = {0};
     if (operands->n)
@@ -380,7 +405,7 @@ static int train_check(train_args *a, const arg_list *operands) {
     a->t.alpha_hosts = a->alpha_hosts.v;
     a->t.n_alpha_hosts = a->alpha_hosts.n;
     a->t.seed = a->common.seed;
-    return CLI_OK;
+    return train_check_keeping(a);
 }
 
 /* --host-weight: as many as hosts, each a number above 0. */
@@ -406,7 +431,7 @@ static int train_weights(train_args *a) {
 int train_page_check(const train_args *a) {
     const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay, &a->watch};
     const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
-                                 a->t.refusals_path, a->t.host_mix_with, a->soft_mask};   /* NULL: not given */
+                                 a->t.refusals_path, a->t.host_mix_with, a->t.keep.soft_mask};   /* NULL: not given */
     bool same = false;
     for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
         for (size_t k = 0; k < lists[i]->n; k++)
@@ -483,10 +508,8 @@ static void train_defaults(void *opts) {
     a->delta_template = cmc_template_name(a->t.delta_template);
     a->t.objective = "sft";
     a->retain_term = "default";
-    a->replay_share = cmc_tune_defaults().replay_share;
-    a->mask_on = cmc_tune_defaults().mask_on;
     a->expand = cmc_tune_defaults().expand;
-    a->mask_control = "none";
+    a->t.keep.mask_control = "none";
     a->common.seed = a->t.seed;
 }
 

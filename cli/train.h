@@ -16,8 +16,6 @@ typedef struct train_args {
     const char *layers;    /* as given: the delta's number, or which of them are trained */
     const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
     arg_list replay, watch;
-    double replay_share, l2_start;
-    const char *soft_mask, *mask_on, *mask_control;
     cmc_expand_opts expand;
     bool exact;
     const char *batches;
@@ -41,6 +39,8 @@ bool train_callback(void *user, const cmc_train_progress *p);
 int train_page_check(const train_args *a);
 void train_page_begin(train_state *st, const train_args *a);
 int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r, const cmc_error *err);
+/* Options that go with others of what keeps a delta or a model near its start; fills in their lists. Gives the exit status. */
+int train_check_keeping(train_args *a);
 /* After Ctrl-C: where the training stands and how it goes on; gives the exit status. */
 int train_interrupted(const train_args *a, const train_state *st);
 

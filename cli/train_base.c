@@ -62,6 +62,7 @@ static const char *base_expand_own(const train_args *a) {
         {"--align-weight", x->align_weight != d.align_weight},
         {"--align-by-share", x->align_by_share},
         {"--align-through", x->align_through},
+        {"--unfrozen", x->unfrozen},
     };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (own[i].given)
@@ -71,20 +72,12 @@ static const char *base_expand_own(const train_args *a) {
 
 /* The first option that is for --base alone and was given, NULL where none was. */
 static const char *base_own(const train_args *a) {
-    const cmc_tune_opts d = cmc_tune_defaults();
     const struct {
         const char *name;
         bool given;
     } own[] = {
         {"--lora", a->lora != NULL},
         {"--lora-targets", a->lora_targets != NULL},
-        {"--replay", a->replay.n > 0},
-        {"--watch", a->watch.n > 0},
-        {"--replay-share", a->replay_share != d.replay_share},
-        {"--l2-start", a->l2_start != d.l2_start},
-        {"--soft-mask", a->soft_mask != NULL},
-        {"--mask-on", strcmp(a->mask_on, d.mask_on) != 0},
-        {"--mask-control", strcmp(a->mask_control, "none") != 0},
         {"--expand", a->expand.kind != NULL},
         {base_expand_own(a), base_expand_own(a) != NULL},
     };
@@ -126,13 +119,6 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
         return cli_usage("-o: what is trained needs a name: -o FILE");
     if (a->t.resume && a->t.fresh)
         return cli_usage("--fresh: contradicts --resume");
-    bool on_gradient = strcmp(a->mask_on, "gradient") == 0;
-    if (!a->soft_mask && (on_gradient || strcmp(a->mask_control, "none") != 0))
-        return cli_usage("%s: is for a mask: --soft-mask FILE", on_gradient ? "--mask-on" : "--mask-control");
-    if (a->watch.n && !a->t.log_path)
-        return cli_usage("--watch: its scores go to a log: --log FILE");
-    if (!a->replay.n && a->replay_share != cmc_tune_defaults().replay_share)
-        return cli_usage("--replay-share: is for --replay FILE");
     if (!a->expand.kind && base_expand_own(a))
         return cli_usage("%s: is for an expanded model: --expand concat|stack|hybrid", base_expand_own(a));
     if (a->expand.kind && !a->expand.blocks)
@@ -146,10 +132,10 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
     a->t.data = a->data.v;
     a->t.n_data = a->data.n;
     a->t.seed = a->common.seed;
-    *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .replay = a->replay.v, .n_replay = a->replay.n,
-                         .replay_share = a->replay_share, .watch = a->watch.v, .n_watch = a->watch.n,
-                         .l2_start = a->l2_start, .soft_mask = a->soft_mask, .mask_on = a->mask_on,
-                         .mask_control = a->mask_control, .expand = a->expand, .how = a->t};
+    int rc = train_check_keeping(a);
+    if (rc)
+        return rc;
+    *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .expand = a->expand, .how = a->t};
     return a->lora ? base_lora(a->lora, o) : CLI_OK;
 }
 

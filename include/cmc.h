@@ -539,6 +539,24 @@ CMC_API void cmc_score_free(cmc_score *s);
 
 /* -------------------------------------------------------------------------------------------------- training */
 
+/* What keeps a model near what it was while it learns something new: of a delta that begins as another, or of a model that is
+ * tuned. */
+typedef struct cmc_keep_opts {
+    const char *const *replay; size_t n_replay;   /* with sft: records of what it could before; of the records that the steps go
+                                           through they are this share, beside as many of `data` as without them */
+    double replay_share;                /* 0.05 as cmc_train_defaults has it */
+    const char *const *watch; size_t n_watch;   /* files of records, 8 at most, that are scored with every held-out score, for
+                                           the log alone: "watched_1" and on, nats a target, and in a line "base" of the start */
+    double l2_start;                    /* adds l2_start / 2 |w - start|^2 to the loss (L2-SP, arXiv 1802.01483); 0: not. Scores
+                                           and losses that are reported are without it */
+    const char *soft_mask;              /* a file of cmc_importance, of the start: rows of q, k, v, up and down are changed the less,
+                                           the more their unit's importance stands out (CoFiTune, arXiv 2404.10306); NULL: none */
+    const char *mask_on;                /* "update" (as cmc_train_defaults has it): the factor is the step's, decay included;
+                                           "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
+    const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
+                                           layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
+} cmc_keep_opts;
+
 typedef struct cmc_train_opts {
     const char *const *hosts; size_t n_hosts;   /* the frozen hosts that one delta is trained beside */
     const double *host_weights;         /* [n_hosts] shares of the loss; NULL: equal */
@@ -586,6 +604,7 @@ typedef struct cmc_train_opts {
                                            training targets' unigram; 0: not */
     const char *host_mix_with;          /* u is this model's distribution, through a token map, where it stands between two of
                                            its tokens, in place of the unigram; with one host only. NULL: the unigram */
+    cmc_keep_opts keep;
     double held_out;                    /* share of records held out */
     int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
                                            scores without gain before it stops */
@@ -624,8 +643,8 @@ typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 
-/* Expanding a model (Control LLM, arXiv 2501.10979): blocks are added and alone are trained; out_path becomes the base's file,
- * its tensors as they are stored, with the blocks. */
+/* Expanding a model (Control LLM, arXiv 2501.10979): blocks are added and alone are trained (but see `unfrozen`); out_path becomes
+ * the base's file, its tensors as they are stored, with the blocks. */
 typedef struct cmc_expand_opts {
     const char *kind;                   /* NULL: none of this. "concat": blocks beside layers, copies of them to begin with;
                                            "stack": behind them, changing nothing to begin with; "hybrid": in turn */
@@ -639,6 +658,8 @@ typedef struct cmc_expand_opts {
     double align_weight;                /* of its mean over tokens and merges */
     bool align_by_share;                /* and each token's times the block's share of it */
     bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
+    bool unfrozen;                      /* the model's own weights are trained too, and stored as save_type: shows what freezing
+                                           them is worth. A strength of 0 is then the model without its blocks, not the base */
 } cmc_expand_opts;
 
 /* Tuning a language model itself on the responses of records, without a host: all of it, or a LoRA adapter beside it. */
@@ -647,19 +668,6 @@ typedef struct cmc_tune_opts {
     int32_t lora_rank;                  /* 0: all of the model; out_path becomes a whole model. Else an adapter */
     double lora_alpha;                  /* what the adapter adds is scaled by alpha / rank; 0: twice the rank */
     const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
-    const char *const *replay; size_t n_replay;   /* records of what the base could before; of the records that the steps go
-                                           through they are this share, beside as many of `data` as without them */
-    double replay_share;                /* 0.05 as cmc_tune_defaults has it */
-    const char *const *watch; size_t n_watch;   /* files of records, 8 at most, that are scored with every held-out score, for
-                                           the log alone: "watched_1" and on, nats a target, and in a line "base" of the start */
-    double l2_start;                    /* adds l2_start / 2 |w - start|^2 to the loss (L2-SP, arXiv 1802.01483); 0: not. Scores
-                                           and losses that are reported are without it */
-    const char *soft_mask;              /* a file of cmc_importance: rows of q, k, v, up and down are changed the less, the more
-                                           their unit's importance stands out (CoFiTune, arXiv 2404.10306); NULL: none */
-    const char *mask_on;                /* "update" (as cmc_tune_defaults has it): the factor is the step's, decay included;
-                                           "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
-    const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
-                                           layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
     cmc_expand_opts expand;             /* blocks that are trained in place of the model itself */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
                                            save_type; what is for deltas alone must be as cmc_train_defaults has it */
@@ -675,7 +683,7 @@ CMC_API cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_trai
 typedef struct cmc_importance_opts {
     const char *model;                  /* a GGUF model of any architecture that cmc runs */
     const char *const *data; size_t n_data;
-    const char *out_path;               /* a GGUF file, for cmc_tune_opts.soft_mask */
+    const char *out_path;               /* a GGUF file, for cmc_keep_opts.soft_mask */
     cmc_template host_template;
     int32_t max_len;                    /* tokens in a record, longer ones are left out */
     int32_t batch;                      /* sequences of a pass at most */

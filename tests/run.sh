@@ -63,6 +63,7 @@ units "$build" ""
 part "program cases" env CMC="$build/cmc" MKTINY="$build/tests/mktiny" JSONCHECK="$build/tests/jsoncheck" "$src/tests/cli/run.sh"
 part "recipe for sensitive strings" python3 "$src/tests/sensitive.py"
 part "recipes of results" python3 "$src/tests/results.py"
+part "experiment on forgetting" env CMC="$build/cmc" MKTINY="$build/tests/mktiny" python3 "$src/tests/forgetting.py"
 part "ARM, emulated" "$src/tests/neon.sh"
 if "$build/tests/mktiny" --ctx 512 --seed 1 "$tmp/host.gguf" >"$tmp/log" 2>&1 &&
     "$build/tests/mktiny" --vocab spm --embd 32 --layers 1 --ctx 512 --seed 2 "$tmp/delta.gguf" >>"$tmp/log" 2>&1 &&

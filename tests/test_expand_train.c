@@ -141,12 +141,37 @@ static void test_types(void **state) {
     rig_close(&r);
 }
 
+/* With nothing frozen all of a quantised base is trained and stored anew, and the file still is an expanded model. */
+static void test_unfrozen(void **state) {
+    (void)state;
+    rig r;
+    cmc_error err = {0};
+    rig_open(&r, 2, false);
+    tiny_spec spec = {.arch = "qwen2", .type = CMC_Q4_1, .seed = 4};
+    assert_int_equal(tiny_write(&spec, r.host, &err), CMC_OK);
+    cmc_tune_opts o = opts_of(&r, 0);
+    cmc_train_result frozen = rig_tune(&r, &o, NULL, NULL, CMC_OK);
+    double kept = score_of(&r, r.out, 0);
+    o.expand.unfrozen = true;
+    cmc_train_result res = rig_tune(&r, &o, NULL, NULL, CMC_OK);
+    assert_true(res.params > 2 * frozen.params && res.held_out_steered < res.held_out_host - 0.2);
+    assert_true(score_of(&r, r.out, 0) < kept - 0.1);
+    gguf *g;
+    assert_int_equal(gguf_open(r.out, &g, &err), CMC_OK);
+    assert_int_equal(gguf_find_tensor(g, "blk.0.attn_q.weight")->type, CMC_F32);
+    gguf_free(g);
+    rig_close(&r);
+}
+
 static void test_exact_resume(void **state) {
     (void)state;
     rig r;
     rig_open(&r, 2, false);
     for (size_t k = 2; k < WAYS; k += 4)
         rig_tune_resumes(&r, opts_of(&r, k));
+    cmc_tune_opts o = opts_of(&r, 0);
+    o.expand.unfrozen = true;
+    rig_tune_resumes(&r, o);
     rig_close(&r);
 }
 
@@ -159,7 +184,7 @@ static void test_whose_checkpoint(void **state) {
     stopper s = {"train", 2, false};
     rig_tune(&r, &o, rig_stop, &s, CMC_E_CANCELLED);
     o.how.resume = true;
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         cmc_tune_opts other = o;
         cmc_error err = {0};
         switch (i) {
@@ -171,6 +196,7 @@ static void test_whose_checkpoint(void **state) {
         case 5: other.expand.learn_share = true; break;
         case 6: other.expand.align = "cosine"; break;
         case 7: other.expand.align_weight = 0.4; break;
+        case 8: other.expand.unfrozen = true; break;
         default: other.expand.align_through = true; break;
         }
         if (cmc_tune(r.rt, &other, NULL, NULL, NULL, &err) != CMC_E_ARG || !strstr(err.message, "was made with"))
@@ -199,7 +225,7 @@ static void test_refusals(void **state) {
         case 7: o.expand.align_weight = -1.0; break;
         case 8: o.lora_rank = 2; break;
         case 9: o.how.train_layers = "0"; break;
-        case 10: o.soft_mask = r.data; break;
+        case 10: o.how.keep.soft_mask = r.data; break;
         case 11: o.expand.align_weight = NAN; break;
         default: o.how.memory = 1 << 20; want = CMC_E_NOMEM; break;
         }
@@ -330,7 +356,7 @@ static void test_fold_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),    cmocka_unit_test(test_types),      cmocka_unit_test(test_exact_resume),
+        cmocka_unit_test(test_learns),    cmocka_unit_test(test_types), cmocka_unit_test(test_unfrozen),      cmocka_unit_test(test_exact_resume),
         cmocka_unit_test(test_whose_checkpoint), cmocka_unit_test(test_refusals), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_fold_lerp), cmocka_unit_test(test_fold_stack), cmocka_unit_test(test_fold_refusals),
     };

@@ -431,7 +431,7 @@ static void test_mask(void **state) {
     for (size_t i = 0; i < s.n_units; i++)
         s.gate[i] = (float)uniform(&rng);
     assert_int_equal(importance_save(path, &s.shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &real, &err), CMC_OK);
+    assert_int_equal(soft_mask_open(path, &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &real, &err), CMC_OK);
     float *up = s.gate + importance_at(&s.shape, 1, IMPORTANCE_UP), *heads = s.gate + importance_at(&s.shape, 1, IMPORTANCE_HEADS);
     soft_mask_normalise(up, s.shape.width[IMPORTANCE_UP]);
     soft_mask_normalise(heads, 4);
@@ -449,7 +449,7 @@ static void test_mask(void **state) {
     for (size_t i = 0; i < 4; i++)
         assert_null(mask_of(&real, &s.of.l, none[i], &n));
     for (int control = SOFT_MASK_PERMUTED; control <= SOFT_MASK_CONSTANT; control++) {
-        assert_int_equal(soft_mask_open(path, &s.of.l, (soft_mask_control)control, 1, &other, &err), CMC_OK);
+        assert_int_equal(soft_mask_open(path, &s.of.l.base, &s.of.l.p, (soft_mask_control)control, 1, &other, &err), CMC_OK);
         const float *a = mask_of(&real, &s.of.l, "blk.0.ffn_down.weight", &n), *b = mask_of(&other, &s.of.l, "blk.0.ffn_down.weight", &n);
         float x[16], y[16];
         double mean = 0.0;
@@ -480,30 +480,30 @@ static void test_files(void **state) {
     scene_open(&s, &families[0], 1);
     importance_how how = {.model_hash = "m", .data_hash = "d"};
     const char *path = tiny_path(s.of.dir, "importance.gguf"), *model = tiny_path(s.of.dir, "model.gguf");
-    assert_int_equal(soft_mask_open(model, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    assert_int_equal(soft_mask_open(model, &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     assert_non_null(strstr(err.message, "not importance"));
     importance_shape shape = s.shape;
     shape.n_layer = 1;
     assert_int_equal(importance_save(path, &shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    assert_int_equal(soft_mask_open(path, &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     assert_non_null(strstr(err.message, "blk.1.attn_head.importance"));
     float *more = cmc_calloc(3 * s.shape.per_layer, sizeof *more);
     shape.n_layer = 3;
     assert_int_equal(importance_save(path, &shape, &how, more, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    assert_int_equal(soft_mask_open(path, &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     assert_non_null(strstr(err.message, "more than 2 layers"));
     shape = s.shape;
     shape.width[IMPORTANCE_UP]--;
     assert_int_equal(importance_save(path, &shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
+    assert_int_equal(soft_mask_open(path, &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &m, &err), CMC_E_ARG);
     s.gate[3] = NAN;
     assert_int_equal(importance_save(path, &s.shape, &how, s.gate, &err), CMC_OK);
-    assert_int_equal(soft_mask_open(path, &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_FORMAT);
+    assert_int_equal(soft_mask_open(path, &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &m, &err), CMC_E_FORMAT);
     assert_non_null(strstr(err.message, "no finite number"));
-    assert_int_equal(soft_mask_open(tiny_path(s.of.dir, "nothing"), &s.of.l, SOFT_MASK_REAL, 1, &m, &err), CMC_E_IO);
+    assert_int_equal(soft_mask_open(tiny_path(s.of.dir, "nothing"), &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &m, &err), CMC_E_IO);
     for (int64_t bit = 0; bit < 8 * 600; bit += 5) { /* damage of any kind is refused or harmless */
         assert_int_equal(tiny_damage(path, model, -1, bit, &err), CMC_OK);
-        if (soft_mask_open(model, &s.of.l, SOFT_MASK_REAL, 1, &m, &err) == CMC_OK)
+        if (soft_mask_open(model, &s.of.l.base, &s.of.l.p, SOFT_MASK_REAL, 1, &m, &err) == CMC_OK)
             soft_mask_free(&m);
     }
     free(more);

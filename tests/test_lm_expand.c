@@ -32,23 +32,25 @@ typedef struct way {
     expand_kind kind;
     expand_merge merge;
     int32_t blocks;
-    bool learn;
+    bool learn, unfrozen;
     alignment align;
 } way;
 
 static const way ways[] = {
-    {EXPAND_CONCAT, EXPAND_LERP, 2, true, {ALIGN_NONE, false, false}},
-    {EXPAND_CONCAT, EXPAND_LERP, 1, false, {ALIGN_MSE, false, false}},
-    {EXPAND_CONCAT, EXPAND_LERP, 2, true, {ALIGN_MSE, true, true}},
-    {EXPAND_CONCAT, EXPAND_LERP, 4, false, {ALIGN_RELATIVE, false, true}},
-    {EXPAND_CONCAT, EXPAND_DLERP, 2, true, {ALIGN_COSINE, false, true}},
-    {EXPAND_CONCAT, EXPAND_DLERP, 1, false, {ALIGN_RELATIVE, true, false}},
-    {EXPAND_CONCAT, EXPAND_DLERPIN, 4, true, {ALIGN_COSINE, true, true}},
-    {EXPAND_CONCAT, EXPAND_SLERP, 2, true, {ALIGN_MSE, false, true}},
-    {EXPAND_CONCAT, EXPAND_SLERP, 4, true, {ALIGN_COSINE, true, true}},
-    {EXPAND_STACK, EXPAND_LERP, 2, false, {ALIGN_NONE, false, false}},
-    {EXPAND_HYBRID, EXPAND_DLERPIN, 4, false, {ALIGN_RELATIVE, true, true}},
-    {EXPAND_HYBRID, EXPAND_SLERP, 2, true, {ALIGN_NONE, false, false}},
+    {EXPAND_CONCAT, EXPAND_LERP, 2, true, false, {ALIGN_NONE, false, false}},
+    {EXPAND_CONCAT, EXPAND_LERP, 1, false, false, {ALIGN_MSE, false, false}},
+    {EXPAND_CONCAT, EXPAND_LERP, 2, true, false, {ALIGN_MSE, true, true}},
+    {EXPAND_CONCAT, EXPAND_LERP, 4, false, false, {ALIGN_RELATIVE, false, true}},
+    {EXPAND_CONCAT, EXPAND_DLERP, 2, true, false, {ALIGN_COSINE, false, true}},
+    {EXPAND_CONCAT, EXPAND_DLERP, 1, false, false, {ALIGN_RELATIVE, true, false}},
+    {EXPAND_CONCAT, EXPAND_DLERPIN, 4, true, false, {ALIGN_COSINE, true, true}},
+    {EXPAND_CONCAT, EXPAND_SLERP, 2, true, false, {ALIGN_MSE, false, true}},
+    {EXPAND_CONCAT, EXPAND_SLERP, 4, true, false, {ALIGN_COSINE, true, true}},
+    {EXPAND_STACK, EXPAND_LERP, 2, false, false, {ALIGN_NONE, false, false}},
+    {EXPAND_HYBRID, EXPAND_DLERPIN, 4, false, false, {ALIGN_RELATIVE, true, true}},
+    {EXPAND_HYBRID, EXPAND_SLERP, 2, true, false, {ALIGN_NONE, false, false}},
+    {EXPAND_CONCAT, EXPAND_DLERP, 2, false, true, {ALIGN_MSE, true, true}},
+    {EXPAND_HYBRID, EXPAND_LERP, 2, true, true, {ALIGN_RELATIVE, false, true}},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 
@@ -64,7 +66,7 @@ static void rig_open(rig *r, const tiny_spec *spec, const way *w, int threads, b
     lm_scene_model(&r->s, spec, threads, exact);
     if (w && expand_plan(w->kind, w->merge, w->blocks, r->s.m->p.n_layer, &r->spec, &err) != CMC_OK)
         fail_msg("%s", err.message);
-    lm_trainable what = {.expand = w ? &r->spec : NULL, .learn_share = w && w->learn};
+    lm_trainable what = {.expand = w ? &r->spec : NULL, .learn_share = w && w->learn, .unfrozen = w && w->unfrozen};
     lm_scene_net(&r->s, &what, TOKENS, TARGETS);
     lm_expand_copy(&r->s.l, r->s.n.w);
     lm_expand_gates(&r->s.l, 0.4, 11, r->s.n.w);
@@ -200,7 +202,7 @@ static void test_gradients(void **state) {
 static void test_teacher(void **state) {
     (void)state;
     rig through, taught;
-    way w = {EXPAND_CONCAT, EXPAND_LERP, 2, true, {ALIGN_MSE, false, true}};
+    way w = {EXPAND_CONCAT, EXPAND_LERP, 2, true, false, {ALIGN_MSE, false, true}};
     rig_open(&through, &families[0], &w, 2, false);
     w.align.through = false;
     rig_open(&taught, &families[0], &w, 2, false);
@@ -268,7 +270,7 @@ static void test_pairs(void **state) {
     }
 }
 
-/* Nothing but blocks and merges is trained, and f only where it is to be. */
+/* Nothing but blocks and merges is trained, unless the model is not frozen, and f only where it is to be. */
 static void test_what_is_trained(void **state) {
     (void)state;
     cmc_error err = {0};
@@ -279,8 +281,8 @@ static void test_what_is_trained(void **state) {
         for (size_t i = 0; i < p->n_tensors; i++) {
             const params_tensor *t = &p->tensors[i];
             bool block = strstr(t->name, "cmc_expand."), gate = strstr(t->name, "cmc_merge.weight");
-            bool f = strstr(t->name, "cmc_merge.bias");
-            assert_true(t->trained == (block || gate || (f && ways[k].learn)));
+            bool f = strstr(t->name, "cmc_merge.bias"), own = !block && !gate && !f;
+            assert_true(t->trained == (block || gate || (f && ways[k].learn) || (own && ways[k].unfrozen)));
         }
         assert_int_equal(r.s.l.n_merges, ways[k].kind == EXPAND_STACK ? 0 : ways[k].kind == EXPAND_CONCAT ? ways[k].blocks
                                                                                                     : ways[k].blocks / 2);

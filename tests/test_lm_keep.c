@@ -10,7 +10,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "base/gguf.h"
 #include "base/mem.h"
 #include "tests/slope.h"
 #include "tests/tiny.h"
@@ -123,11 +122,7 @@ static void keep_open(keep_rig *k) {
     k->old = rig_path(&k->r, "old.jsonl");
     k->importance = rig_path(&k->r, "importance.gguf");
     k->olds[0] = k->old;
-    FILE *f = fopen(k->old, "w");
-    assert_non_null(f);
-    for (int i = 0; i < 30; i++)
-        fprintf(f, "{\"question\":\"count from %c\",\"answer\":\"%d %d %d and so on\"}\n", 'a' + i % 26, i, i + 1, i + 2);
-    assert_int_equal(fclose(f), 0);
+    rig_old_data(k->old);
     cmc_importance_opts o = cmc_importance_defaults();
     o.model = k->r.host;
     o.data = k->olds;
@@ -152,39 +147,10 @@ static cmc_tune_opts tune_opts(const keep_rig *k) {
     return o;
 }
 
-/* A float32 tensor of a file; the caller frees it. */
-static float *tensor_of(const char *path, const char *name, size_t *rows, size_t *width) {
-    cmc_error err = {0};
-    gguf *g;
-    assert_int_equal(gguf_open(path, &g, &err), CMC_OK);
-    const gguf_tensor *t = gguf_find_tensor(g, name);
-    assert_true(t && t->type == CMC_F32);
-    *rows = (size_t)t->ne[1];
-    *width = (size_t)t->ne[0];
-    float *v = cmc_alloc(*rows * *width, sizeof *v);
-    memcpy(v, t->data, *rows * *width * sizeof *v);
-    gguf_free(g);
-    return v;
-}
-
 /* How far blk.1.ffn_up went in a run; each row's distance where `each` is given. */
 static double moved(const keep_rig *k, const cmc_tune_opts *o, double *each) {
-    size_t rows, width;
     rig_tune(&k->r, o, NULL, NULL, CMC_OK);
-    float *a = tensor_of(k->r.host, "blk.1.ffn_up.weight", &rows, &width);
-    float *b = tensor_of(k->r.out, "blk.1.ffn_up.weight", &rows, &width);
-    double sum = 0.0;
-    for (size_t r = 0; r < rows; r++) {
-        double row = 0.0;
-        for (size_t c = 0; c < width; c++)
-            row += pow((double)b[r * width + c] - (double)a[r * width + c], 2.0);
-        if (each)
-            each[r] = sqrt(row);
-        sum += row;
-    }
-    free(a);
-    free(b);
-    return sqrt(sum);
+    return rig_moved(k->r.host, k->r.out, "blk.1.ffn_up.weight", each);
 }
 
 /* One step from the start: a mask on the update scales each row's way by its factor; one on the gradient changes next to
@@ -200,16 +166,16 @@ static void test_mask_modes(void **state) {
     o.how.held_out = 0.0;
     o.how.eps = 1e-13; /* next to nothing beside any gradient here; where eps counts, so does the mask on it */
     moved(&k, &o, plain);
-    o.soft_mask = k.importance;
+    o.how.keep.soft_mask = k.importance;
     moved(&k, &o, update);
-    o.mask_control = "constant";
+    o.how.keep.mask_control = "constant";
     moved(&k, &o, constant);
-    o.mask_control = "none";
-    o.mask_on = "gradient";
+    o.how.keep.mask_control = "none";
+    o.how.keep.mask_on = "gradient";
     moved(&k, &o, gradient);
     float v[ROWS], *raw;
     size_t rows, width;
-    raw = tensor_of(k.importance, "blk.1.ffn_up.importance", &rows, &width);
+    raw = rig_tensor(k.importance, "blk.1.ffn_up.importance", &rows, &width);
     assert_int_equal(width, ROWS);
     memcpy(v, raw, sizeof v);
     soft_mask_normalise(v, ROWS);
@@ -235,7 +201,7 @@ static void test_l2(void **state) {
     o.how.held_out = 0.0;
     double far = moved(&k, &o, NULL), before = far;
     for (double pull = 1.0; pull <= 100.0; pull *= 10.0) {
-        o.l2_start = pull;
+        o.how.keep.l2_start = pull;
         double now = moved(&k, &o, NULL);
         if (!(now < before && now > 0.0))
             fail_msg("a pull of %g: moved %g, before %g", pull, now, before);
@@ -266,9 +232,9 @@ static void test_replay(void **state) {
     cmc_tune_opts o = tune_opts(&k);
     cmc_train_result without = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     double plain = old_nll(&k, k.r.out);
-    o.replay = k.olds;
-    o.n_replay = 1;
-    o.replay_share = 0.5;
+    o.how.keep.replay = k.olds;
+    o.how.keep.n_replay = 1;
+    o.how.keep.replay_share = 0.5;
     cmc_train_result with = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     double replayed = old_nll(&k, k.r.out);
     assert_true(with.tokens > without.tokens && with.records == without.records);
@@ -282,13 +248,13 @@ static void test_replay_share(void **state) {
     (void)state;
     static const double shares[] = {0.01, 0.05, 0.3, 0.5, 0.9};
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
-        tune t = {.o = {.replay_share = shares[i], .how = {.batch = 8}}, .replay = {.n = 1}};
-        size_t old = tune_replay_before(&t, 1000), most = tune_replay_before(&t, 1) + 1;
+        cmc_keep_opts k = {.replay_share = shares[i], .n_replay = 1};
+        size_t old = keep_replay_before(&k, 8, 1000), most = keep_replay_before(&k, 8, 1) + 1;
         assert_true(fabs((double)old / (8000.0 + (double)old) - shares[i]) < 1e-3);
         for (int64_t s = 0; s < 1000; s++)
-            assert_true(tune_replay_before(&t, s + 1) - tune_replay_before(&t, s) <= most);
-        t.replay.n = 0;
-        assert_int_equal(tune_replay_before(&t, 1000), 0);
+            assert_true(keep_replay_before(&k, 8, s + 1) - keep_replay_before(&k, 8, s) <= most);
+        k.n_replay = 0;
+        assert_int_equal(keep_replay_before(&k, 8, 1000), 0);
     }
 }
 
@@ -300,12 +266,12 @@ static void test_resume(void **state) {
     size_t n;
     keep_open(&k);
     cmc_tune_opts o = tune_opts(&k);
-    o.replay = k.olds;
-    o.n_replay = 1;
-    o.replay_share = 0.2;
-    o.l2_start = 0.3;
-    o.soft_mask = k.importance;
-    o.mask_control = "permuted";
+    o.how.keep.replay = k.olds;
+    o.how.keep.n_replay = 1;
+    o.how.keep.replay_share = 0.2;
+    o.how.keep.l2_start = 0.3;
+    o.how.keep.soft_mask = k.importance;
+    o.how.keep.mask_control = "permuted";
     o.how.train_layers = "1-1";
     rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(k.r.out, &n);
@@ -318,12 +284,12 @@ static void test_resume(void **state) {
             static const char *const says[] = {"replay", "replay", "l2_start", "soft_mask", "soft_mask", "soft_mask"};
             cmc_tune_opts other = o;
             cmc_error err = {0};
-            other.replay_share = i == 0 ? 0.3 : o.replay_share;
-            other.n_replay = i == 1 ? 0 : 1;
-            other.l2_start = i == 2 ? 0.0 : o.l2_start;
-            other.soft_mask = i == 3 ? NULL : o.soft_mask;
-            other.mask_on = i == 4 ? "gradient" : o.mask_on;
-            other.mask_control = i == 5 ? "constant" : o.mask_control;
+            other.how.keep.replay_share = i == 0 ? 0.3 : o.how.keep.replay_share;
+            other.how.keep.n_replay = i == 1 ? 0 : 1;
+            other.how.keep.l2_start = i == 2 ? 0.0 : o.how.keep.l2_start;
+            other.how.keep.soft_mask = i == 3 ? NULL : o.how.keep.soft_mask;
+            other.how.keep.mask_on = i == 4 ? "gradient" : o.how.keep.mask_on;
+            other.how.keep.mask_control = i == 5 ? "constant" : o.how.keep.mask_control;
             assert_int_equal(cmc_tune(k.r.rt, &other, NULL, NULL, NULL, &err), CMC_E_ARG);
             if (!strstr(err.message, "was made with") || !strstr(err.message, says[i]))
                 fail_msg("case %d: %s", i, err.message);
@@ -346,8 +312,8 @@ static void test_watch(void **state) {
     rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(k.r.out, &n);
     const char *const watch[2] = {k.old, k.r.data};
-    o.watch = watch;
-    o.n_watch = 2;
+    o.how.keep.watch = watch;
+    o.how.keep.n_watch = 2;
     o.how.log_path = k.r.log;
     rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     rig_assert_same(k.r.out, want, n);
@@ -365,7 +331,7 @@ static void test_watch(void **state) {
     fclose(f);
     assert_int_equal(lines, 3);
     assert_true(fabs(base - last) > 0.05);
-    o.n_watch = RUN_WATCHED + 1;
+    o.how.keep.n_watch = DATA_WATCHED + 1;
     rig_tune(&k.r, &o, NULL, NULL, CMC_E_ARG);
     free(want);
     keep_close(&k);
@@ -380,16 +346,16 @@ static void test_refusals(void **state) {
         cmc_error err = {0};
         cmc_status want = CMC_E_ARG;
         switch (i) {
-        case 0: o.replay_share = 0.0; break;
-        case 1: o.replay_share = 0.95; break;
-        case 2: o.l2_start = -1.0; break;
-        case 3: o.l2_start = 1.0; o.lora_rank = 2; break;
-        case 4: o.soft_mask = k.importance; o.lora_rank = 2; break;
-        case 5: o.soft_mask = k.importance; o.mask_on = "weights"; break;
-        case 6: o.soft_mask = k.importance; o.mask_control = "random"; break;
-        case 7: o.soft_mask = k.r.host; break;
-        case 8: o.replay = k.olds; o.n_replay = 1; o.how.out_path = k.old; break;
-        default: o.soft_mask = k.old; want = CMC_E_FORMAT; break;
+        case 0: o.how.keep.replay_share = 0.0; break;
+        case 1: o.how.keep.replay_share = 0.95; break;
+        case 2: o.how.keep.l2_start = -1.0; break;
+        case 3: o.how.keep.l2_start = 1.0; o.lora_rank = 2; break;
+        case 4: o.how.keep.soft_mask = k.importance; o.lora_rank = 2; break;
+        case 5: o.how.keep.soft_mask = k.importance; o.how.keep.mask_on = "weights"; break;
+        case 6: o.how.keep.soft_mask = k.importance; o.how.keep.mask_control = "random"; break;
+        case 7: o.how.keep.soft_mask = k.r.host; break;
+        case 8: o.how.keep.replay = k.olds; o.how.keep.n_replay = 1; o.how.out_path = k.old; break;
+        default: o.how.keep.soft_mask = k.old; want = CMC_E_FORMAT; break;
         }
         if (cmc_tune(k.r.rt, &o, NULL, NULL, NULL, &err) != want || err.message[0] == '\0')
             fail_msg("case %d: status %d: %s", i, (int)err.status, err.message);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/gguf.h"
 #include "base/mem.h"
 #include "tests/tiny.h"
 
@@ -43,6 +44,45 @@ static void rig_data(const char *path) {
                     'a' + i / 26, a, s);
     }
     assert_int_equal(fclose(f), 0);
+}
+
+void rig_old_data(const char *path) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 30; i++)
+        fprintf(f, "{\"question\":\"count from %c\",\"answer\":\"%d %d %d and so on\"}\n", 'a' + i % 26, i, i + 1, i + 2);
+    assert_int_equal(fclose(f), 0);
+}
+
+float *rig_tensor(const char *path, const char *name, size_t *rows, size_t *width) {
+    cmc_error err = {0};
+    gguf *g;
+    assert_int_equal(gguf_open(path, &g, &err), CMC_OK);
+    const gguf_tensor *t = gguf_find_tensor(g, name);
+    assert_true(t && t->type == CMC_F32);
+    *rows = (size_t)t->ne[1];
+    *width = (size_t)t->ne[0];
+    float *v = cmc_alloc(*rows * *width, sizeof *v);
+    memcpy(v, t->data, *rows * *width * sizeof *v);
+    gguf_free(g);
+    return v;
+}
+
+double rig_moved(const char *from, const char *to, const char *name, double *each) {
+    size_t rows, width;
+    float *a = rig_tensor(from, name, &rows, &width), *b = rig_tensor(to, name, &rows, &width);
+    double sum = 0.0;
+    for (size_t r = 0; r < rows; r++) {
+        double row = 0.0;
+        for (size_t c = 0; c < width; c++)
+            row += pow((double)b[r * width + c] - (double)a[r * width + c], 2.0);
+        if (each)
+            each[r] = sqrt(row);
+        sum += row;
+    }
+    free(a);
+    free(b);
+    return sqrt(sum);
 }
 
 void rig_open(rig *r, int threads, bool exact) {

@@ -30,6 +30,13 @@ void rig_tune_resumes(const rig *r, cmc_tune_opts o);
 /* Within a bound a little below what it takes without: the plan keeps to it, and the result is the same but for rounding. */
 void rig_tune_bounded(const rig *r, cmc_tune_opts o);
 
+/* Records of another kind than the rig's: counting. */
+void rig_old_data(const char *path);
+/* A float32 tensor of a file; the caller frees it. */
+float *rig_tensor(const char *path, const char *name, size_t *rows, size_t *width);
+/* How far a tensor is from one file to the other; each row's distance where `each` is given. */
+double rig_moved(const char *from, const char *to, const char *name, double *each);
+
 cmc_file rig_map(const char *path);
 /* The bytes of a file, copied, so that it can be written anew. */
 uint8_t *rig_bytes(const char *path, size_t *n);

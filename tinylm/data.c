@@ -70,6 +70,18 @@ static cmc_status data_split(data_set *d, double held_out, cmc_error *err) {
     return CMC_OK;
 }
 
+/* The examples of watched files are there file by file. */
+static void data_sort_watched(data_set *d, size_t n_files) {
+    size_t n = 0, i = 0;
+    for (size_t k = 0; k < n_files; k++) {
+        d->watch_at[k] = n;
+        for (; i < d->n && d->v[i].record < d->first_watch[k + 1]; i++)
+            if (d->v[i].role == ROLE_WATCH)
+                d->watch[n++] = i;
+    }
+    d->watch_at[n_files] = n;
+}
+
 /* Finds each refusal's record, and sorts the examples into those that steps go through and those to retain. A record to be
  * forgotten that needs its refusal and has none (too long) is left out. */
 static cmc_status data_sort_roles(data_set *d, const data_opts *o, cmc_error *err) {
@@ -77,7 +89,8 @@ static cmc_status data_sort_roles(data_set *d, const data_opts *o, cmc_error *er
     d->train = cmc_alloc(d->n, sizeof *d->train);
     d->held = cmc_alloc(d->n, sizeof *d->held);
     d->retain = cmc_alloc(d->n, sizeof *d->retain);
-    if (!d->train || !d->held || !d->retain)
+    d->watch = cmc_alloc(d->n, sizeof *d->watch);
+    if (!d->train || !d->held || !d->retain || !d->watch)
         return cmc_fail_nomem(err, "the order of the data", d->n * sizeof *d->train);
     for (size_t i = 0; i < d->n; i++) {
         data_example *x = &d->v[i];
@@ -97,7 +110,9 @@ static cmc_status data_sort_roles(data_set *d, const data_opts *o, cmc_error *er
         else if (x->role == ROLE_RETAIN)
             d->retain[d->n_retain++] = i;
     }
-    if (d->n_train == 0 || (objective_needs(&o->objective, ROLE_RETAIN) && d->n_retain == 0))
+    data_sort_watched(d, o->n_watch);
+    bool kept = objective_needs(&o->objective, ROLE_RETAIN) || o->n_replay > 0;
+    if (d->n_train == 0 || (kept && d->n_retain == 0))
         return cmc_fail(err, CMC_E_ARG, "objective %s: no record is left to %s", objective_name(o->objective.kind),
                         d->n_train == 0 ? "forget" : "retain");
     return CMC_OK;
@@ -303,7 +318,10 @@ static cmc_status data_make_all(data_set *d, const data_opts *o, cmc_error *err)
         if (o->only && !o->only[i])
             continue;
         *x = (data_example){.record = i, .line = d->records.v[i].line, .twin = SIZE_MAX};
-        x->role = i >= d->first_refusal ? ROLE_REFUSAL : i >= d->first_retain ? ROLE_RETAIN : ROLE_LEARN;
+        x->role = i >= d->first_refusal    ? ROLE_REFUSAL
+                  : i >= d->first_watch[0] ? ROLE_WATCH
+                  : i >= d->first_retain   ? ROLE_RETAIN
+                                           : ROLE_LEARN;
         cmc_status st = data_make(o, &d->records.v[i], NULL, x, &use, err);
         if (st != CMC_OK || use != DATA_USED)
             data_example_free(x);
@@ -344,7 +362,7 @@ static cmc_status data_cut_all(data_set *d, const data_opts *o, cmc_error *err) 
     for (size_t i = 0; i < d->n_held; i++)
         held[d->held[i]] = 1;
     for (size_t i = 0; i < d->n && st == CMC_OK; i++)
-        st = held[i] ? CMC_OK : data_cut(d, o, i, err);
+        st = held[i] || d->v[i].role == ROLE_WATCH ? CMC_OK : data_cut(d, o, i, err);
     free(held);
     return st;
 }
@@ -406,6 +424,7 @@ void data_free(data_set *d) {
     free(d->train);
     free(d->held);
     free(d->retain);
+    free(d->watch);
     cmc_records_free(&d->records);
     memset(d, 0, sizeof *d);
 }

@@ -4,6 +4,8 @@
 #include "runtime/prompt.h"
 #include "tinylm/objective.h"
 
+enum { DATA_WATCHED = 8 };   /* files that are watched, at most */
+
 typedef struct data_example {
     size_t record;            /* index into the records */
     data_role role;
@@ -21,17 +23,20 @@ typedef struct data_example {
 } data_example;
 
 typedef struct data_set {
-    cmc_records records;      /* those to learn or forget, those to retain, refusals to the first; the last are made here */
-    size_t first_retain, first_refusal;
+    cmc_records records;      /* those to learn or forget, those to retain or to replay, those to watch, refusals to the first; the
+                                 last are made here */
+    size_t first_retain, first_watch[DATA_WATCHED + 1], first_refusal;
     data_example *v; size_t n;
     size_t *train, n_train;   /* indices of examples that steps go through, in file order */
     size_t *held, n_held;
     size_t *retain, n_retain;
+    size_t *watch, watch_at[DATA_WATCHED + 1];   /* of file k that is watched: watch[watch_at[k] .. watch_at[k + 1]) */
     size_t n_targets;         /* of all examples */
     size_t too_long, no_response;    /* records left out */
     size_t n_aligned, n_prefix, n_left_out;   /* targets by how the delta's row comes about; n_left_out are no targets */
     size_t max_delta, max_seq, max_targets;   /* of one example; max_seq of one sequence */
-    char hash[40];            /* the records */
+    char hash[40];            /* the records, without those that are watched */
+    char all_hash[40];        /* with them */
     char rows_hash[40];       /* the host's rows that are targets, in order, and what the host reads where a response is cut */
     char host_template[32], delta_template[32];
 } data_set;
@@ -45,6 +50,8 @@ typedef struct data_opts {
     double held_out;
     objective objective;
     const char *const *retain; size_t n_retain;   /* files */
+    const char *const *replay; size_t n_replay;   /* with sft: files whose records are to retain as well */
+    const char *const *watch; size_t n_watch;
     const char *refusals;    /* a file with one a line; NULL: data_refusal's own */
     uint64_t seed;           /* chooses refusals */
     const uint8_t *only;     /* [records]: which of them to take; NULL: all */

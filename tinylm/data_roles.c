@@ -118,7 +118,15 @@ cmc_status data_read(data_set *d, const data_opts *o, cmc_error *err) {
                         objective_name(obj->kind));
     for (size_t i = 0; i < o->n_retain; i++)
         CMC_TRY(cmc_records_read(o->retain[i], true, &d->records, err));
+    for (size_t i = 0; i < o->n_replay; i++)
+        CMC_TRY(cmc_records_read(o->replay[i], true, &d->records, err));
     memcpy(d->hash, d->records.hash, sizeof d->hash);
+    for (size_t k = 0; k < o->n_watch; k++) {
+        d->first_watch[k] = d->records.n;
+        CMC_TRY(cmc_records_read(o->watch[k], true, &d->records, err));
+    }
+    d->first_watch[o->n_watch] = d->records.n;
+    memcpy(d->all_hash, d->records.hash, sizeof d->all_hash);
     d->first_refusal = d->records.n;
     return objective_needs(obj, ROLE_REFUSAL) ? data_add_refusals(d, o, err) : CMC_OK;
 }

@@ -149,7 +149,7 @@ static void hostcache_header(const hostcache_fill *f, char out[HOSTCACHE_HEADER]
     snprintf(out, HOSTCACHE_HEADER,
              HOSTCACHE_MAGIC
              "host=%s\ndata=%s\nrows=%s\ntemplate=%s\nexamples=%zu\ntargets=%zu\ngroups=%zu\nn_embd=%zu\narithmetic=%s\n",
-             cmc_model_hash(f->host), f->d->hash, f->d->rows_hash, f->d->host_template, f->d->n, f->d->n_targets, f->n_groups, f->n_embd,
+             cmc_model_hash(f->host), f->d->all_hash, f->d->rows_hash, f->d->host_template, f->d->n, f->d->n_targets, f->n_groups, f->n_embd,
              hostcache_arithmetic(cmc_model_runtime(f->host)));
 }
 

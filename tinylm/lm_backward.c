@@ -222,17 +222,17 @@ static void back_layer(lm_net *n, size_t il, int t, size_t lo, size_t hi) {
     back_attention(n, il, t, lo, hi);
 }
 
-/* Through an expanded model, down to its lowest block: below it nothing is trained. */
+/* Through an expanded model, down to its lowest block; below it nothing is trained, unless the model itself is. */
 static void back_expanded(lm_net *n, int t, size_t lo, size_t hi) {
     const lm_layout *l = n->l;
-    for (size_t i = (size_t)l->p.n_layer; i-- > l->blocks[0].layer;) {
+    for (size_t i = (size_t)l->p.n_layer; i-- > 0;) {
         size_t block = l->layers[i].block;
         bool beside = block != LM_NONE && !l->blocks[block].stack;
         if (beside)
             lm_merge_back(n, block, t, lo, hi);
         if (block != LM_NONE)
             back_layer(n, (size_t)l->p.n_layer + block, t, lo, hi);
-        if (block == 0)
+        if (block == 0 && l->base.lowest > 0)
             return;
         if (beside)
             lm_merge_swap(n, lo, hi);

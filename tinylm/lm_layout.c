@@ -24,7 +24,7 @@ typedef struct lm_maker {
     size_t rank;
     const expand_spec *expand;
     const char *prefix;      /* of the names in a layer: "", or that of a block's or a merge's tensors */
-    bool learn_share;
+    bool learn_share, unfrozen;
     bool held;               /* what is added is not trained, though it is a block's */
     size_t frozen;           /* where the base's frozen floats begin: behind those that are trained */
 } lm_maker;
@@ -33,7 +33,7 @@ static bool lm_is_trained(const lm_maker *k, const params *p, const char *name) 
     if (p == &k->l->lora)
         return true;
     if (k->expand)
-        return k->prefix[0] != '\0' && !k->held;
+        return (k->prefix[0] != '\0' || k->unfrozen) && !k->held;
     return k->rank == 0 && !k->l->gates && select_has(&k->what, name);
 }
 
@@ -169,7 +169,7 @@ static cmc_status lm_make(lm_maker *k, cmc_error *err) {
 
 cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layout *out, cmc_error *err) {
     lm_maker k = {.l = out, .m = m, .rank = (size_t)what->rank, .targets = (1u << SELECT_MATRICES) - 1, .expand = what->expand,
-                  .prefix = "", .learn_share = what->learn_share};
+                  .prefix = "", .learn_share = what->learn_share, .unfrozen = what->unfrozen};
     memset(out, 0, sizeof *out);
     if (m->expand.n)
         return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: an expanded model, which cannot be trained further; cmc merge --fold makes an "

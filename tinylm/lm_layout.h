@@ -54,6 +54,7 @@ typedef struct lm_trainable {
     bool gates;              /* nothing: gates on units get gradients instead (lm_net.h) */
     const expand_spec *expand;   /* in place of all that: blocks, which are added and alone are trained; NULL: none */
     bool learn_share;            /* f of their merges too; a merge's w always is */
+    bool unfrozen;               /* and the model itself */
 } lm_trainable;
 
 cmc_status lm_layout_init(const cmc_model *m, const lm_trainable *what, lm_layout *out, cmc_error *err);

@@ -40,28 +40,30 @@ cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *
 /* ---------------------------------------------------------------------------------------------- expanded models */
 
 /* A gate, whose w is one row as a norm is, keeps its precision as norms do. */
-static uint32_t save_block_type(const params_tensor *t, uint32_t type) {
+static uint32_t save_new_type(const params_tensor *t, uint32_t type) {
     if (!t->matrix)
         return CMC_F32;
     return t->n_in % cmc_type_block(type) == 0 ? type : CMC_F16;
 }
 
-static size_t save_block_bytes(const params_tensor *t, uint32_t type) {
-    return t->n_out * cmc_type_row_bytes(save_block_type(t, type), t->n_in);
+static size_t save_new_bytes(const params_tensor *t, uint32_t type) {
+    return t->n_out * cmc_type_row_bytes(save_new_type(t, type), t->n_in);
 }
 
-static bool save_is_block(const params_tensor *t) {
-    return expand_owns((gguf_str){t->name, strlen(t->name)});
+/* It is encoded here; the others are in the base's file. */
+static bool save_is_new(const params_tensor *t) {
+    return t->trained || expand_owns((gguf_str){t->name, strlen(t->name)});
 }
 
 size_t lm_save_expanded_bytes(const lm_layout *l, uint32_t type) {
     size_t bytes = 0;
     for (size_t i = 0; i < l->base.n_tensors; i++)
-        bytes += save_is_block(&l->base.tensors[i]) ? save_block_bytes(&l->base.tensors[i], type) : 0;
+        bytes += save_is_new(&l->base.tensors[i]) ? save_new_bytes(&l->base.tensors[i], type) : 0;
     return bytes;
 }
 
-static bool save_base(gguf_writer *g, const cmc_model *base) {
+static bool save_base(gguf_writer *g, const lm_layout *l, const cmc_model *base) {
+    const save_rows s = {l, NULL};
     bool ok = true;
     char name[128];
     for (size_t i = 0; ok && i < base->parts[0]->n_kv; i++) {
@@ -71,6 +73,8 @@ static bool save_base(gguf_writer *g, const cmc_model *base) {
     for (size_t i = 0; i < base->n_parts; i++)
         for (size_t k = 0; ok && k < base->parts[i]->n_tensors; k++) {
             const gguf_tensor *t = &base->parts[i]->tensors[k];
+            if (save_trained(&s, t))
+                continue;
             ok = t->name.n < sizeof name;
             snprintf(name, sizeof name, "%.*s", ok ? (int)t->name.n : 0, t->name.s);
             ok = ok && gguf_put_tensor(g, name, t->type, t->ne, t->n_dims, t->data);
@@ -78,19 +82,19 @@ static bool save_base(gguf_writer *g, const cmc_model *base) {
     return ok;
 }
 
-static bool save_blocks(gguf_writer *g, const lm_layout *l, const float *w, const float *trained, uint32_t type, uint8_t *buf) {
+static bool save_new(gguf_writer *g, const lm_layout *l, const float *w, const float *trained, uint32_t type, uint8_t *buf) {
     bool ok = true;
     for (size_t i = 0; ok && i < l->base.n_tensors; i++) {
         const params_tensor *t = &l->base.tensors[i];
         const uint64_t ne[2] = {t->n_in, t->n_out};
         const float *from = (t->trained ? trained : w) + t->off;
-        uint32_t as = save_block_type(t, type);
-        if (!save_is_block(t))
+        uint32_t as = save_new_type(t, type);
+        if (!save_is_new(t))
             continue;
         for (size_t r = 0; ok && r < t->n_out; r++)
             ok = quant_encode_row(as, from + r * t->n_in, buf + r * cmc_type_row_bytes(as, t->n_in), t->n_in);
         ok = ok && gguf_put_tensor(g, t->name, as, ne, t->matrix ? 2 : 1, buf);
-        buf += save_block_bytes(t, type);
+        buf += save_new_bytes(t, type);
     }
     return ok;
 }
@@ -100,7 +104,7 @@ cmc_status lm_save_expanded(const char *path, const lm_layout *l, const cmc_mode
     size_t bytes = lm_save_expanded_bytes(l, type);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
-    bool ok = g && buf && save_base(g, base) && expand_write(g, spec) && save_blocks(g, l, w, trained, type, buf);
+    bool ok = g && buf && save_base(g, l, base) && expand_write(g, spec) && save_new(g, l, w, trained, type, buf);
     cmc_status st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the model's file", bytes);
     gguf_writer_free(g);
     free(buf);

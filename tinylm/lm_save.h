@@ -7,8 +7,8 @@
  * stored, byte for byte. */
 cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *base, const float *w, uint32_t type,
                          cmc_error *err);
-/* The base's file, its tensors as they are stored, with expanded blocks: what is trained of them from trained[n_trained], the
- * rest from w[base.n]; matrices as `type`. */
+/* The base's file with expanded blocks: what is trained from trained[n_trained], the rest of the blocks from w[base.n], matrices of
+ * both as `type`; the rest of the base as it is stored. */
 cmc_status lm_save_expanded(const char *path, const lm_layout *l, const cmc_model *base, const expand_spec *spec, const float *w,
                             const float *trained, uint32_t type, cmc_error *err);
 /* Bytes that their encoding takes meanwhile. */

@@ -19,8 +19,6 @@ static const double tune_lr_full = 5e-5, tune_lr_lora = 5e-4;
 cmc_tune_opts cmc_tune_defaults(void) {
     cmc_tune_opts o = {.how = cmc_train_defaults()};
     o.how.lr = 0.0;
-    o.replay_share = 0.05;
-    o.mask_on = "update";
     o.expand = (cmc_expand_opts){.merge = "lerp", .share = 0.5, .align = "mse", .align_weight = 1.0};
     return o;
 }
@@ -54,39 +52,20 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
 /* `path` can be written and is none of the run's inputs. */
 static cmc_status tune_check_output(const tune *t, const char *path, cmc_error *err) {
     const cmc_tune_opts *o = &t->o;
-    const char *const single[] = {o->base, o->soft_mask};
+    const char *const single[] = {o->base, o->how.keep.soft_mask};
     const output_inputs in[] = {{single, sizeof single / sizeof *single}, {o->how.data, o->how.n_data},
-                                {o->replay, o->n_replay}, {o->watch, o->n_watch}};
+                                {o->how.keep.replay, o->how.keep.n_replay}, {o->how.keep.watch, o->how.keep.n_watch}};
     return output_check(path, in, sizeof in / sizeof *in, err);
 }
 
-/* What keeps a model near what it was, and watches it. */
+/* What is for the model's own weights alone. */
 static cmc_status tune_check_keeping(const cmc_tune_opts *o, cmc_error *err) {
-    if (!(o->replay_share > 0.0 && o->replay_share <= 0.9))
-        return cmc_fail(err, CMC_E_ARG, "replay_share is %g; it must be above 0, and 0.9 at most", o->replay_share);
-    if (o->n_watch > RUN_WATCHED)
-        return cmc_fail(err, CMC_E_ARG, "%zu files to watch; %d at most", o->n_watch, RUN_WATCHED);
-    if (!(o->l2_start >= 0.0 && o->l2_start <= 1e6))
-        return cmc_fail(err, CMC_E_ARG, "l2_start is %g; it must be from 0 to 1e6", o->l2_start);
-    if (o->lora_rank && (o->l2_start > 0.0 || o->soft_mask))
+    const cmc_keep_opts *k = &o->how.keep;
+    CMC_TRY(keep_check(k, err));
+    if (o->lora_rank && (k->l2_start > 0.0 || k->soft_mask))
         return cmc_fail(err, CMC_E_ARG, "%s is for training the model itself, not an adapter",
-                        o->soft_mask ? "soft_mask" : "l2_start");
-    if (strcmp(o->mask_on, "update") != 0 && strcmp(o->mask_on, "gradient") != 0)
-        return cmc_fail(err, CMC_E_ARG, "mask_on is \"%.40s\"; it must be update or gradient", o->mask_on);
+                        k->soft_mask ? "soft_mask" : "l2_start");
     return CMC_OK;
-}
-
-static cmc_status tune_mask(tune *t, cmc_error *err) {
-    static const char *const controls[] = {"none", "permuted", "constant"};   /* as soft_mask_control */
-    const char *control = t->o.mask_control ? t->o.mask_control : controls[0];
-    size_t i = 0;
-    while (i < 3 && strcmp(control, controls[i]) != 0)
-        i++;
-    if (i == 3)
-        return cmc_fail(err, CMC_E_ARG, "mask_control is \"%.40s\"; it must be none, permuted or constant", control);
-    if (!t->o.soft_mask)
-        return CMC_OK;
-    return soft_mask_open(t->o.soft_mask, &t->layout, (soft_mask_control)i, t->o.how.seed, &t->mask, err);
 }
 
 /* Blocks: which, how their outputs are merged, and what holds them to their layers. */
@@ -96,7 +75,7 @@ static cmc_status tune_expand(tune *t, cmc_error *err) {
     expand_merge merge;
     if (!x->kind)
         return CMC_OK;
-    if (t->o.soft_mask)
+    if (t->o.how.keep.soft_mask)
         return cmc_fail(err, CMC_E_ARG, "soft_mask is for training the model itself, not blocks beside it");
     if (!(x->share > 0.0 && x->share < 1.0))
         return cmc_fail(err, CMC_E_ARG, "expand.share is %g; a number between 0 and 1 would be right", x->share);
@@ -154,14 +133,14 @@ static cmc_status tune_data(tune *t, cmc_error *err) {
     CMC_TRY(objective_parse("sft", NULL, &d.objective, err));
     CMC_TRY(data_open(&d, &t->data, err));
     d.held_out = 0.0;
-    if (t->o.n_replay) {
-        d.paths = t->o.replay;
-        d.n_paths = t->o.n_replay;
+    if (t->o.how.keep.n_replay) {
+        d.paths = t->o.how.keep.replay;
+        d.n_paths = t->o.how.keep.n_replay;
         CMC_TRY(data_open(&d, &t->replay, err));
     }
     d.n_paths = 1;
-    for (size_t i = 0; i < t->o.n_watch; i++) {
-        d.paths = &t->o.watch[i];
+    for (size_t i = 0; i < t->o.how.keep.n_watch; i++) {
+        d.paths = &t->o.how.keep.watch[i];
         CMC_TRY(data_open(&d, &t->watch[i], err));
     }
     return CMC_OK;
@@ -178,7 +157,7 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
             (int32_t)(t->pace.steps_per_epoch / 10 > TUNE_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TUNE_MIN_EVAL);
     if (o->checkpoint_every == 0)
         o->checkpoint_every = o->eval_every;
-    size_t n_replay = t->replay.n_train, step_replay = tune_replay_before(t, 1) + 1;
+    size_t n_replay = t->replay.n_train, step_replay = keep_replay_before(&o->keep, o->batch, 1) + 1;
     t->order = (train_order){cmc_alloc(n, sizeof(size_t)), cmc_alloc((size_t)o->batch, sizeof(size_t)), -1};
     t->replay_order = (train_order){cmc_alloc(n_replay, sizeof(size_t)), cmc_alloc(step_replay, sizeof(size_t)), -1};
     bool ok = t->order.v && t->order.batch && t->replay_order.v && t->replay_order.batch;
@@ -189,21 +168,17 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
  * memory is out. */
 static char *tune_extras(const tune *t) {
     const cmc_expand_opts *x = &t->o.expand;
-    char replay[80] = "", l2[48] = "", mask[120] = "", expand[200] = "", *all = NULL;
+    char expand[200] = "", *all = NULL;
     char *trained = select_setting(t->o.how.train_layers, t->o.how.train_modules);
-    if (t->replay.n)
-        snprintf(replay, sizeof replay, "replay %s %.17g\n", t->replay.hash, t->o.replay_share);
-    if (t->o.l2_start > 0.0)
-        snprintf(l2, sizeof l2, "l2_start %.17g\n", t->o.l2_start);
-    if (t->mask.rows)
-        snprintf(mask, sizeof mask, "soft_mask %s on %s, control %s\n", t->mask.hash, t->o.mask_on,
-                 t->o.mask_control ? t->o.mask_control : "none");
+    char *keep = keep_setting(&t->o.how.keep, t->replay.hash, &t->mask);
     if (x->kind)
-        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d\n", x->kind, x->blocks, x->merge, x->share,
-                 x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through);
-    if (!trained || asprintf(&all, "%s%s%s%s%s", trained, replay, l2, mask, expand) < 0)
+        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d%s\n", x->kind, x->blocks, x->merge,
+                 x->share, x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through,
+                 x->unfrozen ? " unfrozen" : "");
+    if (!trained || !keep || asprintf(&all, "%s%s%s", trained, keep, expand) < 0)
         all = NULL;
     free(trained);
+    free(keep);
     return all;
 }
 
@@ -230,7 +205,7 @@ static cmc_status tune_settings(tune *t, cmc_error *err) {
 /* Tokens of the longest record in any of the run's data; without a host a record is one sequence. */
 static size_t tune_longest(const tune *t) {
     size_t most = t->replay.max_delta > t->data.max_delta ? t->replay.max_delta : t->data.max_delta;
-    for (size_t i = 0; i < t->o.n_watch; i++)
+    for (size_t i = 0; i < t->o.how.keep.n_watch; i++)
         most = t->watch[i].max_delta > most ? t->watch[i].max_delta : most;
     return most;
 }
@@ -239,7 +214,7 @@ static size_t tune_longest(const tune *t) {
 static uint64_t tune_bytes(const tune *t, size_t piece) {
     int nt = cmc_runtime_threads(t->rt);
     uint64_t n = lm_bytes(&t->layout, nt, piece, tune_longest(t)) + lm_loss_bytes(&t->layout.p, nt) +
-                 (uint64_t)(t->o.l2_start > 0.0 ? 4 : 3) * lm_trained(&t->layout)->n_trained * sizeof(float) +
+                 (uint64_t)(t->o.how.keep.l2_start > 0.0 ? 4 : 3) * lm_trained(&t->layout)->n_trained * sizeof(float) +
                  piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
     if (t->o.expand.kind)
         return n + lm_save_expanded_bytes(&t->layout, t->save_type);
@@ -272,12 +247,13 @@ cmc_status tune_setup(tune *t, cmc_error *err) {
     CMC_TRY(tune_expand(t, err));
     lm_trainable what = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha, .targets = t->o.lora_targets,
                          .layers = t->o.how.train_layers, .modules = t->o.how.train_modules,
-                         .expand = t->o.expand.kind ? &t->expand : NULL, .learn_share = t->o.expand.learn_share};
+                         .expand = t->o.expand.kind ? &t->expand : NULL, .learn_share = t->o.expand.learn_share,
+                         .unfrozen = t->o.expand.unfrozen};
     CMC_TRY(lm_layout_init(t->base, &what, &t->layout, err));
     CMC_TRY(tune_data(t, err));
     CMC_TRY(tune_plan(t, err));
     CMC_TRY(tune_memory(t, err));
-    CMC_TRY(tune_mask(t, err));
+    CMC_TRY(keep_mask(&t->o.how.keep, &t->layout.base, &t->layout.p, t->o.how.seed, &t->mask, err));
     return tune_settings(t, err);
 }
 
@@ -288,16 +264,16 @@ static cmc_status tune_buffers(tune *t, cmc_error *err) {
     CMC_TRY(lm_new(t->rt, &t->layout, piece, tune_longest(t), &t->net, err));
     CMC_TRY(lm_loss_new(t->rt, &t->layout.p, &t->loss, err));
     CMC_TRY(batch_new(piece, piece, &t->batch, err));
-    size_t arrays = t->o.l2_start > 0.0 ? 4 : 3;
+    size_t arrays = t->o.how.keep.l2_start > 0.0 ? 4 : 3;
     t->arena = cmc_alloc_aligned(arrays * n + piece * e, sizeof(float));
     if (!t->arena)
         return cmc_fail_nomem(err, "the optimiser's state", (arrays * n + piece * e) * sizeof(float));
     memset(t->arena, 0, arrays * n * sizeof(float));
     const cmc_train_opts *o = &t->o.how;
     t->adam = (adamw){.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .m = t->arena,
-                      .v = t->arena + n, .mask = t->mask.rows, .mask_gradient = strcmp(t->o.mask_on, "gradient") == 0};
+                      .v = t->arena + n, .mask = t->mask.rows, .mask_gradient = strcmp(t->o.how.keep.mask_on, "gradient") == 0};
     t->best = t->arena + 2 * n;
-    t->start = t->o.l2_start > 0.0 ? t->arena + 3 * n : NULL;
+    t->start = t->o.how.keep.l2_start > 0.0 ? t->arena + 3 * n : NULL;
     t->dhidden = t->arena + arrays * n;
     return CMC_OK;
 }
@@ -335,7 +311,7 @@ void tune_release(tune *t) {
     expand_spec_free(&t->expand);
     data_free(&t->data);
     data_free(&t->replay);
-    for (size_t i = 0; i < RUN_WATCHED; i++)
+    for (size_t i = 0; i < DATA_WATCHED; i++)
         data_free(&t->watch[i]);
     cmc_model_free(t->base);
     free(t->arena);

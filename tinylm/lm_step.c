@@ -16,16 +16,11 @@ static const size_t *step_examples(tune *t, int64_t step, size_t *n) {
     return t->order.batch;
 }
 
-size_t tune_replay_before(const tune *t, int64_t step) {
-    double share = t->o.replay_share;
-    return t->replay.n ? (size_t)((double)step * t->o.how.batch * share / (1.0 - share)) : 0;
-}
-
 /* Those to replay in a step: *n of t->replay_order.batch. */
 static const size_t *step_replay(tune *t, int64_t step, size_t *n) {
     const data_set *d = &t->replay;
-    size_t first = tune_replay_before(t, step);
-    *n = tune_replay_before(t, step + 1) - first;
+    size_t first = keep_replay_before(&t->o.how.keep, t->o.how.batch, step);
+    *n = keep_replay_before(&t->o.how.keep, t->o.how.batch, step + 1) - first;
     for (size_t i = 0; i < *n; i++)
         t->replay_order.batch[i] = train_order_at(&t->replay_order, d->train, d->n_train, t->o.how.seed + 1, first + i);
     return t->replay_order.batch;
@@ -82,7 +77,7 @@ static double step_gradient(tune *t, const size_t *index, size_t n, uint64_t *ta
     step_pass(t, &t->data, index, n, scale, &nll, &align);
     step_pass(t, &t->replay, replay, n_replay, scale, &nll, &align);
     if (t->start)
-        adamw_pull(t->rt->pool, t->net.trained, t->start, n_trained, t->o.l2_start, t->net.grad);
+        adamw_pull(t->rt->pool, t->net.trained, t->start, n_trained, t->o.how.keep.l2_start, t->net.grad);
     return nll / (double)*targets + align;
 }
 

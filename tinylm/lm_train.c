@@ -30,23 +30,25 @@ static cmc_train_progress tune_kind_progress(const void *run, const char *phase)
     return tune_progress(run, phase);
 }
 
-static size_t tune_kind_watch(void *run, trainlog_field f[RUN_WATCHED]) {
-    static const char *const names[RUN_WATCHED] = {"watched_1", "watched_2", "watched_3", "watched_4",
-                                                   "watched_5", "watched_6", "watched_7", "watched_8"};
+static cmc_status tune_kind_watch(void *run, trainlog_field f[DATA_WATCHED], size_t *n, cmc_error *err) {
+    (void)err;
     tune *t = run;
-    for (size_t i = 0; i < t->o.n_watch; i++)
-        f[i] = (trainlog_field){names[i], tune_score(t, &t->watch[i], t->watch[i].train, t->watch[i].n_train)};
-    return t->o.n_watch;
+    *n = t->o.how.keep.n_watch;
+    for (size_t i = 0; i < *n; i++)
+        f[i] = (trainlog_field){run_watched_name(i), tune_score(t, &t->watch[i], t->watch[i].train, t->watch[i].n_train)};
+    return CMC_OK;
 }
 
 static const run_kind tune_kind = {tune_kind_step, tune_kind_held_out, tune_kind_progress, "held_out_base", tune_kind_watch};
 
 /* What is watched, of the base: it is what the weights are before the first step. */
 static cmc_status tune_log_base(tune *t, cmc_error *err) {
-    trainlog_field f[1 + RUN_WATCHED] = {{"held_out_base", t->held_base}};
-    if (t->resumed || !t->o.n_watch)
+    trainlog_field f[1 + DATA_WATCHED] = {{"held_out_base", t->held_base}};
+    if (t->resumed || !t->o.how.keep.n_watch)
         return CMC_OK;
-    return trainlog_put(&t->log, "base", 0, f, 1 + tune_kind_watch(t, f + 1), err);
+    size_t n;
+    CMC_TRY(tune_kind_watch(t, f + 1, &n, err));
+    return trainlog_put(&t->log, "base", 0, f, 1 + n, err);
 }
 
 

@@ -2,7 +2,7 @@
 #ifndef CMC_TINYLM_LM_TRAIN_H
 #define CMC_TINYLM_LM_TRAIN_H
 #include "tinylm/lm_loss.h"
-#include "tinylm/soft_mask.h"
+#include "tinylm/keep.h"
 #include "tinylm/train.h"
 
 typedef struct tune {
@@ -12,7 +12,7 @@ typedef struct tune {
 
     cmc_model *base;
     data_set data, replay;       /* replay.n is 0 where there is none */
-    data_set watch[RUN_WATCHED]; /* [o.n_watch] */
+    data_set watch[DATA_WATCHED]; /* [o.how.keep.n_watch] */
     expand_spec expand;          /* blocks, where there are to be some; and what holds them to their layers */
     alignment align;
     lm_layout layout;
@@ -44,8 +44,6 @@ cmc_status tune_start(tune *t, cmc_error *err);
 void tune_release(tune *t);
 
 /* lm_step.c */
-/* How many records are replayed before that step. */
-size_t tune_replay_before(const tune *t, int64_t step);
 cmc_status tune_step(tune *t, run_step *r, cmc_error *err);
 /* NLL per target of the examples index[0..n) with the net's present weights; NaN where there is none. */
 double tune_score(tune *t, const data_set *d, const size_t *index, size_t n);

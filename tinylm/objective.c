@@ -42,6 +42,7 @@ bool objective_needs(const objective *o, data_role role) {
     case ROLE_LEARN: return o->kind != OBJECTIVE_IDK;
     case ROLE_RETAIN: return o->retain != RETAIN_NONE;
     case ROLE_REFUSAL: return o->kind == OBJECTIVE_IDK || o->kind == OBJECTIVE_DPO;
+    case ROLE_WATCH:
     case N_ROLES: break;
     }
     return false;

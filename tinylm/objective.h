@@ -7,6 +7,7 @@
 typedef enum data_role {
     ROLE_LEARN = 0,    /* sft: give this response. The unlearning objectives: this one is to be forgotten */
     ROLE_RETAIN,       /* keep giving this one */
+    ROLE_WATCH,        /* only scored */
     ROLE_REFUSAL,      /* a refusal to a record to be forgotten */
     N_ROLES
 } data_role;

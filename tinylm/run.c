@@ -6,6 +6,12 @@
 
 #include "base/mem.h"
 
+const char *run_watched_name(size_t i) {
+    static const char *const names[DATA_WATCHED] = {"watched_1", "watched_2", "watched_3", "watched_4",
+                                                   "watched_5", "watched_6", "watched_7", "watched_8"};
+    return names[i];
+}
+
 cmc_train_progress run_progress(const checkpoint_state *s, const run_pace *pace, const char *phase) {
     double done = (double)(s->step - pace->first_step);
     return (cmc_train_progress){
@@ -64,12 +70,13 @@ static cmc_status run_evaluate(const run_view *v, cmc_error *err) {
     double nll;
     CMC_TRY(v->kind->held_out(v->run, &nll, err));
     CMC_TRY(run_scored(v, nll, err));
-    trainlog_field f[4 + RUN_WATCHED] = {{"held_out", nll},
+    trainlog_field f[4 + DATA_WATCHED] = {{"held_out", nll},
                                          {v->kind->beside, v->held_beside},
                                          {"best", v->s->best},
                                          {"best_step", (double)v->s->best_step}};
-    size_t n = 4 + (v->kind->watch ? v->kind->watch(v->run, f + 4) : 0);
-    return trainlog_put(v->log, "eval", v->s->step, f, n, err);
+    size_t n;
+    CMC_TRY(v->kind->watch(v->run, f + 4, &n, err));
+    return trainlog_put(v->log, "eval", v->s->step, f, 4 + n, err);
 }
 
 static cmc_status run_one(const run_view *v, cmc_error *err) {

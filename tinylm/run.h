@@ -3,6 +3,7 @@
 #ifndef CMC_TINYLM_RUN_H
 #define CMC_TINYLM_RUN_H
 #include "tinylm/checkpoint.h"
+#include "tinylm/data.h"
 #include "tinylm/trainlog.h"
 
 typedef struct run_pace {
@@ -18,7 +19,8 @@ cmc_train_progress run_progress(const checkpoint_state *s, const run_pace *pace,
 
 typedef struct run_step { double loss, lr, grad_norm; uint64_t tokens; } run_step;
 
-enum { RUN_WATCHED = 8 };
+/* The log's name of file i that is watched. */
+const char *run_watched_name(size_t i);
 
 /* What a kind does its own way. */
 typedef struct run_kind {
@@ -26,7 +28,8 @@ typedef struct run_kind {
     cmc_status (*held_out)(void *run, double *nll, cmc_error *err);   /* with the present weights */
     cmc_train_progress (*progress)(const void *run, const char *phase);
     const char *beside;          /* the log's name for the score without what is trained */
-    size_t (*watch)(void *run, trainlog_field f[RUN_WATCHED]);   /* what else the log says of a score; NULL: nothing */
+    /* What else the log says of a score: *n fields. */
+    cmc_status (*watch)(void *run, trainlog_field f[DATA_WATCHED], size_t *n, cmc_error *err);
 } run_kind;
 
 /* A run as its steps see it; all of it is borrowed. */

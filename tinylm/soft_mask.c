@@ -35,7 +35,8 @@ static void mask_stand_in(float *v, size_t n, soft_mask_control control, uint64_
 
 /* What a mask that is being made looks at. */
 typedef struct mask_maker {
-    const lm_layout *l;
+    const params *tensors;
+    const model_params *of;
     importance_shape shape;
     float *v;                /* importance, normalised */
     soft_mask *m;
@@ -46,8 +47,8 @@ typedef struct mask_maker {
 static void mask_rows(mask_maker *k, size_t layer, const char *name, const float *v, size_t n, size_t repeat, size_t group) {
     char full[48];
     int len = snprintf(full, sizeof full, "blk.%zu.%s.weight", layer, name);
-    const params_tensor *t = lm_find(&k->l->base, full, (size_t)len);
-    k->m->rows[t - k->l->base.tensors] = k->next;
+    const params_tensor *t = lm_find(k->tensors, full, (size_t)len);
+    k->m->rows[t - k->tensors->tensors] = k->next;
     for (size_t i = 0; i < n; i += group) {
         float most = 0.0f;
         for (size_t g = 0; g < group; g++)
@@ -63,7 +64,7 @@ static size_t mask_rows_per_layer(const model_params *p) {
 }
 
 static void mask_layer(mask_maker *k, size_t layer) {
-    const model_params *p = &k->l->p;
+    const model_params *p = k->of;
     const float *heads = k->v + importance_at(&k->shape, layer, IMPORTANCE_HEADS);
     size_t n_head = (size_t)p->n_head, group = n_head / (size_t)p->n_head_kv;
     mask_rows(k, layer, "attn_q", heads, n_head, (size_t)p->head_k, 1);
@@ -85,14 +86,14 @@ static void mask_make(mask_maker *k, soft_mask_control control, uint64_t seed) {
     }
 }
 
-cmc_status soft_mask_open(const char *path, const lm_layout *l, soft_mask_control control, uint64_t seed, soft_mask *out,
-                          cmc_error *err) {
-    mask_maker k = {.l = l, .shape = importance_shape_of(&l->p), .m = out};
-    size_t n = k.shape.n_layer * k.shape.per_layer, rows = k.shape.n_layer * mask_rows_per_layer(&l->p);
+cmc_status soft_mask_open(const char *path, const params *tensors, const model_params *shape, soft_mask_control control,
+                          uint64_t seed, soft_mask *out, cmc_error *err) {
+    mask_maker k = {.tensors = tensors, .of = shape, .shape = importance_shape_of(shape), .m = out};
+    size_t n = k.shape.n_layer * k.shape.per_layer, rows = k.shape.n_layer * mask_rows_per_layer(shape);
     memset(out, 0, sizeof *out);
     k.v = cmc_alloc(n, sizeof *k.v);
     k.next = out->arena = cmc_alloc(rows, sizeof *out->arena);
-    out->rows = cmc_calloc(l->base.n_tensors, sizeof *out->rows);
+    out->rows = cmc_calloc(tensors->n_tensors, sizeof *out->rows);
     cmc_status st = k.v && out->arena && out->rows ? importance_load(path, &k.shape, k.v, out->hash, err)
                                                    : cmc_fail_nomem(err, "a soft mask", (n + rows) * sizeof *k.v);
     if (st == CMC_OK)

@@ -12,14 +12,14 @@ typedef enum soft_mask_control { SOFT_MASK_REAL, SOFT_MASK_PERMUTED, SOFT_MASK_C
 
 typedef struct soft_mask {
     float *arena;
-    const float **rows;      /* [base tensors] 1 - I for each row of a tensor; NULL: it is not masked */
+    const float **rows;      /* [tensors] 1 - I for each row of a tensor; NULL: it is not masked */
     char hash[40];           /* of the file's values */
 } soft_mask;
 
 /* I of raw importance v[n]: |tanh((v - mean) / sd)|, sd unbiased; 0 where all are the same. In place. */
 void soft_mask_normalise(float *v, size_t n);
 /* `seed` decides where SOFT_MASK_PERMUTED puts things. Of query heads that share a key-value head, that one has the largest. */
-cmc_status soft_mask_open(const char *path, const lm_layout *l, soft_mask_control control, uint64_t seed, soft_mask *out,
-                          cmc_error *err);
+cmc_status soft_mask_open(const char *path, const params *tensors, const model_params *shape, soft_mask_control control,
+                          uint64_t seed, soft_mask *out, cmc_error *err);
 void soft_mask_free(soft_mask *m);
 #endif

@@ -96,8 +96,39 @@ static cmc_train_progress train_kind_progress(const void *run, const char *phase
     return train_progress(run, phase);
 }
 
+/* Of each file that is watched the score of all hosts, by weight. */
+static cmc_status train_kind_watch(void *run, trainlog_field f[DATA_WATCHED], size_t *n, cmc_error *err) {
+    train *t = run;
+    *n = t->o.keep.n_watch;
+    for (size_t i = 0; i < *n; i++) {
+        double all = 0.0, one;
+        for (size_t k = 0; k < t->n_hosts; k++) {
+            const data_set *d = &t->hosts[k].data;
+            size_t from = d->watch_at[i], count = d->watch_at[i + 1] - from;
+            CMC_TRY(train_score(t, &t->hosts[k], d->watch + from, count, &t->o.alpha, 1, &one, err));
+            all += t->hosts[k].weight * one;
+        }
+        f[i] = (trainlog_field){run_watched_name(i), all};
+    }
+    return CMC_OK;
+}
+
 static const run_kind train_kind = {train_kind_step, train_kind_held_out, train_kind_progress, "held_out_host",
-                                    NULL};
+                                    train_kind_watch};
+
+/* What is watched, at the start. */
+static cmc_status train_log_start(train *t, cmc_error *err) {
+    trainlog_field f[2 + DATA_WATCHED];
+    double held_out;
+    size_t n;
+    if (t->resumed || !t->o.keep.n_watch)
+        return CMC_OK;
+    CMC_TRY(train_kind_held_out(t, &held_out, err));
+    CMC_TRY(train_kind_watch(t, f + 2, &n, err));
+    f[0] = (trainlog_field){"held_out", held_out};
+    f[1] = (trainlog_field){"held_out_host", t->held_host};
+    return trainlog_put(&t->log, "base", 0, f, 2 + n, err);
+}
 
 /* What the hosts score without the delta. */
 static cmc_status train_hosts_alone(train *t, cmc_error *err) {
@@ -119,6 +150,7 @@ static cmc_status train_all(train *t, cmc_error *err) {
     if (!t->resumed)
         CMC_TRY(trainlog_put(&t->log, "start", 0, f, sizeof f / sizeof *f, err));
     CMC_TRY(train_hosts_alone(t, err));
+    CMC_TRY(train_log_start(t, err));
     run_view v = {.kind = &train_kind, .run = t, .o = &t->o, .s = &t->s, .pace = &t->pace, .log = &t->log,
                   .arrays = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n}, .checkpoint = t->checkpoint,
                   .settings = t->settings, .n_held = train_data(t)->n_held, .held_beside = t->held_host, .cb = t->cb,

@@ -3,6 +3,7 @@
 #define CMC_TINYLM_TRAIN_H
 #include "tinylm/adamw.h"
 #include "tinylm/batch.h"
+#include "tinylm/keep.h"
 #include "tinylm/loss.h"
 #include "tinylm/run.h"
 #include "tinylm/save.h"
@@ -49,10 +50,11 @@ typedef struct train {
     net net;
     batch batch;                 /* of a piece of a step: at most max_tokens */
     adamw adam;
-    float *best, *dhidden, *arena;
+    soft_mask mask;              /* rows NULL: none */
+    float *best, *start, *dhidden, *arena;   /* start: where weights are pulled back to, else NULL */
     objective objective;
     train_plan plan;
-    train_order main, kept;      /* of what is learnt or forgotten; of what is to be retained */
+    train_order main, kept;      /* of what is learnt or forgotten, then what is replayed; of what is to be retained or replayed */
     size_t *pairs;               /* [2 batch] */
     uint64_t piece;              /* of the step: every forward pass has its own dropout */
     double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
@@ -112,7 +114,7 @@ void train_memory_forget_states(const train *t, const train_host *h);
 /* train_step.c */
 /* Example k of the endless sequence that goes through `list` epoch after epoch, each in an order of its own. */
 size_t train_order_at(train_order *o, const size_t *list, size_t n, uint64_t seed, uint64_t k);
-/* The examples of a step: *n of t->main.batch; the last step of an epoch may have fewer. */
+/* The examples of a step: *n of t->main.batch, those to replay last; the last step of an epoch may have fewer. */
 const size_t *train_step_examples(train *t, int64_t step, size_t *n);
 /* As many examples to retain as the step has to forget, in an order of their own. */
 const size_t *train_retain_examples(train *t, int64_t step, size_t n);
@@ -122,7 +124,11 @@ cmc_status train_step(train *t, run_step *r, cmc_error *err);
 /* The objective's loss on the examples index[0..n) and, of their number, the step's share of those to retain; its gradient
  * is added to the net's. */
 cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total, uint64_t *targets, cmc_error *err);
-/* NLL per held-out target of one host under each strength, with the net's present weights; NaN where there is none. */
+/* NLL per target of the examples index[0..n_index) beside one host under each strength, with the net's present weights; NaN where
+ * there is none. */
+cmc_status train_score(train *t, train_host *h, const size_t *index, size_t n_index, const double *alphas, size_t n, double *nll,
+                       cmc_error *err);
+/* That of what is held out. */
 cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t n, double *nll, cmc_error *err);
 
 /* alpha.c: the strengths of t->alphas and t->alpha_default, with the best weights. */

@@ -105,6 +105,10 @@ data_opts train_data_opts(const train *t, const train_host *h) {
                        .objective = t->objective,
                        .retain = t->o.retain,
                        .n_retain = t->o.n_retain,
+                       .replay = t->o.keep.replay,
+                       .n_replay = t->o.keep.n_replay,
+                       .watch = t->o.keep.watch,
+                       .n_watch = t->o.keep.n_watch,
                        .refusals = t->o.refusals_path,
                        .seed = t->o.seed,
                        .cuts = t->o.cuts};
@@ -166,7 +170,7 @@ cmc_status train_hosts_caches(train *t, cmc_error *err) {
     for (size_t k = 0; k < train_n_seen(t); k++) {
         train_host *h = &t->hosts[k];
         char key[256], hash[40];
-        int n = snprintf(key, sizeof key, "%s %s %s %s %zu %s", cmc_model_hash(h->model), h->data.hash,
+        int n = snprintf(key, sizeof key, "%s %s %s %s %zu %s", cmc_model_hash(h->model), h->data.all_hash,
                          h->data.host_template, h->data.rows_hash, h->data.n,
                          hostcache_arithmetic(t->rt));
         cmc_hash_hex(key, (size_t)n, hash);

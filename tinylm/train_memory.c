@@ -71,6 +71,13 @@ static void piece_step(train *t, int64_t step, memory_piece *p, size_t n_pieces)
     }
 }
 
+/* What is held out, and each file that is watched. */
+static void piece_scored(memory_piece *p, const data_set *d, size_t n_watch) {
+    piece_list(p, d, d->held, d->n_held, 1);
+    for (size_t i = 0; i < n_watch; i++)
+        piece_list(p, d, d->watch + d->watch_at[i], d->watch_at[i + 1] - d->watch_at[i], 1);
+}
+
 /* The largest that any host's data needs of something. */
 static size_t piece_longest(const train *t) {
     size_t most = 0;
@@ -94,7 +101,7 @@ static void piece_sizes(train *t, memory_piece *p, size_t n_pieces) {
         piece_step(t, step, p, n_pieces);
     for (size_t k = 0; k < t->n_hosts; k++)
         for (size_t i = 0; i < n_pieces; i++)
-            piece_list(&p[i], &t->hosts[k].data, t->hosts[k].data.held, t->hosts[k].data.n_held, 1);
+            piece_scored(&p[i], &t->hosts[k].data, t->o.keep.n_watch);
     t->main.epoch = t->kept.epoch = -1;
 }
 
@@ -177,7 +184,7 @@ static uint64_t head_bytes(const train_host *h) {
 /* The delta with its gradient, and activations for the piece; the optimiser's arrays. */
 static uint64_t need_delta(const train *t, const train_plan *p) {
     return net_bytes(&t->p, cmc_runtime_threads(t->rt), p->tokens, train_longest_sequence(t)) +
-           3 * (uint64_t)t->p.n * sizeof(float);
+           (t->o.keep.l2_start > 0.0 ? 4 : 3) * (uint64_t)t->p.n * sizeof(float);
 }
 
 /* Stacks, and what BLAS and the allocator keep for each thread. */

@@ -28,6 +28,7 @@ cmc_train_opts cmc_train_defaults(void) {
         .retain_weight = 1.0,
         .held_out = 0.05,
         .patience = 10,
+        .keep = {.replay_share = 0.05, .mask_on = "update"},
         .save_type = "q8_0",
     };
 }
@@ -83,15 +84,29 @@ cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
 
 cmc_status train_check_output(const train *t, const char *path, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
-    const char *const single[] = {o->init_path, o->vocab_path, o->host_mix_with, o->refusals_path};
+    const char *const single[] = {o->init_path, o->vocab_path, o->host_mix_with, o->refusals_path, o->keep.soft_mask};
     const output_inputs in[] = {{single, sizeof single / sizeof *single}, {o->hosts, o->n_hosts}, {o->data, o->n_data},
-                                {o->retain, o->n_retain}, {o->alpha_hosts, o->n_alpha_hosts}};
+                                {o->retain, o->n_retain}, {o->alpha_hosts, o->n_alpha_hosts},
+                                {o->keep.replay, o->keep.n_replay}, {o->keep.watch, o->keep.n_watch}};
     return output_check(path, in, sizeof in / sizeof *in, err);
 }
 
 static char *setup_format(const char *a, const char *b, const char *c, const char *d) {
     char *s = NULL;
     return asprintf(&s, "%s%s%s%s", a, b, c, d) < 0 ? NULL : s;
+}
+
+/* What keeps a delta near its start goes with a start, and with learning. */
+static cmc_status setup_check_keeping(const train *t, cmc_error *err) {
+    const cmc_keep_opts *k = &t->o.keep;
+    CMC_TRY(keep_check(k, err));
+    if (!t->o.init_path && (k->l2_start > 0.0 || k->soft_mask))
+        return cmc_fail(err, CMC_E_ARG, "%s keeps weights near a start; name one with init", k->soft_mask ? "soft_mask" : "l2_start");
+    if (t->objective.kind != OBJECTIVE_SFT && (k->n_replay || k->n_watch))
+        return cmc_fail(err, CMC_E_ARG, "objective %s: %s", objective_name(t->objective.kind),
+                        k->n_replay ? "replay is for sft; what is to be kept is its data to retain"
+                                    : "watch goes by held-out scores, and there are none");
+    return CMC_OK;
 }
 
 static cmc_status setup_options(train *t, cmc_error *err) {
@@ -120,6 +135,7 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         o->held_out = 0.0;
     else if (t->objective.retain != RETAIN_NONE)
         return cmc_fail(err, CMC_E_ARG, "objective sft takes no retain term");
+    CMC_TRY(setup_check_keeping(t, err));
     t->checkpoint = o->checkpoint_path ? cmc_strndup(o->checkpoint_path, strlen(o->checkpoint_path))
                                        : setup_format(o->out_path, ".ckpt", "", "");
     if (!t->checkpoint)
@@ -182,6 +198,14 @@ static void setup_shape_default(const train *t, params_shape *s) {
     s->head_dim = s->n_head > 0 ? s->n_embd / s->n_head : 0;
 }
 
+/* The soft mask of what is trained. */
+static cmc_status setup_mask(train *t, cmc_error *err) {
+    const params_shape *s = &t->p.s;
+    const model_params shape = {.n_layer = s->n_layer, .n_embd = s->n_embd, .n_head = s->n_head, .n_head_kv = s->n_head_kv,
+                                .head_k = s->head_dim, .head_v = s->head_dim, .n_ff = s->n_ff};
+    return keep_mask(&t->o.keep, &t->p, &shape, t->o.seed, &t->mask, err);
+}
+
 /* What of the start is trained. */
 static cmc_status setup_selection(train *t, cmc_error *err) {
     selection s;
@@ -199,6 +223,7 @@ static cmc_status setup_shape(train *t, cmc_error *err) {
         CMC_TRY(setup_shape_from_init(t, &s, err));
     CMC_TRY(params_init(&t->p, &s, err));
     CMC_TRY(setup_selection(t, err));
+    CMC_TRY(setup_mask(t, err));
     return save_type_parse(t->o.save_type, &s, &t->save_type, err);
 }
 
@@ -214,8 +239,8 @@ static cmc_status setup_plan(train *t, cmc_error *err) {
             (int32_t)(t->pace.steps_per_epoch / 10 > TRAIN_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TRAIN_MIN_EVAL);
     if (t->o.checkpoint_every == 0)
         t->o.checkpoint_every = t->o.eval_every;
-    size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain;
-    t->main = (train_order){cmc_alloc(n_train, sizeof(size_t)), cmc_alloc(n, sizeof(size_t)), -1};
+    size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain, most = n + keep_replay_before(&t->o.keep, t->o.batch, 1) + 1;
+    t->main = (train_order){cmc_alloc(n_train, sizeof(size_t)), cmc_alloc(most, sizeof(size_t)), -1};
     t->kept = (train_order){cmc_alloc(n_retain, sizeof(size_t)), cmc_alloc(n, sizeof(size_t)), -1};
     t->pairs = cmc_alloc(2 * n, sizeof *t->pairs);
     bool ok = t->main.v && t->main.batch && t->kept.v && t->kept.batch && t->pairs;
@@ -270,23 +295,25 @@ static cmc_status setup_settings(train *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
     const params_shape *s = &t->p.s;
     char *hosts = setup_host_settings(t), *trained = select_setting(o->train_layers, o->train_modules);
+    char *keep = keep_setting(&o->keep, train_data(t)->hash, &t->mask);
     char cut[SETUP_CUT], extras[SETUP_EXTRAS];
     setup_cut(t, cut);
     setup_extras(t, extras);
-    int n = !hosts || !trained ? -1 : asprintf(
+    int n = !hosts || !trained || !keep ? -1 : asprintf(
         &t->settings,
         "objective %s %d %.17g %.17g %.17g %.17g\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
         "n_embd %d\nn_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
         "dropout %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\neps %.17g\nweight_decay %.17g\nclip %.17g\n"
-        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n%s%s",
+        "alpha %.17g\nheld_out %.17g\neval_every %d\npatience %d\nseed %llu\nmemory %s\n%s%s%s",
         objective_name(t->objective.kind), (int)t->objective.retain, t->objective.retain_weight, t->objective.beta,
         t->objective.gamma, t->objective.kl, train_data(t)->hash, hosts, t->vocab_hash, train_data(t)->delta_template, t->init_hash,
         t->rt->exact ? 1 : 0, o->prefix_rows ? 1 : 0, s->n_embd, s->n_layer, s->n_head, s->n_head_kv, s->n_ff,
         o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->dropout, o->warmup, o->min_lr, o->beta1, o->beta2,
         o->eps, o->weight_decay, o->clip, o->alpha, o->held_out, o->eval_every, o->patience,
-        (unsigned long long)o->seed, cut, extras, trained);
+        (unsigned long long)o->seed, cut, extras, trained, keep);
     free(hosts);
     free(trained);
+    free(keep);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
@@ -348,13 +375,16 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
         t->mixed = cmc_alloc(tokens, sizeof *t->mixed);
     if (!t->each || !t->weights || (perturb_on(&t->o) && !t->perturb) || (t->mix && !t->mixed))
         return cmc_fail_nomem(err, "the losses of a batch", tokens * 2 * sizeof *t->each);
-    t->arena = cmc_alloc_aligned(3 * n + tokens * e, sizeof(float));
+    size_t arrays = t->o.keep.l2_start > 0.0 ? 4 : 3;
+    t->arena = cmc_alloc_aligned(arrays * n + tokens * e, sizeof(float));
     if (!t->arena)
-        return cmc_fail_nomem(err, "the optimiser's state", (3 * n + tokens * e) * sizeof(float));
+        return cmc_fail_nomem(err, "the optimiser's state", (arrays * n + tokens * e) * sizeof(float));
     t->adam = (adamw){.beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps, .weight_decay = t->o.weight_decay,
-                      .m = t->arena, .v = t->arena + n};
+                      .m = t->arena, .v = t->arena + n, .mask = t->mask.rows,
+                      .mask_gradient = strcmp(t->o.keep.mask_on, "gradient") == 0};
     t->best = t->arena + 2 * n;
-    t->dhidden = t->arena + 3 * n;
+    t->start = t->o.keep.l2_start > 0.0 ? t->arena + 3 * n : NULL;
+    t->dhidden = t->arena + arrays * n;
     return CMC_OK;
 }
 
@@ -366,9 +396,11 @@ cmc_status train_start(train *t, cmc_error *err) {
         checkpoint_arrays none = {.n = t->p.n}; /* checked now, and read when there is room for it */
         CMC_TRY(checkpoint_read(t->checkpoint, t->settings, &t->s, &none, err));
         t->resumed = true;
-    } else {
-        CMC_TRY(start_weights(t, err));
     }
+    if (!t->resumed || t->start)
+        CMC_TRY(start_weights(t, err));
+    if (t->start)
+        memcpy(t->start, t->net.w, t->p.n * sizeof(float));
     t->pace.first_step = t->s.step;
     return start_log(t, err);
 }
@@ -408,6 +440,7 @@ void train_release(train *t) {
     batch_free(&t->batch);
     net_free(&t->net);
     params_free(&t->p);
+    soft_mask_free(&t->mask);
     train_hosts_free(t);
     free(t->arena);
     free(t->main.v);

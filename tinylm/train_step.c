@@ -21,6 +21,9 @@ const size_t *train_step_examples(train *t, int64_t step, size_t *n) {
     *n = d->n_train - first < most ? d->n_train - first : most;
     for (size_t i = 0; i < *n; i++)
         t->main.batch[i] = train_order_at(&t->main, d->train, d->n_train, t->o.seed, epoch * d->n_train + first + i);
+    size_t from = keep_replay_before(&t->o.keep, t->o.batch, step), to = keep_replay_before(&t->o.keep, t->o.batch, step + 1);
+    for (size_t k = from; k < to; k++)
+        t->main.batch[(*n)++] = train_order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, k);
     return t->main.batch;
 }
 
@@ -183,6 +186,8 @@ cmc_status train_step(train *t, run_step *r, cmc_error *err) {
     size_t n;
     const size_t *index = train_step_examples(t, t->s.step, &n);
     CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
+    if (t->start)
+        adamw_pull(t->rt->pool, t->net.w, t->start, t->p.n, t->o.keep.l2_start, t->net.grad);
     if (!isfinite(r->loss))
         return step_diverged(t, "loss", index, n, err);
     r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, t->p.n);
@@ -198,12 +203,17 @@ cmc_status train_step(train *t, run_step *r, cmc_error *err) {
 }
 
 cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t n, double *nll, cmc_error *err) {
+    return train_score(t, h, h->data.held, h->data.n_held, alphas, n, nll, err);
+}
+
+cmc_status train_score(train *t, train_host *h, const size_t *index, size_t n_index, const double *alphas, size_t n, double *nll,
+                       cmc_error *err) {
     const data_set *d = &h->data;
     size_t targets = 0;
     t->net.dropout = 0.0f;
     memset(nll, 0, n * sizeof *nll);
-    for (size_t done = 0; done < d->n_held;) {
-        done += batch_pack(&t->batch, d, &h->states, d->held + done, d->n_held - done, 1);
+    for (size_t done = 0; done < n_index;) {
+        done += batch_pack(&t->batch, d, &h->states, index + done, n_index - done, 1);
         net_forward(&t->net, &t->batch.b);
         CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, n, nll, NULL, err));
         targets += t->batch.b.n_targets;

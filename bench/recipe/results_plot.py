@@ -10,14 +10,14 @@ LEAST_QUALITY = 1e-20
 class Panel:
     """A rectangle with two linear scales."""
 
-    def __init__(self, x, y, xs, ys):
-        self.x, self.y, self.xs, self.ys = x, y, xs, ys
-        self.out = [f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>']
+    def __init__(self, x, y, xs, ys, width=WIDTH, height=HEIGHT):
+        self.x, self.y, self.xs, self.ys, self.width, self.height = x, y, xs, ys, width, height
+        self.out = [f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="none" stroke="#888"/>']
 
     def at(self, u, v):
         def scaled(t, ends):
             return (min(max(t, ends[0]), ends[1]) - ends[0]) / (ends[1] - ends[0])
-        return self.x + WIDTH * scaled(u, self.xs), self.y + HEIGHT * (1 - scaled(v, self.ys))
+        return self.x + self.width * scaled(u, self.xs), self.y + self.height * (1 - scaled(v, self.ys))
 
     def box(self, u, v, fill):
         (x0, y1), (x1, y0) = self.at(u[0], v[0]), self.at(u[1], v[1])
@@ -38,14 +38,14 @@ class Panel:
     def axes(self, xticks, yticks, xname, yname, title):
         for t in xticks:
             x, _ = self.at(t, self.ys[0])
-            self.out.append(f'<text x="{x:.1f}" y="{self.y + HEIGHT + 16}" text-anchor="middle">{t:g}</text>')
+            self.out.append(f'<text x="{x:.1f}" y="{self.y + self.height + 16}" text-anchor="middle">{t:g}</text>')
         for t, name in yticks:
             _, y = self.at(self.xs[0], t)
             self.out.append(f'<text x="{self.x - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
-        middle = self.y + HEIGHT / 2
-        self.out.append(f'<text x="{self.x + WIDTH / 2}" y="{self.y + HEIGHT + 34}" text-anchor="middle">{xname}</text>')
+        middle = self.y + self.height / 2
+        self.out.append(f'<text x="{self.x + self.width / 2}" y="{self.y + self.height + 34}" text-anchor="middle">{xname}</text>')
         self.out.append(f'<text x="{self.x - 46}" y="{middle}" text-anchor="middle" transform="rotate(-90 {self.x - 46} {middle})">{yname}</text>')
-        self.out.append(f'<text x="{self.x + WIDTH / 2}" y="{self.y - 10}" text-anchor="middle" font-weight="bold">{escape(title)}</text>')
+        self.out.append(f'<text x="{self.x + self.width / 2}" y="{self.y - 10}" text-anchor="middle" font-weight="bold">{escape(title)}</text>')
 
 
 def ends(values):

@@ -1,0 +1,15 @@
+/* What a training run does so that less is forgotten (cmc_keep_opts), the same for a delta's and for a model's own. */
+#ifndef CMC_TINYLM_KEEP_H
+#define CMC_TINYLM_KEEP_H
+#include "tinylm/soft_mask.h"
+
+cmc_status keep_check(const cmc_keep_opts *k, cmc_error *err);
+/* How many records are replayed before that step, each step having `batch` new ones. */
+size_t keep_replay_before(const cmc_keep_opts *k, int32_t batch, int64_t step);
+/* The soft mask, for tensors of a model of that shape; out->rows is NULL where none is wanted. `seed` as in soft_mask_open. */
+cmc_status keep_mask(const cmc_keep_opts *k, const params *tensors, const model_params *shape, uint64_t seed, soft_mask *out,
+                     cmc_error *err);
+/* What decides about the weights, as lines of a checkpoint's settings, the caller's to free: "" where nothing is kept, NULL
+ * where memory is out. */
+char *keep_setting(const cmc_keep_opts *k, const char *replay_hash, const soft_mask *m);
+#endif
