@@ -133,7 +133,8 @@ const arg_opt train_how[] = {
              "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals", .choices = OBJECTIVES,
      .show_default = true},
     {.name = "retain-term", .kind = ARG_STR, .at = offsetof(train_args, retain_term), .value = "default|none|nll|kl",
-     .help = "how responses are kept: likely (nll), or as the host alone has them (kl); default is what the objective has",
+     .help = "how responses are kept: likely (nll), or as the host alone has them, or with --base the model at its start (kl); "
+             "default is what the objective has",
      .choices = "default|none|nll|kl", .show_default = true},
     {.name = "retain-weight", .kind = ARG_REAL, .at = TRAIN_AT(retain_weight), .value = "X",
      .help = "weight of the retain term", .lo = 0, .hi = 1e6, .show_default = true},
@@ -142,7 +143,7 @@ const arg_opt train_how[] = {
     {.name = "gamma", .kind = ARG_REAL, .at = TRAIN_AT(gamma), .value = "X", .help = "gamma of simnpo", .lo = -1e6, .hi = 1e6,
      .show_default = true},
     {.name = "kl", .kind = ARG_REAL, .at = TRAIN_AT(kl), .value = "X",
-     .help = "weight of KL(steered || host) on what is learnt: holds the delta back", .lo = 0, .hi = 1e6,
+     .help = "weight of KL(steered || host) on what is learnt: holds the delta back, or with --base the model", .lo = 0, .hi = 1e6,
      .show_default = true},
     {.name = "epochs", .kind = ARG_INT, .at = TRAIN_AT(epochs), .value = "N", .help = "passes over the data", .lo = 1,
      .hi = 100000, .show_default = true},
@@ -354,6 +355,19 @@ static int train_temperature(train_args *a) {
     return CLI_OK;
 }
 
+void train_take_lists(train_args *a) {
+    a->t.hosts = a->hosts.v;
+    a->t.n_hosts = a->hosts.n;
+    a->t.data = a->data.v;
+    a->t.n_data = a->data.n;
+    a->t.retain = a->retain.v;
+    a->t.n_retain = a->retain.n;
+    a->t.retain_term = a->retain_term;
+    a->t.alpha_hosts = a->alpha_hosts.v;
+    a->t.n_alpha_hosts = a->alpha_hosts.n;
+    a->t.seed = a->common.seed;
+}
+
 static int train_check(train_args *a, const arg_list *operands) {
     cmc_error err = {0};
     if (operands->n)
@@ -370,16 +384,7 @@ static int train_check(train_args *a, const arg_list *operands) {
         return cli_usage("--template: %s", err.message);
     if (cmc_template_parse(a->delta_template, &a->t.delta_template, &err) != CMC_OK)
         return cli_usage("--delta-template: %s", err.message);
-    a->t.hosts = a->hosts.v;
-    a->t.n_hosts = a->hosts.n;
-    a->t.data = a->data.v;
-    a->t.n_data = a->data.n;
-    a->t.retain = a->retain.v;
-    a->t.n_retain = a->retain.n;
-    a->t.retain_term = a->retain_term;
-    a->t.alpha_hosts = a->alpha_hosts.v;
-    a->t.n_alpha_hosts = a->alpha_hosts.n;
-    a->t.seed = a->common.seed;
+    train_take_lists(a);
     return CLI_OK;
 }
 
@@ -500,7 +505,8 @@ const arg_verb verb_train = {
             "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was "
             "held out, and stored in the delta. With --base there is no host and no delta: a model itself is tuned on the "
             "responses, whole, by a LoRA adapter beside it, or by blocks "
-            "added to it.",
+            "added to it. It has the same objectives; what they compare a host with its steered self by is then the model as it was "
+            "at the start.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
     .groups = train_groups,
     .n_groups = TRAIN_GROUPS,

@@ -15,8 +15,6 @@ static const char *base_foreign(const train_args *a) {
     } foreign[] = {
         {"-m", a->hosts.n > 0},
         {"--host-weight", a->weights.n > 0},
-        {"--retain", a->retain.n > 0},
-        {"--refusals", t->refusals_path != NULL},
         {"--init", t->init_path != NULL},
         {"--vocab", t->vocab_path != NULL},
         {"--alpha-host", a->alpha_hosts.n > 0},
@@ -27,12 +25,6 @@ static const char *base_foreign(const train_args *a) {
         {"--heads", t->n_head != 0},
         {"--kv-heads", t->n_head_kv != 0},
         {"--ff", t->n_ff != 0},
-        {"--objective", strcmp(t->objective, "sft") != 0},
-        {"--retain-term", strcmp(a->retain_term, "default") != 0},
-        {"--retain-weight", t->retain_weight != d.retain_weight},
-        {"--beta", t->beta != d.beta},
-        {"--gamma", t->gamma != d.gamma},
-        {"--kl", t->kl != d.kl},
         {"--alpha", t->alpha != d.alpha},
         {"--dropout", t->dropout != d.dropout},
         {"--host-temperature", a->temperature != NULL},
@@ -143,9 +135,7 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
         return cli_usage("--lora-targets: is for an adapter: --lora RANK");
     if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
         return cli_usage("--template: %s", err.message);
-    a->t.data = a->data.v;
-    a->t.n_data = a->data.n;
-    a->t.seed = a->common.seed;
+    train_take_lists(a);
     *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .replay = a->replay.v, .n_replay = a->replay.n,
                          .replay_share = a->replay_share, .watch = a->watch.v, .n_watch = a->watch.n,
                          .l2_start = a->l2_start, .soft_mask = a->soft_mask, .mask_on = a->mask_on,

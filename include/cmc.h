@@ -662,7 +662,9 @@ typedef struct cmc_tune_opts {
                                            layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
     cmc_expand_opts expand;             /* blocks that are trained in place of the model itself */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
-                                           save_type; what is for deltas alone must be as cmc_train_defaults has it */
+                                           save_type; the objective with all that belongs to it, in which the host is the base as
+                                           it was at the start, steered is as it is tuned, and replay and watch are for sft alone;
+                                           what is for deltas alone must be as cmc_train_defaults has it */
 } cmc_tune_opts;
 CMC_API cmc_tune_opts cmc_tune_defaults(void);   /* expand: 0.5 of lerp, held by mse with a weight of 1 */
 /* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */

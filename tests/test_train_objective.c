@@ -76,20 +76,6 @@ static void test_record_losses(void **state) {
 
 /* ---------------------------------------------------------------------------------------------- whole steps */
 
-/* Records to forget and to retain, with some multi-turn ones; in the rig's folder. */
-static void write_records(const char *path, const char *what, int n) {
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    for (int i = 0; i < n; i++) {
-        if (i % 4 == 3)
-            fprintf(f, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s %d\"},{\"role\":\"assistant\",\"content\":\"no %d\"},"
-                    "{\"role\":\"user\",\"content\":\"and\"},{\"role\":\"assistant\",\"content\":\"the %s\"}]}\n", what, i, i, what);
-        else
-            fprintf(f, "{\"question\":\"who is the %s %d\",\"answer\":\"it is the %s of %d\"}\n", what, i, what, i * 7);
-    }
-    assert_int_equal(fclose(f), 0);
-}
-
 typedef struct unlearn {
     rig r;
     char *forget, *retain, *other;
@@ -104,8 +90,8 @@ static void unlearn_open(unlearn *u, int threads) {
     u->other = rig_path(&u->r, "other.gguf");
     tiny_spec spec = {.arch = "llama", .vocab = "spm", .n_learnt = 120, .type = CMC_F32, .seed = 5};
     assert_int_equal(tiny_write(&spec, u->other, &err), CMC_OK);
-    write_records(u->forget, "dog", 12);
-    write_records(u->retain, "bird", 10);
+    rig_records(u->forget, "dog", 12);
+    rig_records(u->retain, "bird", 10);
     u->data[0] = u->forget;
     u->kept[0] = u->retain;
     u->hosts[0] = u->r.host;

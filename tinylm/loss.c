@@ -244,7 +244,7 @@ static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi) {
                       (float)(exp((double)l->max[(size_t)t * l->rows + r] - (double)max) / sum * (double)scale));
         if (y >= lo && y < hi)
             row[y] -= scale;
-        nll += (double)share * ((double)max + log(sum) - (double)l->at_target[r]);
+        nll += j->parts->weight ? 0.0 : (double)share * ((double)max + log(sum) - (double)l->at_target[r]);
     }
     if (t == 0)
         *j->nll += nll;

@@ -63,7 +63,8 @@ void loss_free(loss *l);
 /* The loss of a target as a sum of parts; KL parts need a map, be it the identity. */
 typedef struct loss_parts {
     float nll;                /* times weight[i], where there are weights */
-    const float *weight;      /* [n_targets], or NULL: all 1 */
+    const float *weight;      /* [n_targets], or NULL: all 1. With weights the sum is that of the other parts alone: whoever
+                                 weighs targets has their NLL */
     float kl_host;            /* KL(host || steered) */
     float kl_steered;         /* KL(steered || host) */
     const perturb *perturb;   /* [n_targets] what is done to the host first, in the KL parts too; NULL: nothing */

@@ -82,7 +82,7 @@ static void map_row(const loss_job *j, int t, size_t r) {
     float *d = l->delta + r * l->n_delta, *row = map_steer(j, t, r, j->alpha);
     double log_sum = shift_log_sum(l->logits + r * l->n_vocab, (int32_t)l->n_vocab);
     float share = loss_weight(j, r);
-    l->sum[r] = (double)share * map_nll(j, row, r, log_sum);
+    l->sum[r] = j->parts->weight ? 0.0 : (double)share * map_nll(j, row, r, log_sum);
     memset(d, 0, l->n_delta * sizeof *d);
     if (share != 0.0f)
         shift_transpose(l->map, j->scale * share, false, NULL, row, j->b->targets[j->first + r], d);

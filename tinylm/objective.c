@@ -37,6 +37,17 @@ cmc_status objective_parse(const char *name, const char *retain, objective *out,
     return CMC_OK;
 }
 
+cmc_status objective_of(const cmc_train_opts *o, objective *out, cmc_error *err) {
+    CMC_TRY(objective_parse(o->objective ? o->objective : "sft", o->retain_term, out, err));
+    out->retain_weight = o->retain_weight;
+    out->beta = o->beta;
+    out->gamma = o->gamma;
+    out->kl = o->kl;
+    if (out->kind == OBJECTIVE_SFT && out->retain != RETAIN_NONE)
+        return cmc_fail(err, CMC_E_ARG, "objective sft takes no retain term");
+    return CMC_OK;
+}
+
 bool objective_needs(const objective *o, data_role role) {
     switch (role) {
     case ROLE_LEARN: return o->kind != OBJECTIVE_IDK;
@@ -51,8 +62,29 @@ bool objective_by_record(const objective *o) {
     return o->kind == OBJECTIVE_DPO || o->kind == OBJECTIVE_NPO || o->kind == OBJECTIVE_SIMNPO;
 }
 
+size_t objective_group(const objective *o) {
+    return o->kind == OBJECTIVE_DPO ? 2 : 1;
+}
+
 bool objective_has_kl(const objective *o) {
     return o->kl > 0.0 || o->retain == RETAIN_KL;
+}
+
+bool objective_record_has_host(const objective *o) {
+    return o->kind == OBJECTIVE_DPO || o->kind == OBJECTIVE_NPO;
+}
+
+bool objective_has_host(const objective *o) {
+    return objective_has_kl(o) || objective_record_has_host(o);
+}
+
+objective_parts objective_main(const objective *o) {
+    bool away = o->kind == OBJECTIVE_GA || o->kind == OBJECTIVE_GRADDIFF || o->kind == OBJECTIVE_KL;
+    return (objective_parts){.nll = away ? -1.0f : 1.0f, .kl_steered = (float)o->kl};
+}
+
+objective_parts objective_kept(const objective *o) {
+    return (objective_parts){.nll = o->retain == RETAIN_NLL ? 1.0f : 0.0f, .kl_host = o->retain == RETAIN_KL ? 1.0f : 0.0f};
 }
 
 /* log(1 + e^x), and its derivative. */
