@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo"
+#define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo|distil"
 #define TRAIN_AT(field) offsetof(train_args, t.field)
 
 static const arg_opt train_files[] = {
@@ -22,6 +22,9 @@ static const arg_opt train_files[] = {
      .help = "records whose responses are to be kept, where others are to be forgotten (may be repeated)"},
     {.name = "refusals", .kind = ARG_STR, .at = TRAIN_AT(refusals_path), .value = "FILE",
      .help = "for idk and dpo: what is said instead, one a line; otherwise some of cmc's own"},
+    {.name = "teacher", .kind = ARG_STR, .at = TRAIN_AT(teacher), .value = "MODEL",
+     .help = "for distil: a model with the host's vocabulary, which never learnt what is to be forgotten: what the host was tuned "
+             "from, say"},
     {.name = "out", .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
      .help = "the delta to write, a GGUF file"},
     {.name = "init", .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
@@ -130,7 +133,7 @@ const arg_opt train_how[] = {
              "all, with --layers all that a layer has. What is not trained stays as it is"},
     {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
      .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
-             "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals", .choices = OBJECTIVES,
+             "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals, distil says what a teacher says", .choices = OBJECTIVES,
      .show_default = true},
     {.name = "retain-term", .kind = ARG_STR, .at = offsetof(train_args, retain_term), .value = "default|none|nll|kl",
      .help = "how responses are kept: likely (nll), or as the host alone has them, or with --base the model at its start (kl); "
@@ -411,7 +414,7 @@ static int train_weights(train_args *a) {
 int train_page_check(const train_args *a) {
     const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay, &a->watch};
     const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
-                                 a->t.refusals_path, a->t.host_mix_with, a->soft_mask};   /* NULL: not given */
+                                 a->t.refusals_path, a->t.host_mix_with, a->t.teacher, a->soft_mask};   /* NULL: not given */
     bool same = false;
     for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
         for (size_t k = 0; k < lists[i]->n; k++)

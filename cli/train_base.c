@@ -30,6 +30,7 @@ static const char *base_foreign(const train_args *a) {
         {"--host-temperature", a->temperature != NULL},
         {"--host-mix", t->host_mix != d.host_mix},
         {"--host-mix-with", t->host_mix_with != NULL},
+        {"--teacher", t->teacher != NULL},
         {"--cuts", t->cuts != d.cuts},
         {"--prefix-rows", t->prefix_rows},
     };

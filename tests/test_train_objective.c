@@ -15,7 +15,7 @@
 #include "tests/tiny.h"
 #include "tests/train_rig.h"
 
-static const char *const NAMES[] = {"sft", "ga", "graddiff", "kl", "idk", "dpo", "npo", "simnpo"};
+static const char *const NAMES[] = {"sft", "ga", "graddiff", "kl", "idk", "dpo", "npo", "simnpo", "distil"};
 
 static void test_names(void **state) {
     (void)state;
@@ -78,7 +78,7 @@ static void test_record_losses(void **state) {
 
 typedef struct unlearn {
     rig r;
-    char *forget, *retain, *other;
+    char *forget, *retain, *other, *teacher;   /* other: a host with another vocabulary; teacher: with the first's */
     const char *data[1], *kept[1], *hosts[2];
 } unlearn;
 
@@ -90,6 +90,8 @@ static void unlearn_open(unlearn *u, int threads) {
     u->other = rig_path(&u->r, "other.gguf");
     tiny_spec spec = {.arch = "llama", .vocab = "spm", .n_learnt = 120, .type = CMC_F32, .seed = 5};
     assert_int_equal(tiny_write(&spec, u->other, &err), CMC_OK);
+    u->teacher = rig_path(&u->r, "teacher.gguf");
+    assert_int_equal(tiny_write(&(tiny_spec){.arch = "llama", .n_embd = 32, .type = CMC_F32, .seed = 9}, u->teacher, &err), CMC_OK);
     rig_records(u->forget, "dog", 12);
     rig_records(u->retain, "bird", 10);
     u->data[0] = u->forget;
@@ -102,6 +104,7 @@ static void unlearn_close(unlearn *u) {
     free(u->forget);
     free(u->retain);
     free(u->other);
+    free(u->teacher);
     rig_close(&u->r);
 }
 
@@ -111,6 +114,7 @@ static cmc_train_opts unlearn_opts(const unlearn *u, const char *name) {
     cmc_error err = {0};
     assert_int_equal(objective_parse(name, NULL, &obj, &err), CMC_OK);
     o.objective = name;
+    o.teacher = obj.kind == OBJECTIVE_DISTIL ? u->teacher : NULL;
     o.data = u->data;
     o.retain = u->kept;
     o.n_retain = objective_needs(&obj, ROLE_RETAIN) ? 1 : 0;
@@ -167,7 +171,8 @@ static void test_gradients(void **state) {
     unlearn_open(&u, 2);
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
         char what[80];
-        for (size_t hosts = 1; hosts <= 2; hosts++) { /* the second host has another vocabulary */
+        size_t most = strcmp(NAMES[i], "distil") == 0 ? 1 : 2;
+        for (size_t hosts = 1; hosts <= most; hosts++) { /* the second host has another vocabulary */
             cmc_train_opts o = unlearn_opts(&u, NAMES[i]);
             o.n_hosts = hosts;
             o.prefix_rows = true;
@@ -180,7 +185,7 @@ static void test_gradients(void **state) {
         cmc_train_opts o = unlearn_opts(&u, NAMES[i]);
         if (strcmp(NAMES[i], "sft") == 0)
             continue;
-        o.n_hosts = 2;
+        o.n_hosts = most;
         o.retain_term = "kl";
         o.retain_weight = 0.6;
         o.n_retain = 1;
@@ -204,6 +209,20 @@ static void test_gradients(void **state) {
             o.kl = 0.5 * kl;
             check_gradient(&u, o, "sft beside perturbed hosts");
         }
+    }
+    for (int kl = 0; kl < 2; kl++) { /* a delta that maps some of the host's tokens only */
+        cmc_train_opts o = unlearn_opts(&u, "distil");
+        o.n_hosts = 1;
+        o.vocab_path = u.other;
+        o.prefix_rows = true;
+        o.kl = 0.5 * kl;
+        check_gradient(&u, o, "distil, another vocabulary");
+    }
+    for (size_t i = 0; i < 3; i++) { /* the KL counts in the loss that is reported, whatever else does */
+        cmc_train_opts o = unlearn_opts(&u, NAMES[5 + i]);
+        o.n_hosts = 2;
+        o.kl = 0.5;
+        check_gradient(&u, o, "by records, with KL to the unsteered host");
     }
     cmc_train_opts o = unlearn_opts(&u, "npo"); /* the same elements are left out at every call: the step has not changed */
     o.n_hosts = 2;
@@ -295,7 +314,7 @@ static void test_runs(void **state) {
         assert_int_equal(res.records_held_out, 0);
         score_file(&u, u.forget, &forget[0], &forget[1]);
         score_file(&u, u.retain, &retain[0], &retain[1]);
-        bool away = strcmp(NAMES[i], "idk") != 0;
+        bool away = strcmp(NAMES[i], "idk") != 0 && strcmp(NAMES[i], "distil") != 0;
         if (away && !(forget[0] > forget[1] + 0.02))
             fail_msg("%s: what is to be forgotten has %.4f, the host alone %.4f", NAMES[i], forget[0], forget[1]);
         if (strcmp(NAMES[i], "graddiff") == 0 || strcmp(NAMES[i], "idk") == 0)
@@ -304,6 +323,30 @@ static void test_runs(void **state) {
             assert_true(fabs(retain[0] - retain[1]) < fabs(forget[0] - forget[1]));
     }
     free(refusals);
+    unlearn_close(&u);
+}
+
+/* The loss of the first step and of the last one so far. */
+static bool note_loss(void *user, const cmc_train_progress *p) {
+    double *seen = user;
+    if (strcmp(p->phase, "train") == 0)
+        seen[p->step > 1] = p->loss;
+    return true;
+}
+
+/* The steered host comes to say what the teacher says: the loss is their distance. */
+static void test_distil(void **state) {
+    (void)state;
+    unlearn u;
+    unlearn_open(&u, 2);
+    double seen[2];
+    cmc_train_opts o = unlearn_opts(&u, "distil");
+    o.n_hosts = 1;
+    o.max_steps = 120;
+    o.lr = 5e-3;
+    rig_run(&u.r, &o, note_loss, seen, CMC_OK);
+    if (!(seen[0] > 0.1 && seen[1] > 0.0 && seen[1] < 0.5 * seen[0]))
+        fail_msg("KL from the teacher: %.4f at first, %.4f at last", seen[0], seen[1]);
     unlearn_close(&u);
 }
 
@@ -330,14 +373,19 @@ static void test_options(void **state) {
     unlearn u;
     unlearn_open(&u, 1);
     static const char *const nowhere = "/nonexistent.txt";
-    struct { const char *name; size_t n_retain; const char *term, *refusals; cmc_status want; } cases[] = {
-        {"graddiff", 0, NULL, NULL, CMC_E_ARG},      /* nothing to retain */
-        {"ga", 1, NULL, NULL, CMC_E_ARG},            /* no term for it */
-        {"ga", 1, "nll", NULL, CMC_OK},
-        {"sft", 1, "nll", NULL, CMC_E_ARG},
-        {"idk", 1, NULL, nowhere, CMC_E_IO},
-        {"idk", 1, NULL, u.r.host, CMC_E_FORMAT},    /* no text */
-        {"soon", 0, NULL, NULL, CMC_E_ARG},
+    struct { const char *name, *teacher; size_t n_retain; const char *term, *refusals; cmc_status want; } cases[] = {
+        {"graddiff", NULL, 0, NULL, NULL, CMC_E_ARG},      /* nothing to retain */
+        {"ga", NULL, 1, NULL, NULL, CMC_E_ARG},            /* no term for it */
+        {"ga", NULL, 1, "nll", NULL, CMC_OK},
+        {"sft", NULL, 1, "nll", NULL, CMC_E_ARG},
+        {"idk", NULL, 1, NULL, nowhere, CMC_E_IO},
+        {"idk", NULL, 1, NULL, u.r.host, CMC_E_FORMAT},    /* no text */
+        {"soon", NULL, 0, NULL, NULL, CMC_E_ARG},
+        {"distil", u.teacher, 0, NULL, NULL, CMC_OK},
+        {"distil", NULL, 0, NULL, NULL, CMC_E_ARG},        /* taught by nobody */
+        {"npo", u.teacher, 0, NULL, NULL, CMC_E_ARG},
+        {"distil", u.r.host, 0, NULL, NULL, CMC_E_ARG},    /* by itself */
+        {"distil", u.other, 0, NULL, NULL, CMC_E_UNSUPPORTED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cmc_train_opts o = unlearn_opts(&u, "sft");
@@ -346,6 +394,7 @@ static void test_options(void **state) {
         o.n_retain = cases[i].n_retain;
         o.retain_term = cases[i].term;
         o.refusals_path = cases[i].refusals;
+        o.teacher = cases[i].teacher;
         o.max_steps = 2;
         rig_run(&u.r, &o, NULL, NULL, cases[i].want);
     }
@@ -356,7 +405,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),         cmocka_unit_test(test_record_losses), cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_runs),          cmocka_unit_test(test_kl_holds_back), cmocka_unit_test(test_options),
+        cmocka_unit_test(test_runs),          cmocka_unit_test(test_distil),        cmocka_unit_test(test_kl_holds_back),
+        cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

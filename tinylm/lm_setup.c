@@ -37,7 +37,7 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
         {"hosts", o->n_hosts > 0},          {"init_path", o->init_path != NULL}, {"vocab_path", o->vocab_path != NULL},
         {"alpha_hosts", o->n_alpha_hosts > 0}, {"dropout", o->dropout > 0.0},    {"prefix_rows", o->prefix_rows},
         {"host_temperature_lo", o->host_temperature_lo > 0.0}, {"host_mix", o->host_mix > 0.0},
-        {"host_mix_with", o->host_mix_with != NULL},
+        {"host_mix_with", o->host_mix_with != NULL}, {"teacher", o->teacher != NULL},
         {"cuts", o->cuts > 0.0},
         {"n_embd", o->n_embd != 0},         {"n_layer", o->n_layer != 0},        {"n_head", o->n_head != 0},
         {"n_head_kv", o->n_head_kv != 0},   {"n_ff", o->n_ff != 0},              {"cut", o->cut != 0},
@@ -79,6 +79,8 @@ static cmc_status tune_objective(tune *t, cmc_error *err) {
     CMC_TRY(objective_of(&o->how, &t->objective, err));
     if (t->objective.kind == OBJECTIVE_SFT)
         return CMC_OK;
+    if (t->objective.kind == OBJECTIVE_DISTIL)
+        return cmc_fail(err, CMC_E_ARG, "objective distil is for training a delta, not for tuning a model");
     t->o.how.held_out = 0.0; /* a record that is held out would not be forgotten */
     if (o->n_replay || o->n_watch)
         return cmc_fail(err, CMC_E_ARG, "objective %s: %s; what is to be kept is its data to retain",

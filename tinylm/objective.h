@@ -19,7 +19,8 @@ typedef enum objective_kind {
     OBJECTIVE_IDK,         /* NLL of refusals, and on what is to be kept */
     OBJECTIVE_DPO,         /* refusals preferred, the host alone as reference (arXiv 2305.18290) */
     OBJECTIVE_NPO,         /* arXiv 2404.05868 */
-    OBJECTIVE_SIMNPO       /* arXiv 2410.07163 */
+    OBJECTIVE_SIMNPO,      /* arXiv 2410.07163 */
+    OBJECTIVE_DISTIL       /* KL(teacher || steered): what another model says, of what is to be forgotten one that never learnt it */
 } objective_kind;
 
 typedef enum objective_retain { RETAIN_NONE = 0, RETAIN_NLL, RETAIN_KL } objective_retain;
@@ -51,7 +52,11 @@ bool objective_has_host(const objective *o);
 
 /* What a target's loss consists of, as factors. Where a model is tuned by itself, "host" is that model as it was at the start
  * and "steered" as it is. */
-typedef struct objective_parts { float nll, kl_host /* KL(host || steered) */, kl_steered /* KL(steered || host) */; } objective_parts;
+typedef struct objective_parts {
+    float nll;
+    float kl_host, kl_steered;   /* KL(host || steered), KL(steered || host) */
+    float kl_teacher;            /* KL(teacher || steered) */
+} objective_parts;
 /* Of a target that is learnt or forgotten, NLL with a weight for each target where the objective goes by records; of one that is
  * retained, before retain_weight. */
 objective_parts objective_main(const objective *o);

@@ -30,8 +30,8 @@ typedef struct train {
     cmc_train_callback cb; void *user;
 
     train_host *hosts; size_t n_hosts;
-    train_host *mix;             /* behind the hosts: another model that is mixed into the one host (mixer.h), its map from the
-                                    host's tokens to its own; NULL: none */
+    train_host *mix;             /* behind the hosts: another model that is mixed into the one host, or teaches it (mixer.h), its
+                                    map from the host's tokens to its own; NULL: none */
     size_t *mix_row;             /* [targets of the host] the mixer's row of states; SIZE_MAX: none */
     save_vocab vocab;            /* the delta's: one of the following, or the first host's */
     cmc_model *vocab_file;       /* the start whose vocabulary it is, else NULL */

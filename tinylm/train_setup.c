@@ -83,7 +83,7 @@ cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
 
 cmc_status train_check_output(const train *t, const char *path, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
-    const char *const single[] = {o->init_path, o->vocab_path, o->host_mix_with, o->refusals_path};
+    const char *const single[] = {o->init_path, o->vocab_path, o->host_mix_with, o->refusals_path, o->teacher};
     const output_inputs in[] = {{single, sizeof single / sizeof *single}, {o->hosts, o->n_hosts}, {o->data, o->n_data},
                                 {o->retain, o->n_retain}, {o->alpha_hosts, o->n_alpha_hosts}};
     return output_check(path, in, sizeof in / sizeof *in, err);
@@ -112,6 +112,8 @@ static cmc_status setup_options(train *t, cmc_error *err) {
     o->save_type = o->save_type ? o->save_type : "q8_0";
     CMC_TRY(objective_of(o, &t->objective, err));
     CMC_TRY(perturb_check(o, t->objective.kind, err));
+    if ((t->objective.kind == OBJECTIVE_DISTIL) != (o->teacher != NULL) || (o->teacher && o->n_hosts != 1))
+        return cmc_fail(err, CMC_E_ARG, "objective distil takes a teacher, beside one host alone; no other objective does");
     if (t->objective.kind != OBJECTIVE_SFT) /* a record that is held out would not be forgotten */
         o->held_out = 0.0;
     t->checkpoint = o->checkpoint_path ? cmc_strndup(o->checkpoint_path, strlen(o->checkpoint_path))

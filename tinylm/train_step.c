@@ -38,12 +38,24 @@ static void piece_perturb(train *t, const train_host *h, const size_t *index, si
     }
 }
 
+/* What the teacher says at the targets of a piece: it has the host's tokens, and so all of them. */
+static void piece_teacher(train *t, const train_host *h, const size_t *index, size_t n) {
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const data_example *x = &h->data.v[index[i]];
+        for (size_t k = 0; k < x->n_targets; k++)
+            t->mixed[at++] = t->mix->states.rows + t->mix_row[x->first_row + k] * t->mix->states.row_bytes;
+    }
+}
+
 /* Forward and backward through the examples, piece by piece, beside one host. Adds the parts' sum (with `by_record`, in the
  * NLL's place, the responses' losses) to *sum. */
 static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t n, objective_parts of, bool by_record,
                             float scale, double *sum, cmc_error *err) {
-    loss_parts parts = {.nll = of.nll, .kl_host = of.kl_host, .kl_steered = of.kl_steered, .perturb = t->perturb,
-                        .weight = by_record ? t->weights : NULL, .mixed = t->mixed, .log_unigram = h->log_unigram};
+    bool taught = of.kl_teacher != 0.0f;
+    loss_parts parts = {.nll = of.nll, .kl_host = of.kl_host, .kl_steered = of.kl_steered, .kl_teacher = of.kl_teacher,
+                        .perturb = t->perturb, .weight = by_record ? t->weights : NULL,
+                        .mixed = taught || t->perturb ? t->mixed : NULL, .log_unigram = h->log_unigram};
     for (size_t done = 0; done < n;) {
         size_t k = batch_pack(&t->batch, &h->data, &h->states, index + done, n - done,
                               by_record ? objective_group(&t->objective) : 1);
@@ -52,6 +64,8 @@ static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t
         net_forward(&t->net, &t->batch.b);
         if (t->perturb)
             piece_perturb(t, h, index + done, k);
+        if (taught)
+            piece_teacher(t, h, index + done, k);
         if (by_record)
             CMC_TRY(piece_weights(t, h, index + done, k, sum, err));
         CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden, sum, err));
