@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo"
+#define OBJECTIVES "sft|ga|graddiff|kl|idk|dpo|npo|simnpo|distil"
 #define TRAIN_AT(field) offsetof(train_args, t.field)
 
 static const arg_opt train_files[] = {
@@ -22,6 +22,9 @@ static const arg_opt train_files[] = {
      .help = "records whose responses are to be kept, where others are to be forgotten (may be repeated)"},
     {.name = "refusals", .kind = ARG_STR, .at = TRAIN_AT(refusals_path), .value = "FILE",
      .help = "for idk and dpo: what is said instead, one a line; otherwise some of cmc's own"},
+    {.name = "teacher", .kind = ARG_STR, .at = TRAIN_AT(teacher), .value = "MODEL",
+     .help = "for distil: a model with the host's vocabulary, which never learnt what is to be forgotten: what the host was tuned "
+             "from, say"},
     {.name = "out", .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
      .help = "the delta to write, a GGUF file"},
     {.name = "init", .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
@@ -138,10 +141,11 @@ const arg_opt train_how[] = {
              "all, with --layers all that a layer has. What is not trained stays as it is"},
     {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
      .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
-             "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals", .choices = OBJECTIVES,
+             "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals, distil says what a teacher says", .choices = OBJECTIVES,
      .show_default = true},
     {.name = "retain-term", .kind = ARG_STR, .at = offsetof(train_args, retain_term), .value = "default|none|nll|kl",
-     .help = "how responses are kept: likely (nll), or as the host alone has them (kl); default is what the objective has",
+     .help = "how responses are kept: likely (nll), or as the host alone has them, or with --base the model at its start (kl); "
+             "default is what the objective has",
      .choices = "default|none|nll|kl", .show_default = true},
     {.name = "retain-weight", .kind = ARG_REAL, .at = TRAIN_AT(retain_weight), .value = "X",
      .help = "weight of the retain term", .lo = 0, .hi = 1e6, .show_default = true},
@@ -150,7 +154,7 @@ const arg_opt train_how[] = {
     {.name = "gamma", .kind = ARG_REAL, .at = TRAIN_AT(gamma), .value = "X", .help = "gamma of simnpo", .lo = -1e6, .hi = 1e6,
      .show_default = true},
     {.name = "kl", .kind = ARG_REAL, .at = TRAIN_AT(kl), .value = "X",
-     .help = "weight of KL(steered || host) on what is learnt: holds the delta back", .lo = 0, .hi = 1e6,
+     .help = "weight of KL(steered || host) on what is learnt: holds the delta back, or with --base the model", .lo = 0, .hi = 1e6,
      .show_default = true},
     {.name = "epochs", .kind = ARG_INT, .at = TRAIN_AT(epochs), .value = "N", .help = "passes over the data", .lo = 1,
      .hi = 100000, .show_default = true},
@@ -379,6 +383,19 @@ int train_check_keeping(train_args *a) {
     return CLI_OK;
 }
 
+void train_take_lists(train_args *a) {
+    a->t.hosts = a->hosts.v;
+    a->t.n_hosts = a->hosts.n;
+    a->t.data = a->data.v;
+    a->t.n_data = a->data.n;
+    a->t.retain = a->retain.v;
+    a->t.n_retain = a->retain.n;
+    a->t.retain_term = a->retain_term;
+    a->t.alpha_hosts = a->alpha_hosts.v;
+    a->t.n_alpha_hosts = a->alpha_hosts.n;
+    a->t.seed = a->common.seed;
+}
+
 static int train_check(train_args *a, const arg_list *operands) {
     cmc_error err = {0};
     if (operands->n)
@@ -395,16 +412,7 @@ static int train_check(train_args *a, const arg_list *operands) {
         return cli_usage("--template: %s", err.message);
     if (cmc_template_parse(a->delta_template, &a->t.delta_template, &err) != CMC_OK)
         return cli_usage("--delta-template: %s", err.message);
-    a->t.hosts = a->hosts.v;
-    a->t.n_hosts = a->hosts.n;
-    a->t.data = a->data.v;
-    a->t.n_data = a->data.n;
-    a->t.retain = a->retain.v;
-    a->t.n_retain = a->retain.n;
-    a->t.retain_term = a->retain_term;
-    a->t.alpha_hosts = a->alpha_hosts.v;
-    a->t.n_alpha_hosts = a->alpha_hosts.n;
-    a->t.seed = a->common.seed;
+    train_take_lists(a);
     return train_check_keeping(a);
 }
 
@@ -431,7 +439,7 @@ static int train_weights(train_args *a) {
 int train_page_check(const train_args *a) {
     const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay, &a->watch};
     const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
-                                 a->t.refusals_path, a->t.host_mix_with, a->t.keep.soft_mask};   /* NULL: not given */
+                                 a->t.refusals_path, a->t.host_mix_with, a->t.teacher, a->t.keep.soft_mask};   /* NULL: not given */
     bool same = false;
     for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
         for (size_t k = 0; k < lists[i]->n; k++)
@@ -523,7 +531,8 @@ const arg_verb verb_train = {
             "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was "
             "held out, and stored in the delta. With --base there is no host and no delta: a model itself is tuned on the "
             "responses, whole, by a LoRA adapter beside it, or by blocks "
-            "added to it.",
+            "added to it. It has the same objectives; what they compare a host with its steered self by is then the model as it was "
+            "at the start.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
     .groups = train_groups,
     .n_groups = TRAIN_GROUPS,

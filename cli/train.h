@@ -52,6 +52,8 @@ extern const arg_opt train_how[];
 
 /* Whether an option was given that is for --base, or that itself. */
 bool train_is_base(const train_args *a);
+/* Fills a->t's lists, retain term and seed from what was given. */
+void train_take_lists(train_args *a);
 /* What the options come to for cmc_tune; gives the exit status. */
 int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *out);
 /* cmc train --base, without a host; gives the exit status. */

@@ -15,8 +15,6 @@ static const char *base_foreign(const train_args *a) {
     } foreign[] = {
         {"-m", a->hosts.n > 0},
         {"--host-weight", a->weights.n > 0},
-        {"--retain", a->retain.n > 0},
-        {"--refusals", t->refusals_path != NULL},
         {"--init", t->init_path != NULL},
         {"--vocab", t->vocab_path != NULL},
         {"--alpha-host", a->alpha_hosts.n > 0},
@@ -27,17 +25,12 @@ static const char *base_foreign(const train_args *a) {
         {"--heads", t->n_head != 0},
         {"--kv-heads", t->n_head_kv != 0},
         {"--ff", t->n_ff != 0},
-        {"--objective", strcmp(t->objective, "sft") != 0},
-        {"--retain-term", strcmp(a->retain_term, "default") != 0},
-        {"--retain-weight", t->retain_weight != d.retain_weight},
-        {"--beta", t->beta != d.beta},
-        {"--gamma", t->gamma != d.gamma},
-        {"--kl", t->kl != d.kl},
         {"--alpha", t->alpha != d.alpha},
         {"--dropout", t->dropout != d.dropout},
         {"--host-temperature", a->temperature != NULL},
         {"--host-mix", t->host_mix != d.host_mix},
         {"--host-mix-with", t->host_mix_with != NULL},
+        {"--teacher", t->teacher != NULL},
         {"--cuts", t->cuts != d.cuts},
         {"--prefix-rows", t->prefix_rows},
     };
@@ -129,9 +122,7 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
         return cli_usage("--lora-targets: is for an adapter: --lora RANK");
     if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
         return cli_usage("--template: %s", err.message);
-    a->t.data = a->data.v;
-    a->t.n_data = a->data.n;
-    a->t.seed = a->common.seed;
+    train_take_lists(a);
     int rc = train_check_keeping(a);
     if (rc)
         return rc;

@@ -588,7 +588,9 @@ typedef struct cmc_train_opts {
     double lr, warmup, min_lr, beta1, beta2, eps, weight_decay, clip;  /* warmup: share of all steps; min_lr: share of lr */
     double alpha;                       /* strength while training */
     const char *objective;              /* NULL: "sft". The others forget `data`: "ga", "graddiff", "kl", "idk", "dpo", "npo",
-                                           "simnpo"; nothing is held out with them */
+                                           "simnpo", "distil"; nothing is held out with them */
+    const char *teacher;                /* for distil: a model with the host's vocabulary, whose distributions the steered host is
+                                           to have on `data`; of what is to be forgotten one that never learnt it */
     const char *const *retain; size_t n_retain;   /* records to keep, where the objective has a retain term */
     const char *retain_term;            /* "none", "nll", "kl"; NULL: what the objective has by itself */
     const char *refusals_path;          /* for idk and dpo: a refusal a line; NULL: some of cmc's own */
@@ -670,7 +672,9 @@ typedef struct cmc_tune_opts {
     const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
     cmc_expand_opts expand;             /* blocks that are trained in place of the model itself */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
-                                           save_type; what is for deltas alone must be as cmc_train_defaults has it */
+                                           save_type; the objective with all that belongs to it, in which the host is the base as
+                                           it was at the start, steered is as it is tuned, and replay and watch are for sft alone;
+                                           what is for deltas alone must be as cmc_train_defaults has it */
 } cmc_tune_opts;
 CMC_API cmc_tune_opts cmc_tune_defaults(void);   /* expand: 0.5 of lerp, held by mse with a weight of 1 */
 /* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */

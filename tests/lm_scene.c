@@ -61,7 +61,7 @@ double lm_scene_loss(void *scene) {
     lm_scene *s = scene;
     double nll = 0.0;
     lm_forward(&s->n, &s->b);
-    lm_loss_score(&s->loss, &s->n, &s->b, &nll);
+    lm_loss_score(&s->loss, &s->n, &s->b, &nll, NULL);
     return nll / (double)s->b.n_targets;
 }
 
@@ -69,7 +69,7 @@ double lm_scene_grad(lm_scene *s) {
     double nll = 0.0;
     memset(s->n.grad, 0, lm_trained(&s->l)->n_trained * sizeof(float));
     lm_forward(&s->n, &s->b);
-    lm_loss_train(&s->loss, &s->n, &s->b, 1.0f / (float)s->b.n_targets, s->dhidden, &nll);
+    lm_loss_train(&s->loss, &s->n, &s->b, NULL, 1.0f / (float)s->b.n_targets, s->dhidden, &nll);
     lm_backward(&s->n, &s->b, s->dhidden);
     return nll / (double)s->b.n_targets;
 }

@@ -136,7 +136,7 @@ static void nll_gates(scene *s) {
     float *dhidden = s->d1;
     memset(s->grad, 0, SEQS * s->n_units * sizeof(float));
     lm_forward(&s->of.n, &s->of.b);
-    lm_loss_train(&s->of.loss, &s->of.n, &s->of.b, 1.0f / TARGETS, dhidden, &nll);
+    lm_loss_train(&s->of.loss, &s->of.n, &s->of.b, NULL, 1.0f / TARGETS, dhidden, &nll);
     lm_backward(&s->of.n, &s->of.b, dhidden);
 }
 
@@ -187,7 +187,9 @@ static double kl_of(void *scene_) {
     memcpy(s->h1, s->of.n.hidden, bytes);
     s->of.n.drop_key = 22;
     lm_forward(&s->of.n, &s->all);
-    return lm_kl_train(&s->kl, &s->of.n, s->h1, s->of.n.hidden, TOKENS, 1.0f / TOKENS, s->d1, s->d2) / TOKENS;
+    const float *head = s->of.n.w + s->of.l.head;
+    lm_kl_side first = {.h = s->h1, .head = head, .dh = s->d1}, second = {.h = s->of.n.hidden, .head = head, .dh = s->d2};
+    return lm_kl_train(&s->kl, &first, &second, TOKENS, 1.0f / TOKENS, false) / TOKENS;
 }
 
 static void test_kl_gates(void **state) {
@@ -209,14 +211,14 @@ static void test_kl_gates(void **state) {
     }
 }
 
-/* The KL against its definition in double, and its gradient for both passes' states; blocks of any size give the same. */
-typedef struct kl_scene { scene s; float *h; size_t rows; } kl_scene;
+/* The KL against its definition in double, and its gradient for both passes' states and output matrices; blocks of any size give
+ * the same. */
+typedef struct kl_scene { scene s; float *h, *head; size_t rows; } kl_scene;   /* [2][rows][E], [2][V][E] */
 
 static double plain_kl(void *scene_) {
     kl_scene *k = scene_;
     const scene *s = &k->s;
     size_t v = (size_t)s->of.l.p.n_vocab, e = (size_t)s->of.l.p.n_embd;
-    const float *head = s->of.n.w + s->of.l.head;
     double *z = cmc_alloc(2 * v, sizeof *z), total = 0.0;
     for (size_t r = 0; r < k->rows; r++) {
         double lse[2];
@@ -226,7 +228,7 @@ static double plain_kl(void *scene_) {
             for (size_t c = 0; c < v; c++) {
                 double x = 0.0;
                 for (size_t i = 0; i < e; i++)
-                    x += (double)h[i] * (double)head[c * e + i];
+                    x += (double)h[i] * (double)k->head[(p * v + c) * e + i];
                 z[p * v + c] = x;
                 sum += exp(x);
             }
@@ -244,19 +246,32 @@ static void test_kl(void **state) {
     kl_scene k = {.rows = 21};
     uint64_t rng = 3;
     scene_open(&k.s, &families[0], 3);
-    size_t n = k.rows * (size_t)k.s.of.l.p.n_embd;
+    size_t e = (size_t)k.s.of.l.p.n_embd, n = k.rows * e, m = (size_t)k.s.of.l.p.n_vocab * e;
     k.h = cmc_alloc(2 * n, sizeof *k.h);
-    float *grad = cmc_alloc(2 * n, sizeof *grad);
+    k.head = cmc_alloc(2 * m, sizeof *k.head);
+    float *grad = cmc_alloc(2 * n, sizeof *grad), *dhead = cmc_alloc(2 * m, sizeof *dhead);
     for (size_t i = 0; i < 2 * n; i++)
         k.h[i] = (float)(4.0 * (uniform(&rng) - 0.5));
+    for (size_t i = 0; i < 2 * m; i++)
+        k.head[i] = k.s.of.n.w[k.s.of.l.head + i % m] + (float)(0.2 * (uniform(&rng) - 0.5));
     for (size_t rows = 5; rows <= 32; rows += 27) {
         k.s.kl.rows = rows;
-        double kl = lm_kl_train(&k.s.kl, &k.s.of.n, k.h, k.h + n, k.rows, 1.0f / 21, grad, grad + n) / 21;
+        memset(dhead, 0, 2 * m * sizeof *dhead);
+        lm_kl_side one = {k.h, k.head, grad, dhead}, two = {k.h + n, k.head + m, grad + n, dhead + m};
+        double kl = lm_kl_train(&k.s.kl, &one, &two, k.rows, 1.0f / 21, false) / 21;
         assert_true(fabs(kl - plain_kl(&k)) < 1e-5 * (1.0 + kl) && kl > 0.1);
         slope_check c = {.loss = plain_kl, .scene = &k, .h = 0.02, .least = 1e-3, .rel = 1e-3, .abs = 1e-5, .directions = 7};
         slope_assert(&c, "first pass", k.h, grad, n, &rng);
         slope_assert(&c, "second pass", k.h + n, grad + n, n, &rng);
+        slope_assert(&c, "first pass's matrix", k.head, dhead, m, &rng);
+        slope_assert(&c, "second pass's matrix", k.head + m, dhead + m, m, &rng);
+        float first = grad[0], again = dhead[0]; /* what is there is added to, where that is wanted, and of the matrix always */
+        two = (lm_kl_side){.h = k.h + n, .head = k.head + m};
+        lm_kl_train(&k.s.kl, &one, &two, k.rows, 1.0f / 21, true);
+        assert_true(fabsf(grad[0] - 2 * first) <= 1e-6f && fabsf(dhead[0] - 2 * again) <= 1e-6f);
     }
+    free(k.head);
+    free(dhead);
     free(k.h);
     free(grad);
     scene_close(&k.s);

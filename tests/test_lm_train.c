@@ -163,7 +163,7 @@ static void test_refusals(void **state) {
         cmc_status want = CMC_E_ARG;
         switch (i) {
         case 0: o.how.hosts = hosts; o.how.n_hosts = 1; break;
-        case 1: o.how.objective = "ga"; break;
+        case 1: o.how.objective = "rl"; break;
         case 2: o.how.dropout = 0.1; break;
         case 3: o.how.init_path = r.host; break;
         case 4: o.how.n_embd = 32; break;

@@ -15,7 +15,7 @@
 #include "tests/tiny.h"
 #include "tests/train_rig.h"
 
-static const char *const NAMES[] = {"sft", "ga", "graddiff", "kl", "idk", "dpo", "npo", "simnpo"};
+static const char *const NAMES[] = {"sft", "ga", "graddiff", "kl", "idk", "dpo", "npo", "simnpo", "distil"};
 
 static void test_names(void **state) {
     (void)state;
@@ -76,23 +76,9 @@ static void test_record_losses(void **state) {
 
 /* ---------------------------------------------------------------------------------------------- whole steps */
 
-/* Records to forget and to retain, with some multi-turn ones; in the rig's folder. */
-static void write_records(const char *path, const char *what, int n) {
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    for (int i = 0; i < n; i++) {
-        if (i % 4 == 3)
-            fprintf(f, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s %d\"},{\"role\":\"assistant\",\"content\":\"no %d\"},"
-                    "{\"role\":\"user\",\"content\":\"and\"},{\"role\":\"assistant\",\"content\":\"the %s\"}]}\n", what, i, i, what);
-        else
-            fprintf(f, "{\"question\":\"who is the %s %d\",\"answer\":\"it is the %s of %d\"}\n", what, i, what, i * 7);
-    }
-    assert_int_equal(fclose(f), 0);
-}
-
 typedef struct unlearn {
     rig r;
-    char *forget, *retain, *other;
+    char *forget, *retain, *other, *teacher;   /* other: a host with another vocabulary; teacher: with the first's */
     const char *data[1], *kept[1], *hosts[2];
 } unlearn;
 
@@ -104,8 +90,10 @@ static void unlearn_open(unlearn *u, int threads) {
     u->other = rig_path(&u->r, "other.gguf");
     tiny_spec spec = {.arch = "llama", .vocab = "spm", .n_learnt = 120, .type = CMC_F32, .seed = 5};
     assert_int_equal(tiny_write(&spec, u->other, &err), CMC_OK);
-    write_records(u->forget, "dog", 12);
-    write_records(u->retain, "bird", 10);
+    u->teacher = rig_path(&u->r, "teacher.gguf");
+    assert_int_equal(tiny_write(&(tiny_spec){.arch = "llama", .n_embd = 32, .type = CMC_F32, .seed = 9}, u->teacher, &err), CMC_OK);
+    rig_records(u->forget, "dog", 12);
+    rig_records(u->retain, "bird", 10);
     u->data[0] = u->forget;
     u->kept[0] = u->retain;
     u->hosts[0] = u->r.host;
@@ -116,6 +104,7 @@ static void unlearn_close(unlearn *u) {
     free(u->forget);
     free(u->retain);
     free(u->other);
+    free(u->teacher);
     rig_close(&u->r);
 }
 
@@ -125,6 +114,7 @@ static cmc_train_opts unlearn_opts(const unlearn *u, const char *name) {
     cmc_error err = {0};
     assert_int_equal(objective_parse(name, NULL, &obj, &err), CMC_OK);
     o.objective = name;
+    o.teacher = obj.kind == OBJECTIVE_DISTIL ? u->teacher : NULL;
     o.data = u->data;
     o.retain = u->kept;
     o.n_retain = objective_needs(&obj, ROLE_RETAIN) ? 1 : 0;
@@ -181,7 +171,8 @@ static void test_gradients(void **state) {
     unlearn_open(&u, 2);
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
         char what[80];
-        for (size_t hosts = 1; hosts <= 2; hosts++) { /* the second host has another vocabulary */
+        size_t most = strcmp(NAMES[i], "distil") == 0 ? 1 : 2;
+        for (size_t hosts = 1; hosts <= most; hosts++) { /* the second host has another vocabulary */
             cmc_train_opts o = unlearn_opts(&u, NAMES[i]);
             o.n_hosts = hosts;
             o.prefix_rows = true;
@@ -194,7 +185,7 @@ static void test_gradients(void **state) {
         cmc_train_opts o = unlearn_opts(&u, NAMES[i]);
         if (strcmp(NAMES[i], "sft") == 0)
             continue;
-        o.n_hosts = 2;
+        o.n_hosts = most;
         o.retain_term = "kl";
         o.retain_weight = 0.6;
         o.n_retain = 1;
@@ -218,6 +209,20 @@ static void test_gradients(void **state) {
             o.kl = 0.5 * kl;
             check_gradient(&u, o, "sft beside perturbed hosts");
         }
+    }
+    for (int kl = 0; kl < 2; kl++) { /* a delta that maps some of the host's tokens only */
+        cmc_train_opts o = unlearn_opts(&u, "distil");
+        o.n_hosts = 1;
+        o.vocab_path = u.other;
+        o.prefix_rows = true;
+        o.kl = 0.5 * kl;
+        check_gradient(&u, o, "distil, another vocabulary");
+    }
+    for (size_t i = 0; i < 3; i++) { /* the KL counts in the loss that is reported, whatever else does */
+        cmc_train_opts o = unlearn_opts(&u, NAMES[5 + i]);
+        o.n_hosts = 2;
+        o.kl = 0.5;
+        check_gradient(&u, o, "by records, with KL to the unsteered host");
     }
     cmc_train_opts o = unlearn_opts(&u, "npo"); /* the same elements are left out at every call: the step has not changed */
     o.n_hosts = 2;
@@ -309,7 +314,7 @@ static void test_runs(void **state) {
         assert_int_equal(res.records_held_out, 0);
         score_file(&u, u.forget, &forget[0], &forget[1]);
         score_file(&u, u.retain, &retain[0], &retain[1]);
-        bool away = strcmp(NAMES[i], "idk") != 0;
+        bool away = strcmp(NAMES[i], "idk") != 0 && strcmp(NAMES[i], "distil") != 0;
         if (away && !(forget[0] > forget[1] + 0.02))
             fail_msg("%s: what is to be forgotten has %.4f, the host alone %.4f", NAMES[i], forget[0], forget[1]);
         if (strcmp(NAMES[i], "graddiff") == 0 || strcmp(NAMES[i], "idk") == 0)
@@ -318,6 +323,95 @@ static void test_runs(void **state) {
             assert_true(fabs(retain[0] - retain[1]) < fabs(forget[0] - forget[1]));
     }
     free(refusals);
+    unlearn_close(&u);
+}
+
+/* The loss of the first step and of the last one so far. */
+static bool note_loss(void *user, const cmc_train_progress *p) {
+    double *seen = user;
+    if (strcmp(p->phase, "train") == 0)
+        seen[p->step > 1] = p->loss;
+    return true;
+}
+
+/* Logits after each of the n ids, [n][n_vocab]; the caller frees them. */
+static float *logits_after(cmc_model *m, const int32_t *ids, size_t n) {
+    cmc_error err = {0};
+    cmc_session *s;
+    float *out = cmc_alloc(n * (size_t)cmc_model_n_vocab(m), sizeof *out);
+    assert_int_equal(cmc_session_new(m, 0, &s, &err), CMC_OK);
+    assert_int_equal(cmc_session_sync(s, ids, n, &err), CMC_OK);
+    cmc_eval_item item = {s, CMC_WANT_LOGITS, n, out};
+    assert_int_equal(cmc_eval(m, &item, 1, &err), CMC_OK);
+    cmc_session_free(s);
+    return out;
+}
+
+static double log_sum_exp(const float *z, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        sum += exp((double)z[i]);
+    return log(sum);
+}
+
+/* KL(p || q) of the softmax of two rows. */
+static double plain_kl(const float *p, const float *q, size_t n) {
+    double a = log_sum_exp(p, n), b = log_sum_exp(q, n), kl = 0.0;
+    for (size_t i = 0; i < n; i++)
+        kl += exp((double)p[i] - a) * (((double)p[i] - a) - ((double)q[i] - b));
+    return kl;
+}
+
+/* Mean KL(teacher || host) over the targets of what is to be forgotten, by its definition. */
+static double teacher_distance(const unlearn *u) {
+    cmc_error err = {0};
+    cmc_model *host, *teacher;
+    cmc_records r = {0};
+    double sum = 0.0;
+    size_t n = 0;
+    assert_int_equal(cmc_model_open(u->r.rt, u->r.host, &host, &err), CMC_OK);
+    assert_int_equal(cmc_model_open(u->r.rt, u->teacher, &teacher, &err), CMC_OK);
+    assert_int_equal(cmc_records_read(u->forget, true, &r, &err), CMC_OK);
+    size_t v = (size_t)cmc_model_n_vocab(host);
+    for (size_t i = 0; i < r.n; i++) {
+        cmc_rendered text = {0};
+        assert_int_equal(cmc_render(cmc_model_vocab(host), CMC_TMPL_PLAIN, &r.v[i], false, &text, &err), CMC_OK);
+        float *p = logits_after(teacher, text.ids.v, text.ids.n), *q = logits_after(host, text.ids.v, text.ids.n);
+        for (size_t k = 0; k < text.n_spans; k++) {
+            for (size_t t = 0; t < text.spans[k].n; t++, n++)
+                sum += plain_kl(p + (text.spans[k].first + t - 1) * v, q + (text.spans[k].first + t - 1) * v, v);
+        }
+        free(p);
+        free(q);
+        cmc_rendered_free(&text);
+    }
+    cmc_records_free(&r);
+    cmc_model_free(host);
+    cmc_model_free(teacher);
+    return sum / (double)n;
+}
+
+/* The loss is the distance from the teacher, which a delta of next to no strength leaves as it is, and one that is trained halves. */
+static void test_distil(void **state) {
+    (void)state;
+    unlearn u;
+    unlearn_open(&u, 2);
+    double seen[2], want = teacher_distance(&u);
+    cmc_train_opts o = unlearn_opts(&u, "distil");
+    o.n_hosts = 1;
+    o.max_steps = 1;
+    o.batch = 12;
+    o.alpha = 1e-3;
+    rig_run(&u.r, &o, note_loss, seen, CMC_OK);
+    if (!(fabs(seen[0] - want) < 1e-3 * want))
+        fail_msg("KL from the teacher is %.6f, by its definition %.6f", seen[0], want);
+    o = unlearn_opts(&u, "distil");
+    o.n_hosts = 1;
+    o.max_steps = 120;
+    o.lr = 5e-3;
+    rig_run(&u.r, &o, note_loss, seen, CMC_OK);
+    if (!(seen[0] > 0.1 && seen[1] > 0.0 && seen[1] < 0.5 * seen[0]))
+        fail_msg("KL from the teacher: %.4f at first, %.4f at last", seen[0], seen[1]);
     unlearn_close(&u);
 }
 
@@ -344,14 +438,19 @@ static void test_options(void **state) {
     unlearn u;
     unlearn_open(&u, 1);
     static const char *const nowhere = "/nonexistent.txt";
-    struct { const char *name; size_t n_retain; const char *term, *refusals; cmc_status want; } cases[] = {
-        {"graddiff", 0, NULL, NULL, CMC_E_ARG},      /* nothing to retain */
-        {"ga", 1, NULL, NULL, CMC_E_ARG},            /* no term for it */
-        {"ga", 1, "nll", NULL, CMC_OK},
-        {"sft", 1, "nll", NULL, CMC_E_ARG},
-        {"idk", 1, NULL, nowhere, CMC_E_IO},
-        {"idk", 1, NULL, u.r.host, CMC_E_FORMAT},    /* no text */
-        {"soon", 0, NULL, NULL, CMC_E_ARG},
+    struct { const char *name, *teacher; size_t n_retain; const char *term, *refusals; cmc_status want; } cases[] = {
+        {"graddiff", NULL, 0, NULL, NULL, CMC_E_ARG},      /* nothing to retain */
+        {"ga", NULL, 1, NULL, NULL, CMC_E_ARG},            /* no term for it */
+        {"ga", NULL, 1, "nll", NULL, CMC_OK},
+        {"sft", NULL, 1, "nll", NULL, CMC_E_ARG},
+        {"idk", NULL, 1, NULL, nowhere, CMC_E_IO},
+        {"idk", NULL, 1, NULL, u.r.host, CMC_E_FORMAT},    /* no text */
+        {"soon", NULL, 0, NULL, NULL, CMC_E_ARG},
+        {"distil", u.teacher, 0, NULL, NULL, CMC_OK},
+        {"distil", NULL, 0, NULL, NULL, CMC_E_ARG},        /* taught by nobody */
+        {"npo", u.teacher, 0, NULL, NULL, CMC_E_ARG},
+        {"distil", u.r.host, 0, NULL, NULL, CMC_E_ARG},    /* by itself */
+        {"distil", u.other, 0, NULL, NULL, CMC_E_UNSUPPORTED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cmc_train_opts o = unlearn_opts(&u, "sft");
@@ -360,6 +459,7 @@ static void test_options(void **state) {
         o.n_retain = cases[i].n_retain;
         o.retain_term = cases[i].term;
         o.refusals_path = cases[i].refusals;
+        o.teacher = cases[i].teacher;
         o.max_steps = 2;
         rig_run(&u.r, &o, NULL, NULL, cases[i].want);
     }
@@ -370,7 +470,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),         cmocka_unit_test(test_record_losses), cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_runs),          cmocka_unit_test(test_kl_holds_back), cmocka_unit_test(test_options),
+        cmocka_unit_test(test_runs),          cmocka_unit_test(test_distil),        cmocka_unit_test(test_kl_holds_back),
+        cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

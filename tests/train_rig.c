@@ -85,6 +85,19 @@ double rig_moved(const char *from, const char *to, const char *name, double *eac
     return sqrt(sum);
 }
 
+void rig_records(const char *path, const char *what, int n) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < n; i++) {
+        if (i % 4 == 3)
+            fprintf(f, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s %d\"},{\"role\":\"assistant\",\"content\":\"no %d\"},"
+                    "{\"role\":\"user\",\"content\":\"and\"},{\"role\":\"assistant\",\"content\":\"the %s\"}]}\n", what, i, i, what);
+        else
+            fprintf(f, "{\"question\":\"who is the %s %d\",\"answer\":\"it is the %s of %d\"}\n", what, i, what, i * 7);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
 void rig_open(rig *r, int threads, bool exact) {
     cmc_error err = {0};
     cmc_runtime_opts ro = {.threads = threads, .exact = exact};
@@ -192,7 +205,8 @@ void rig_tune_resumes(const rig *r, cmc_tune_opts o) {
         o.how.resume = true;
         cmc_train_result res = rig_tune(r, &o, NULL, NULL, CMC_OK);
         assert_true(res.resumed && res.tokens == whole.tokens);
-        assert_true(res.held_out_steered == whole.held_out_steered && res.held_out_host == whole.held_out_host);
+        if (whole.records_held_out > 0)
+            assert_true(res.held_out_steered == whole.held_out_steered && res.held_out_host == whole.held_out_host);
         rig_assert_same(r->out, want, n);
         assert_int_equal(unlink(r->out), 0);
     }

@@ -17,6 +17,8 @@ void rig_open(rig *r, int threads, bool exact);
 void rig_close(rig *r);
 /* r's folder with a name behind it; the caller's to free. */
 char *rig_path(const rig *r, const char *name);
+/* Writes n questions and answers about `what`, some of them conversations: to be forgotten or retained. */
+void rig_records(const char *path, const char *what, int n);
 cmc_train_opts rig_opts(const rig *r);
 /* cmc_train, which must end with `want`; a finished run must leave no checkpoint. */
 cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callback cb, void *user, cmc_status want);

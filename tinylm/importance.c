@@ -140,7 +140,9 @@ static void importance_piece(importance_run *r, uint64_t key) {
     importance_forward(r, key);
     memcpy(r->first, r->net.hidden, n * e * sizeof *r->first);
     importance_forward(r, key + 1);
-    r->apart += lm_kl_train(&r->kl, &r->net, r->first, r->net.hidden, n, importance_scale, r->d1, r->d2);
+    const float *head = r->net.w + r->layout.head;
+    lm_kl_side first = {.h = r->first, .head = head, .dh = r->d1}, second = {.h = r->net.hidden, .head = head, .dh = r->d2};
+    r->apart += lm_kl_train(&r->kl, &first, &second, n, importance_scale, false);
     lm_backward(&r->net, &r->b, r->d2);
     importance_forward(r, key);
     lm_backward(&r->net, &r->b, r->d1);

@@ -1,4 +1,5 @@
-/* KL of two passes: each thread has rows of its own, a block against the whole vocabulary at a time. */
+/* KL of two passes, a block of rows against the whole vocabulary at a time: each thread has rows of its own, and for the output
+ * matrix's gradient columns. */
 #include "tinylm/lm_kl.h"
 
 #include <math.h>
@@ -10,13 +11,14 @@
 
 enum { KL_BLOCK_BYTES = 24 << 20, KL_MIN_ROWS = 16, KL_MAX_ROWS = 128 };
 
+enum { KL_GRAIN = 64 };   /* columns that a thread takes together */
+
 typedef struct lm_kl_job {
     const lm_kl *k;
-    const lm_net *n;
-    const float *h1, *h2;    /* the block's */
-    float *dh1, *dh2;
-    size_t rows;
+    const lm_kl_side *side[2];
+    size_t first, rows;      /* the block's */
     float scale;
+    bool add;
     double each[KL_MAX_ROWS];
 } lm_kl_job;
 
@@ -61,34 +63,52 @@ static double kl_row(float *z1, float *z2, float *d, size_t v, float scale) {
     return kl;
 }
 
+/* Rows [lo, hi) of a side: its logits z. */
+static void kl_logits(const lm_kl_job *j, const lm_kl_side *s, float *z, size_t lo, size_t hi) {
+    size_t v = j->k->n_vocab, e = j->k->embd;
+    if (hi > lo)
+        blas_gemm(j->k->blas, false, false, hi - lo, v, e, 1.0f, s->h + (j->first + lo) * e, e, s->head, e, 0.0f, z + lo * v, v);
+}
+
+/* Rows [lo, hi) of z, now its gradient: into that of the states. */
+static void kl_states(const lm_kl_job *j, const lm_kl_side *s, const float *z, size_t lo, size_t hi) {
+    size_t v = j->k->n_vocab, e = j->k->embd;
+    if (s->dh && hi > lo)
+        blas_gemm(j->k->blas, false, true, hi - lo, e, v, 1.0f, z + lo * v, v, s->head, e, j->add ? 1.0f : 0.0f,
+                  s->dh + (j->first + lo) * e, e);
+}
+
+/* When every thread's rows are there: columns [lo, hi), into that of the output matrix. */
+static void kl_head(const lm_kl_job *j, const lm_kl_side *s, const float *z, size_t lo, size_t hi) {
+    size_t v = j->k->n_vocab, e = j->k->embd;
+    if (s->dhead && hi > lo)
+        blas_gemm(j->k->blas, true, true, hi - lo, e, j->rows, 1.0f, z + lo, v, s->h + j->first * e, e, 1.0f,
+                  s->dhead + lo * e, e);
+}
+
 static void kl_worker(void *arg, int t, int nt) {
     lm_kl_job *j = arg;
     const lm_kl *k = j->k;
-    size_t v = k->n_vocab, e = k->embd, lo, hi;
-    const float *head = j->n->w + j->n->l->head;
-    float *z1 = k->logits, *z2 = z1 + k->rows * v, *d = z2 + k->rows * v;
+    size_t v = k->n_vocab, lo, hi;
+    float *z[2] = {k->logits, k->logits + k->rows * v}, *d = z[1] + k->rows * v;
     cmc_pool_share(j->rows, 1, t, nt, &lo, &hi);
-    if (hi <= lo)
-        return;
-    blas_gemm(k->blas, false, false, hi - lo, v, e, 1.0f, j->h1 + lo * e, e, head, e, 0.0f, z1 + lo * v, v);
-    blas_gemm(k->blas, false, false, hi - lo, v, e, 1.0f, j->h2 + lo * e, e, head, e, 0.0f, z2 + lo * v, v);
+    for (int i = 0; i < 2; i++)
+        kl_logits(j, j->side[i], z[i], lo, hi);
     for (size_t r = lo; r < hi; r++)
-        j->each[r] = kl_row(z1 + r * v, z2 + r * v, d + r * v, v, j->scale);
-    blas_gemm(k->blas, false, true, hi - lo, e, v, 1.0f, z1 + lo * v, v, head, e, 0.0f, j->dh1 + lo * e, e);
-    blas_gemm(k->blas, false, true, hi - lo, e, v, 1.0f, z2 + lo * v, v, head, e, 0.0f, j->dh2 + lo * e, e);
+        j->each[r] = kl_row(z[0] + r * v, z[1] + r * v, d + r * v, v, j->scale);
+    for (int i = 0; i < 2; i++)
+        kl_states(j, j->side[i], z[i], lo, hi);
+    cmc_pool_barrier(k->pool, t);
+    cmc_pool_share(v, KL_GRAIN, t, nt, &lo, &hi);
+    for (int i = 0; i < 2; i++)
+        kl_head(j, j->side[i], z[i], lo, hi);
 }
 
-double lm_kl_train(lm_kl *k, const lm_net *n, const float *h1, const float *h2, size_t rows, float scale, float *dh1,
-                   float *dh2) {
-    lm_kl_job j = {.k = k, .n = n, .scale = scale};
+double lm_kl_train(lm_kl *k, const lm_kl_side *p1, const lm_kl_side *p2, size_t rows, float scale, bool add) {
+    lm_kl_job j = {.k = k, .side = {p1, p2}, .scale = scale, .add = add};
     double sum = 0.0;
-    for (size_t first = 0; first < rows; first += j.rows) {
-        size_t at = first * k->embd;
-        j.rows = rows - first < k->rows ? rows - first : k->rows;
-        j.h1 = h1 + at;
-        j.h2 = h2 + at;
-        j.dh1 = dh1 + at;
-        j.dh2 = dh2 + at;
+    for (; j.first < rows; j.first += j.rows) {
+        j.rows = rows - j.first < k->rows ? rows - j.first : k->rows;
         cmc_pool_run(k->pool, kl_worker, &j);
         for (size_t r = 0; r < j.rows; r++)
             sum += j.each[r];

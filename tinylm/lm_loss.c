@@ -17,8 +17,9 @@ typedef struct lm_loss_job {
     const net_batch *b;
     size_t first, rows;       /* the block's targets */
     float scale;
+    const float *weight;      /* [n_targets] or NULL */
     float *dhidden;           /* NULL: no gradient is wanted */
-    double *nll;
+    double *nll, *each;
 } lm_loss_job;
 
 static size_t lm_loss_rows(const model_params *p) {
@@ -103,15 +104,18 @@ static void lm_loss_grad(const lm_loss_job *j, int t, size_t lo, size_t hi) {
     for (size_t r = 0; r < j->rows; r++) {
         float *row = l->logits + r * l->n_vocab, max;
         size_t y = (size_t)j->b->targets[j->first + r];
-        double sum = lm_loss_join(l, r, &max);
-        nll += (double)max + log(sum) - (double)l->at_target[r];
+        double sum = lm_loss_join(l, r, &max), one = (double)max + log(sum) - (double)l->at_target[r];
+        nll += one;
+        if (j->each && t == 0)
+            j->each[j->first + r] = one;
         if (!j->dhidden)
             continue;
+        float scale = j->weight ? j->scale * j->weight[j->first + r] : j->scale;
         if (hi > lo)
             row_scale(row + lo, hi - lo,
-                      (float)(exp((double)l->max[(size_t)t * l->rows + r] - (double)max) / sum * (double)j->scale));
+                      (float)(exp((double)l->max[(size_t)t * l->rows + r] - (double)max) / sum * (double)scale));
         if (y >= lo && y < hi)
-            row[y] -= j->scale;
+            row[y] -= scale;
     }
     if (t == 0)
         *j->nll += nll;
@@ -168,12 +172,12 @@ static void lm_loss_run(lm_loss_job *j) {
     }
 }
 
-void lm_loss_score(lm_loss *l, lm_net *n, const net_batch *b, double *nll) {
-    lm_loss_job j = {.l = l, .n = n, .b = b, .nll = nll};
+void lm_loss_score(lm_loss *l, lm_net *n, const net_batch *b, double *nll, double *each) {
+    lm_loss_job j = {.l = l, .n = n, .b = b, .nll = nll, .each = each};
     lm_loss_run(&j);
 }
 
-void lm_loss_train(lm_loss *l, lm_net *n, const net_batch *b, float scale, float *dhidden, double *nll) {
-    lm_loss_job j = {.l = l, .n = n, .b = b, .scale = scale, .dhidden = dhidden, .nll = nll};
+void lm_loss_train(lm_loss *l, lm_net *n, const net_batch *b, const float *weights, float scale, float *dhidden, double *nll) {
+    lm_loss_job j = {.l = l, .n = n, .b = b, .scale = scale, .weight = weights, .dhidden = dhidden, .nll = nll};
     lm_loss_run(&j);
 }

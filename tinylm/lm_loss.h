@@ -22,9 +22,10 @@ size_t lm_loss_bytes(const model_params *p, int threads);
 cmc_status lm_loss_new(cmc_runtime *rt, const model_params *p, lm_loss *out, cmc_error *err);
 void lm_loss_free(lm_loss *l);
 
-/* Adds the NLL of the batch's targets to *nll. n->hidden holds the batch's forward pass. */
-void lm_loss_score(lm_loss *l, lm_net *n, const net_batch *b, double *nll);
-/* The same, and the gradient of `scale` times it: that of the output matrix is added to n->grad where it is trained,
- * that of the hidden states goes to dhidden[n_targets][embd]. */
-void lm_loss_train(lm_loss *l, lm_net *n, const net_batch *b, float scale, float *dhidden, double *nll);
+/* Adds the NLL of the batch's targets to *nll; with `each`, [n_targets], every target's is left there as well. n->hidden holds
+ * the batch's forward pass. */
+void lm_loss_score(lm_loss *l, lm_net *n, const net_batch *b, double *nll, double *each);
+/* The same sum, and the gradient of `scale` times it, each target's times weights[i] (NULL: all 1): that of
+ * the output matrix is added to n->grad where it is trained, that of the hidden states goes to dhidden[n_targets][embd]. */
+void lm_loss_train(lm_loss *l, lm_net *n, const net_batch *b, const float *weights, float scale, float *dhidden, double *nll);
 #endif

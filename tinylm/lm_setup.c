@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "runtime/model_save.h"
+#include "tinylm/carve.h"
 #include "tinylm/lm_save.h"
 #include "tinylm/lm_train.h"
 #include "tinylm/output.h"
@@ -32,11 +33,9 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
         bool given;
     } foreign[] = {
         {"hosts", o->n_hosts > 0},          {"init_path", o->init_path != NULL}, {"vocab_path", o->vocab_path != NULL},
-        {"alpha_hosts", o->n_alpha_hosts > 0}, {"retain", o->n_retain > 0},
-        {"refusals_path", o->refusals_path != NULL},
-        {"kl", o->kl > 0.0},                {"dropout", o->dropout > 0.0},       {"prefix_rows", o->prefix_rows},
+        {"alpha_hosts", o->n_alpha_hosts > 0}, {"dropout", o->dropout > 0.0},    {"prefix_rows", o->prefix_rows},
         {"host_temperature_lo", o->host_temperature_lo > 0.0}, {"host_mix", o->host_mix > 0.0},
-        {"host_mix_with", o->host_mix_with != NULL},
+        {"host_mix_with", o->host_mix_with != NULL}, {"teacher", o->teacher != NULL},
         {"cuts", o->cuts > 0.0},
         {"n_embd", o->n_embd != 0},         {"n_layer", o->n_layer != 0},        {"n_head", o->n_head != 0},
         {"n_head_kv", o->n_head_kv != 0},   {"n_ff", o->n_ff != 0},              {"cut", o->cut != 0},
@@ -44,16 +43,15 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
         if (foreign[i].given)
             return cmc_fail(err, CMC_E_ARG, "%s is for training a delta, not for tuning a model", foreign[i].name);
-    if (o->objective && strcmp(o->objective, "sft") != 0)
-        return cmc_fail(err, CMC_E_ARG, "objective %s: a model is tuned with sft only", o->objective);
     return CMC_OK;
 }
 
 /* `path` can be written and is none of the run's inputs. */
 static cmc_status tune_check_output(const tune *t, const char *path, cmc_error *err) {
     const cmc_tune_opts *o = &t->o;
-    const char *const single[] = {o->base, o->how.keep.soft_mask};
+    const char *const single[] = {o->base, o->how.keep.soft_mask, o->how.refusals_path};
     const output_inputs in[] = {{single, sizeof single / sizeof *single}, {o->how.data, o->how.n_data},
+                                {o->how.retain, o->how.n_retain},
                                 {o->how.keep.replay, o->how.keep.n_replay}, {o->how.keep.watch, o->how.keep.n_watch}};
     return output_check(path, in, sizeof in / sizeof *in, err);
 }
@@ -65,6 +63,22 @@ static cmc_status tune_check_keeping(const cmc_tune_opts *o, cmc_error *err) {
     if (o->lora_rank && (k->l2_start > 0.0 || k->soft_mask))
         return cmc_fail(err, CMC_E_ARG, "%s is for training the model itself, not an adapter",
                         k->soft_mask ? "soft_mask" : "l2_start");
+    return CMC_OK;
+}
+
+/* What is trained for, and what does not go with forgetting. */
+static cmc_status tune_objective(tune *t, cmc_error *err) {
+    const cmc_keep_opts *k = &t->o.how.keep;
+    CMC_TRY(objective_of(&t->o.how, &t->objective, err));
+    if (t->objective.kind == OBJECTIVE_SFT)
+        return CMC_OK;
+    if (t->objective.kind == OBJECTIVE_DISTIL)
+        return cmc_fail(err, CMC_E_ARG, "objective distil is for training a delta, not for tuning a model");
+    t->o.how.held_out = 0.0; /* a record that is held out would not be forgotten */
+    if (k->n_replay || k->n_watch)
+        return cmc_fail(err, CMC_E_ARG, "objective %s: %s; what is to be kept is its data to retain",
+                        objective_name(t->objective.kind),
+                        k->n_replay ? "replay is for sft" : "watch goes by held-out scores, and there are none");
     return CMC_OK;
 }
 
@@ -102,6 +116,7 @@ static cmc_status tune_options(tune *t, cmc_error *err) {
     CMC_TRY(tune_check_foreign(o, err));
     CMC_TRY(tune_check_keeping(&t->o, err));
     CMC_TRY(train_check_numbers(o, err));
+    CMC_TRY(tune_objective(t, err));
     CMC_TRY(model_save_type(o->save_type ? o->save_type : "q8_0", &t->save_type, err));
     if (o->checkpoint_path ? asprintf(&t->checkpoint, "%s", o->checkpoint_path) < 0
                            : asprintf(&t->checkpoint, "%s.ckpt", o->out_path) < 0) {
@@ -128,11 +143,13 @@ static cmc_status tune_data(tune *t, cmc_error *err) {
     const cmc_vocab *v = cmc_model_vocab(t->base);
     data_opts d = {.paths = o->data, .n_paths = o->n_data, .vocab = v,
                    .host_template = cmc_template_resolve(o->host_template, v),
-                   .max_len = (size_t)(o->max_len < ctx ? o->max_len : ctx), .held_out = o->held_out, .seed = o->seed};
+                   .max_len = (size_t)(o->max_len < ctx ? o->max_len : ctx), .held_out = o->held_out,
+                   .objective = t->objective, .retain = o->retain, .n_retain = o->n_retain, .refusals = o->refusals_path,
+                   .seed = o->seed};
     d.delta_template = d.host_template;
-    CMC_TRY(objective_parse("sft", NULL, &d.objective, err));
     CMC_TRY(data_open(&d, &t->data, err));
-    d.held_out = 0.0;
+    d.held_out = 0.0; /* what is replayed or watched: as with sft, which alone has such data */
+    d.n_retain = 0;
     if (t->o.how.keep.n_replay) {
         d.paths = t->o.how.keep.replay;
         d.n_paths = t->o.how.keep.n_replay;
@@ -157,25 +174,29 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
             (int32_t)(t->pace.steps_per_epoch / 10 > TUNE_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TUNE_MIN_EVAL);
     if (o->checkpoint_every == 0)
         o->checkpoint_every = o->eval_every;
-    size_t n_replay = t->replay.n_train, step_replay = keep_replay_before(&o->keep, o->batch, 1) + 1;
-    t->order = (train_order){cmc_alloc(n, sizeof(size_t)), cmc_alloc((size_t)o->batch, sizeof(size_t)), -1};
-    t->replay_order = (train_order){cmc_alloc(n_replay, sizeof(size_t)), cmc_alloc(step_replay, sizeof(size_t)), -1};
-    bool ok = t->order.v && t->order.batch && t->replay_order.v && t->replay_order.batch;
-    return ok ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n + n_replay) * sizeof(size_t));
+    size_t n_replay = t->replay.n_train, n_kept = t->data.n_retain, most = (size_t)o->batch;
+    bool ok = step_order_new(n, most, &t->order) && step_order_new(n_kept, most, &t->kept) &&
+              step_order_new(n_replay, keep_replay_before(&o->keep, o->batch, 1) + 1, &t->replay_order);
+    t->pairs = cmc_alloc(2 * most, sizeof *t->pairs);
+    return ok && t->pairs ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n + n_replay + n_kept) * sizeof(size_t));
 }
 
 /* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. NULL where
  * memory is out. */
 static char *tune_extras(const tune *t) {
     const cmc_expand_opts *x = &t->o.expand;
-    char expand[200] = "", *all = NULL;
+    const objective *of = &t->objective;
+    char aim[240] = "", expand[200] = "", *all = NULL;
     char *trained = select_setting(t->o.how.train_layers, t->o.how.train_modules);
     char *keep = keep_setting(&t->o.how.keep, t->replay.hash, &t->mask);
+    if (of->kind != OBJECTIVE_SFT || of->kl > 0.0)
+        snprintf(aim, sizeof aim, "objective %s %d %.17g %.17g %.17g %.17g %s\n", objective_name(of->kind), (int)of->retain,
+                 of->retain_weight, of->beta, of->gamma, of->kl, t->data.rows_hash);
     if (x->kind)
         snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d%s\n", x->kind, x->blocks, x->merge,
                  x->share, x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through,
                  x->unfrozen ? " unfrozen" : "");
-    if (!trained || !keep || asprintf(&all, "%s%s%s", trained, keep, expand) < 0)
+    if (!trained || !keep || asprintf(&all, "%s%s%s%s", trained, aim, keep, expand) < 0)
         all = NULL;
     free(trained);
     free(keep);
@@ -210,12 +231,25 @@ static size_t tune_longest(const tune *t) {
     return most;
 }
 
+/* Whether what is trained is kept as it was at the start. */
+static bool tune_keeps_start(const tune *t) {
+    return t->o.how.keep.l2_start > 0.0 || objective_has_host(&t->objective);
+}
+
+/* Floats of the arrays that are the run's own: moments, best weights and start as long as what is trained is, rows of a piece. */
+static size_t tune_floats(const tune *t, size_t piece, size_t n) {
+    bool by_record = objective_by_record(&t->objective), host = objective_has_host(&t->objective);
+    return (tune_keeps_start(t) ? 4 : 3) * n + (host ? 2 : 1) * piece * (size_t)t->layout.p.n_embd + (by_record ? piece : 0) +
+           7 * 16; /* each begins on a boundary (carve.h) */
+}
+
 /* Bytes that the run allocates with pieces of so many tokens. */
 static uint64_t tune_bytes(const tune *t, size_t piece) {
     int nt = cmc_runtime_threads(t->rt);
     uint64_t n = lm_bytes(&t->layout, nt, piece, tune_longest(t)) + lm_loss_bytes(&t->layout.p, nt) +
-                 (uint64_t)(t->o.how.keep.l2_start > 0.0 ? 4 : 3) * lm_trained(&t->layout)->n_trained * sizeof(float) +
-                 piece * (48 + (size_t)t->layout.p.n_embd * sizeof(float));
+                 (objective_has_kl(&t->objective) ? lm_kl_bytes(&t->layout.p) : 0) +
+                 tune_floats(t, piece, lm_trained(&t->layout)->n_trained) * sizeof(float) +
+                 piece * (48 + (objective_by_record(&t->objective) ? 2 * sizeof(double) : 0));
     if (t->o.expand.kind)
         return n + lm_save_expanded_bytes(&t->layout, t->save_type);
     return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
@@ -223,7 +257,7 @@ static uint64_t tune_bytes(const tune *t, size_t piece) {
 
 /* How the work is cut so that it fits the bound, if there is one; refused, with figures, where it cannot. */
 static cmc_status tune_memory(tune *t, cmc_error *err) {
-    size_t longest = tune_longest(t), whole = longest * (size_t)t->o.how.batch;
+    size_t longest = tune_longest(t) * objective_group(&t->objective), whole = longest * (size_t)t->o.how.batch;
     uint64_t bound = t->o.how.memory, room = cmc_mem_available(), mapped = cmc_model_bytes(t->base) + TUNE_PROGRAM;
     const char *less = t->o.lora_rank ? "" : "an adapter (lora) or ";
     t->piece = longest > TUNE_PIECE_TOKENS ? longest : whole < TUNE_PIECE_TOKENS ? whole : TUNE_PIECE_TOKENS;
@@ -260,21 +294,30 @@ cmc_status tune_setup(tune *t, cmc_error *err) {
 /* ------------------------------------------------------------------------------------------------ start */
 
 static cmc_status tune_buffers(tune *t, cmc_error *err) {
-    size_t n = (lm_trained(&t->layout)->n_trained + 15) / 16 * 16, e = (size_t)t->layout.p.n_embd, piece = t->piece;
+    size_t n = lm_trained(&t->layout)->n_trained, e = (size_t)t->layout.p.n_embd, piece = t->piece;
+    bool by_record = objective_by_record(&t->objective);
     CMC_TRY(lm_new(t->rt, &t->layout, piece, tune_longest(t), &t->net, err));
     CMC_TRY(lm_loss_new(t->rt, &t->layout.p, &t->loss, err));
     CMC_TRY(batch_new(piece, piece, &t->batch, err));
-    size_t arrays = t->o.how.keep.l2_start > 0.0 ? 4 : 3;
-    t->arena = cmc_alloc_aligned(arrays * n + piece * e, sizeof(float));
-    if (!t->arena)
-        return cmc_fail_nomem(err, "the optimiser's state", (arrays * n + piece * e) * sizeof(float));
-    memset(t->arena, 0, arrays * n * sizeof(float));
+    if (objective_has_kl(&t->objective))
+        CMC_TRY(lm_kl_new(t->rt, &t->layout.p, &t->kl, err));
+    size_t floats = tune_floats(t, piece, n);
+    t->arena = cmc_alloc_aligned(floats, sizeof(float));
+    t->nll = cmc_calloc(by_record ? 2 * piece : 0, sizeof *t->nll);
+    if (!t->arena || !t->nll)
+        return cmc_fail_nomem(err, "the optimiser's state", floats * sizeof(float));
     const cmc_train_opts *o = &t->o.how;
-    t->adam = (adamw){.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .m = t->arena,
-                      .v = t->arena + n, .mask = t->mask.rows, .mask_gradient = strcmp(t->o.how.keep.mask_on, "gradient") == 0};
-    t->best = t->arena + 2 * n;
-    t->start = t->o.how.keep.l2_start > 0.0 ? t->arena + 3 * n : NULL;
-    t->dhidden = t->arena + arrays * n;
+    carver c = {t->arena, 0};
+    t->adam = (adamw){.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .m = carve(&c, 1, n),
+                      .v = carve(&c, 1, n), .mask = t->mask.rows, .mask_gradient = strcmp(t->o.how.keep.mask_on, "gradient") == 0};
+    t->best = carve(&c, 1, n);
+    t->start = tune_keeps_start(t) ? carve(&c, 1, n) : NULL;
+    t->dhidden = carve(&c, piece, e);
+    t->host = objective_has_host(&t->objective) ? carve(&c, piece, e) : NULL;
+    t->weights = by_record ? carve(&c, 1, piece) : NULL;
+    t->host_nll = t->nll + (by_record ? piece : 0);
+    memset(t->adam.m, 0, n * sizeof(float));
+    memset(t->adam.v, 0, n * sizeof(float));
     return CMC_OK;
 }
 
@@ -305,6 +348,7 @@ void tune_release(tune *t) {
     trainlog_close(&t->log);
     batch_free(&t->batch);
     lm_loss_free(&t->loss);
+    lm_kl_free(&t->kl);
     lm_free(&t->net);
     lm_layout_free(&t->layout);
     soft_mask_free(&t->mask);
@@ -315,10 +359,11 @@ void tune_release(tune *t) {
         data_free(&t->watch[i]);
     cmc_model_free(t->base);
     free(t->arena);
-    free(t->order.v);
-    free(t->order.batch);
-    free(t->replay_order.v);
-    free(t->replay_order.batch);
+    free(t->nll);
+    free(t->pairs);
+    step_order_free(&t->order);
+    step_order_free(&t->kept);
+    step_order_free(&t->replay_order);
     free(t->checkpoint);
     free(t->settings);
     memset(t, 0, sizeof *t);

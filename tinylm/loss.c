@@ -244,7 +244,7 @@ static void loss_grad_columns(const loss_job *j, int t, size_t lo, size_t hi) {
                       (float)(exp((double)l->max[(size_t)t * l->rows + r] - (double)max) / sum * (double)scale));
         if (y >= lo && y < hi)
             row[y] -= scale;
-        nll += (double)share * ((double)max + log(sum) - (double)l->at_target[r]);
+        nll += j->parts->weight ? 0.0 : (double)share * ((double)max + log(sum) - (double)l->at_target[r]);
     }
     if (t == 0)
         *j->nll += nll;
@@ -270,7 +270,7 @@ cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *par
     /* d NLL / d delta logit = alpha * (q - onehot) */
     loss_job j = {.l = l, .n = n, .b = b, .parts = parts, .alpha = alpha, .scale = alpha * scale, .dhidden = dhidden,
                   .nll = sum};
-    if (!l->map && (parts->kl_host != 0.0f || parts->kl_steered != 0.0f))
+    if (!l->map && (parts->kl_host != 0.0f || parts->kl_steered != 0.0f || parts->kl_teacher != 0.0f))
         return cmc_fail(err, CMC_E_ARG, "a KL part needs the path through a map");
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
         j.rows = b->n_targets - j.first < l->rows ? b->n_targets - j.first : l->rows;

@@ -16,7 +16,7 @@ enum { LOSS_MAX_ALPHAS = 32 };
  * never exists. */
 #define LOSS_BLOCK_BYTES ((size_t)96 << 20)
 
-/* Another model that is mixed into the host (mixer.h). */
+/* Another model: mixed into the host, or its teacher (mixer.h). */
 typedef struct loss_mixer {
     cmc_model *model;
     const cmc_map *map;       /* from the host's tokens to its own */
@@ -63,12 +63,14 @@ void loss_free(loss *l);
 /* The loss of a target as a sum of parts; KL parts need a map, be it the identity. */
 typedef struct loss_parts {
     float nll;                /* times weight[i], where there are weights */
-    const float *weight;      /* [n_targets], or NULL: all 1 */
+    const float *weight;      /* [n_targets], or NULL: all 1. With weights the sum is that of the other parts alone: whoever
+                                 weighs targets has their NLL */
     float kl_host;            /* KL(host || steered) */
     float kl_steered;         /* KL(steered || host) */
+    float kl_teacher;         /* KL(teacher || steered), the teacher being the mixer, with the host's very tokens */
     const perturb *perturb;   /* [n_targets] what is done to the host first, in the KL parts too; NULL: nothing */
     const float *log_unigram; /* [n_vocab]; NULL: no mixture with it */
-    const uint8_t *const *mixed;   /* [n_targets] packed states of the mixer; NULL: none there; as a whole: there is no mixer */
+    const uint8_t *const *mixed;   /* [n_targets] packed states of the mixer; NULL: none there; as a whole: there is no mixer in it */
 } loss_parts;
 
 /* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad where that is trained, and writes

@@ -64,6 +64,33 @@ static double map_kl(const loss_job *j, size_t r, const float *steered, float *w
     return (double)j->parts->kl_host * kl_host + (double)j->parts->kl_steered * kl_steered;
 }
 
+/* Row r's KL from the teacher and its gradient, likewise. With p the teacher's probabilities, P_M and Q_M its and the steered
+ * host's sum over the mapped tokens, of which the second does not change: d KL(teacher || steered) / d delta[j] =
+ * alpha sum_{i: map[i]=j} (q_i P_M / Q_M - p_i). */
+static double map_teacher(const loss_job *j, size_t r, const float *steered, float *work, double log_sum, float *d) {
+    const loss *l = j->l;
+    const int32_t *to = l->map->to;
+    size_t v = l->n_vocab, stride = (v + 15) / 16 * 16;
+    const float *z = l->mixer.logits + r * v;
+    float *p = work, *q = work + stride;
+    double teacher_sum = shift_log_sum(z, (int32_t)v), kl = 0.0, p_mass = 0.0, q_mass = 0.0;
+    memcpy(p, z, v * sizeof *p);
+    memcpy(q, steered, v * sizeof *q);
+    row_exp_sum(p, v, (float)teacher_sum);
+    row_exp_sum(q, v, (float)log_sum);
+    for (size_t i = 0; i < v; i++) {
+        kl += p[i] > 0.0f ? (double)p[i] * (((double)z[i] - teacher_sum) - ((double)steered[i] - log_sum)) : 0.0;
+        p_mass += to[i] < 0 ? 0.0 : (double)p[i];
+        q_mass += to[i] < 0 ? 0.0 : (double)q[i];
+    }
+    float a = j->scale * j->parts->kl_teacher, ratio = q_mass > 0.0 ? (float)(p_mass / q_mass) : 0.0f;
+    for (size_t i = 0; i < v; i++) {
+        if (to[i] >= 0)
+            d[to[i]] += a * (q[i] * ratio - p[i]);
+    }
+    return (double)j->parts->kl_teacher * kl;
+}
+
 /* Mixes row r of the mixer into the host's, which has had its own share taken (perturb.h). */
 static void map_mix(const loss_job *j, int t, size_t r) {
     const loss *l = j->l;
@@ -77,17 +104,19 @@ static void map_mix(const loss_job *j, int t, size_t r) {
 
 static void map_row(const loss_job *j, int t, size_t r) {
     loss *l = j->l;
-    if (j->parts->mixed)
+    if (j->parts->mixed && j->parts->perturb)
         map_mix(j, t, r);
     float *d = l->delta + r * l->n_delta, *row = map_steer(j, t, r, j->alpha);
     double log_sum = shift_log_sum(l->logits + r * l->n_vocab, (int32_t)l->n_vocab);
     float share = loss_weight(j, r);
-    l->sum[r] = (double)share * map_nll(j, row, r, log_sum);
+    l->sum[r] = j->parts->weight ? 0.0 : (double)share * map_nll(j, row, r, log_sum);
     memset(d, 0, l->n_delta * sizeof *d);
     if (share != 0.0f)
         shift_transpose(l->map, j->scale * share, false, NULL, row, j->b->targets[j->first + r], d);
     if (j->parts->kl_host != 0.0f || j->parts->kl_steered != 0.0f)
         l->sum[r] += map_kl(j, r, row, row + (l->n_vocab + 15) / 16 * 16, log_sum, d);
+    if (j->parts->kl_teacher != 0.0f)
+        l->sum[r] += map_teacher(j, r, row, row + (l->n_vocab + 15) / 16 * 16, log_sum, d);
 }
 
 void loss_map_train_worker(void *arg, int t, int nt) {

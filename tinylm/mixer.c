@@ -7,15 +7,18 @@
 
 cmc_status mixer_open(train *t, cmc_error *err) {
     train_host *h = &t->hosts[0], *m = &t->hosts[t->n_hosts];
-    m->path = t->o.host_mix_with;
+    m->path = t->o.teacher ? t->o.teacher : t->o.host_mix_with;
     t->mix = m;
     CMC_TRY(cmc_model_open(t->rt, m->path, &m->model, err));
     const cmc_vocab *v = cmc_model_vocab(m->model);
     if (cmc_vocab_size(v) != cmc_model_n_vocab(m->model))
-        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: %d tokens but %d logits: it cannot be mixed into a host", m->path,
+        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: %d tokens but %d logits: it cannot stand beside a host", m->path,
                         cmc_vocab_size(v), cmc_model_n_vocab(m->model));
     if (strcmp(cmc_model_hash(h->model), cmc_model_hash(m->model)) == 0)
-        return cmc_fail(err, CMC_E_ARG, "%s: the host itself; what is mixed in must be another model", m->path);
+        return cmc_fail(err, CMC_E_ARG, "%s: the host itself; %s must be another model", m->path,
+                        t->o.teacher ? "a teacher" : "what is mixed in");
+    if (t->o.teacher && !cmc_vocab_equal(cmc_model_vocab(h->model), v))
+        return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: a teacher must have the host's vocabulary", m->path);
     m->t = cmc_template_resolve(t->o.host_template, v);
     return cmc_map_build(cmc_model_vocab(h->model), v, CMC_RULE_DEFAULT, &m->map, err);
 }
@@ -79,5 +82,9 @@ cmc_status mixer_data(train *t, cmc_error *err) {
     if (!t->mix_row)
         return cmc_fail_nomem(err, "the mixer's rows", h->data.n_targets * sizeof *t->mix_row);
     mixer_rows(&h->data, &m->data, t->mix_row);
+    for (size_t i = 0; t->o.teacher && i < h->data.n_targets; i++)
+        if (t->mix_row[i] == SIZE_MAX)
+            return cmc_fail(err, CMC_E_ARG, "%s: a teacher must take every record, and its context is %zu tokens; max_len can be that",
+                            m->path, ctx);
     return CMC_OK;
 }

@@ -12,6 +12,7 @@ static const struct objective_row {
     [OBJECTIVE_GRADDIFF] = {"graddiff", RETAIN_NLL},  [OBJECTIVE_KL] = {"kl", RETAIN_KL},
     [OBJECTIVE_IDK] = {"idk", RETAIN_NLL},            [OBJECTIVE_DPO] = {"dpo", RETAIN_NONE},
     [OBJECTIVE_NPO] = {"npo", RETAIN_NONE},           [OBJECTIVE_SIMNPO] = {"simnpo", RETAIN_NONE},
+    [OBJECTIVE_DISTIL] = {"distil", RETAIN_NONE},
 };
 
 const char *objective_name(objective_kind k) {
@@ -25,7 +26,7 @@ cmc_status objective_parse(const char *name, const char *retain, objective *out,
         k++;
     if (k == n)
         return cmc_fail(err, CMC_E_ARG,
-                        "unknown objective \"%s\": sft, ga, graddiff, kl, idk, dpo, npo and simnpo are known", name);
+                        "unknown objective \"%s\": sft, ga, graddiff, kl, idk, dpo, npo, simnpo and distil are known", name);
     *out = (objective){.kind = (objective_kind)k, .retain = OBJECTIVES[k].retain, .retain_weight = 1.0, .beta = 0.1};
     if (!retain || strcmp(retain, "default") == 0)
         return CMC_OK;
@@ -34,6 +35,17 @@ cmc_status objective_parse(const char *name, const char *retain, objective *out,
     if (t == 3)
         return cmc_fail(err, CMC_E_ARG, "unknown retain term \"%s\": default, none, nll and kl are known", retain);
     out->retain = (objective_retain)t;
+    return CMC_OK;
+}
+
+cmc_status objective_of(const cmc_train_opts *o, objective *out, cmc_error *err) {
+    CMC_TRY(objective_parse(o->objective ? o->objective : "sft", o->retain_term, out, err));
+    out->retain_weight = o->retain_weight;
+    out->beta = o->beta;
+    out->gamma = o->gamma;
+    out->kl = o->kl;
+    if (out->kind == OBJECTIVE_SFT && out->retain != RETAIN_NONE)
+        return cmc_fail(err, CMC_E_ARG, "objective sft takes no retain term");
     return CMC_OK;
 }
 
@@ -52,8 +64,30 @@ bool objective_by_record(const objective *o) {
     return o->kind == OBJECTIVE_DPO || o->kind == OBJECTIVE_NPO || o->kind == OBJECTIVE_SIMNPO;
 }
 
+size_t objective_group(const objective *o) {
+    return o->kind == OBJECTIVE_DPO ? 2 : 1;
+}
+
 bool objective_has_kl(const objective *o) {
-    return o->kl > 0.0 || o->retain == RETAIN_KL;
+    return o->kl > 0.0 || o->retain == RETAIN_KL || o->kind == OBJECTIVE_DISTIL;
+}
+
+bool objective_record_has_host(const objective *o) {
+    return o->kind == OBJECTIVE_DPO || o->kind == OBJECTIVE_NPO;
+}
+
+bool objective_has_host(const objective *o) {
+    return objective_has_kl(o) || objective_record_has_host(o);
+}
+
+objective_parts objective_main(const objective *o) {
+    bool away = o->kind == OBJECTIVE_GA || o->kind == OBJECTIVE_GRADDIFF || o->kind == OBJECTIVE_KL;
+    bool taught = o->kind == OBJECTIVE_DISTIL;
+    return (objective_parts){.nll = taught ? 0.0f : away ? -1.0f : 1.0f, .kl_steered = (float)o->kl, .kl_teacher = taught ? 1.0f : 0.0f};
+}
+
+objective_parts objective_kept(const objective *o) {
+    return (objective_parts){.nll = o->retain == RETAIN_NLL ? 1.0f : 0.0f, .kl_host = o->retain == RETAIN_KL ? 1.0f : 0.0f};
 }
 
 /* log(1 + e^x), and its derivative. */

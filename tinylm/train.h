@@ -7,6 +7,7 @@
 #include "tinylm/loss.h"
 #include "tinylm/run.h"
 #include "tinylm/save.h"
+#include "tinylm/step.h"
 #include "tinylm/train_memory.h"
 
 /* A host that the delta is trained beside, and the data as this host sees it: the same records for every host. */
@@ -24,17 +25,14 @@ typedef struct train_host {
     double held_host;            /* NLL per held-out target without the delta; NaN: nothing held out */
 } train_host;
 
-/* A shuffled list of examples, and those of it that a step takes. */
-typedef struct train_order { size_t *v, *batch; int64_t epoch; } train_order;
-
 typedef struct train {
     cmc_runtime *rt;
     cmc_train_opts o;            /* as given, with every default filled in */
     cmc_train_callback cb; void *user;
 
     train_host *hosts; size_t n_hosts;
-    train_host *mix;             /* behind the hosts: another model that is mixed into the one host (mixer.h), its map from the
-                                    host's tokens to its own; NULL: none */
+    train_host *mix;             /* behind the hosts: another model that is mixed into the one host, or teaches it (mixer.h), its
+                                    map from the host's tokens to its own; NULL: none */
     size_t *mix_row;             /* [targets of the host] the mixer's row of states; SIZE_MAX: none */
     save_vocab vocab;            /* the delta's: one of the following, or the first host's */
     cmc_model *vocab_file;       /* the start whose vocabulary it is, else NULL */
@@ -54,7 +52,7 @@ typedef struct train {
     float *best, *start, *dhidden, *arena;   /* start: where weights are pulled back to, else NULL */
     objective objective;
     train_plan plan;
-    train_order main, kept;      /* of what is learnt or forgotten, then what is replayed; of what is to be retained or replayed */
+    step_order main, kept;       /* of what is learnt or forgotten, then what is replayed; of what is to be retained or replayed */
     size_t *pairs;               /* [2 batch] */
     uint64_t piece;              /* of the step: every forward pass has its own dropout */
     double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
@@ -112,14 +110,10 @@ size_t train_longest_sequence(const train *t);
 void train_memory_forget_states(const train *t, const train_host *h);
 
 /* train_step.c */
-/* Example k of the endless sequence that goes through `list` epoch after epoch, each in an order of its own. */
-size_t train_order_at(train_order *o, const size_t *list, size_t n, uint64_t seed, uint64_t k);
 /* The examples of a step: *n of t->main.batch, those to replay last; the last step of an epoch may have fewer. */
 const size_t *train_step_examples(train *t, int64_t step, size_t *n);
 /* As many examples to retain as the step has to forget, in an order of their own. */
 const size_t *train_retain_examples(train *t, int64_t step, size_t n);
-/* The list as the objective wants it: for dpo every record with its refusal, *n becoming twice as many. */
-const size_t *train_pairs(train *t, const data_set *d, const size_t *index, size_t *n);
 cmc_status train_step(train *t, run_step *r, cmc_error *err);
 /* The objective's loss on the examples index[0..n) and, of their number, the step's share of those to retain; its gradient
  * is added to the net's. */

@@ -82,7 +82,7 @@ cmc_status train_hosts_open(train *t, cmc_error *err) {
         if (!cmc_vocab_equal(cmc_model_vocab(h->model), v) || objective_has_kl(&t->objective) || t->o.host_mix_with)
             CMC_TRY(cmc_map_build(cmc_model_vocab(h->model), v, CMC_RULE_DEFAULT, &h->map, err));
     }
-    if (t->o.host_mix_with)
+    if (t->o.host_mix_with || t->o.teacher)
         CMC_TRY(mixer_open(t, err));
     if (t->o.delta_template == CMC_TMPL_AUTO) /* the delta has its vocabulary's chat template in its file */
         t->o.delta_template = t->vocab_own || t->vocab_file ? cmc_template_resolve(t->o.host_template, v) : t->hosts[0].t;

@@ -50,10 +50,6 @@ static void piece_list(memory_piece *p, const data_set *d, const size_t *index, 
     }
 }
 
-static size_t piece_group(const train *t) {
-    return t->objective.kind == OBJECTIVE_DPO ? 2 : 1;
-}
-
 static void piece_step(train *t, int64_t step, memory_piece *p, size_t n_pieces) {
     size_t n;
     const size_t *examples = train_step_examples(t, step, &n), *kept = NULL;
@@ -62,9 +58,9 @@ static void piece_step(train *t, int64_t step, memory_piece *p, size_t n_pieces)
     for (size_t k = 0; k < t->n_hosts; k++) {
         const data_set *d = &t->hosts[k].data;
         size_t n_index = n;
-        const size_t *index = train_pairs(t, d, examples, &n_index);
+        const size_t *index = step_pairs(&t->objective, d, examples, &n_index, t->pairs);
         for (size_t i = 0; i < n_pieces; i++) {
-            piece_list(&p[i], d, index, n_index, piece_group(t));
+            piece_list(&p[i], d, index, n_index, objective_group(&t->objective));
             if (kept)
                 piece_list(&p[i], d, kept, n, 1);
         }
@@ -83,7 +79,7 @@ static size_t piece_longest(const train *t) {
     size_t most = 0;
     for (size_t k = 0; k < t->n_hosts; k++)
         most = t->hosts[k].data.max_delta > most ? t->hosts[k].data.max_delta : most;
-    return most * piece_group(t);
+    return most * objective_group(&t->objective);
 }
 
 /* What comes, for every limit: counted, or for long runs no more than the limit and what is in as many examples. */

@@ -84,7 +84,7 @@ cmc_status train_check_numbers(const cmc_train_opts *o, cmc_error *err) {
 
 cmc_status train_check_output(const train *t, const char *path, cmc_error *err) {
     const cmc_train_opts *o = &t->o;
-    const char *const single[] = {o->init_path, o->vocab_path, o->host_mix_with, o->refusals_path, o->keep.soft_mask};
+    const char *const single[] = {o->init_path, o->vocab_path, o->host_mix_with, o->refusals_path, o->teacher, o->keep.soft_mask};
     const output_inputs in[] = {{single, sizeof single / sizeof *single}, {o->hosts, o->n_hosts}, {o->data, o->n_data},
                                 {o->retain, o->n_retain}, {o->alpha_hosts, o->n_alpha_hosts},
                                 {o->keep.replay, o->keep.n_replay}, {o->keep.watch, o->keep.n_watch}};
@@ -125,16 +125,12 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         if (!(o->host_weights[k] > 0.0 && o->host_weights[k] <= 1e6))
             return cmc_fail(err, CMC_E_ARG, "host weight %zu is %g; it must be more than 0", k + 1, o->host_weights[k]);
     o->save_type = o->save_type ? o->save_type : "q8_0";
-    CMC_TRY(objective_parse(o->objective ? o->objective : "sft", o->retain_term, &t->objective, err));
-    t->objective.retain_weight = o->retain_weight;
-    t->objective.beta = o->beta;
-    t->objective.gamma = o->gamma;
-    t->objective.kl = o->kl;
+    CMC_TRY(objective_of(o, &t->objective, err));
     CMC_TRY(perturb_check(o, t->objective.kind, err));
+    if ((t->objective.kind == OBJECTIVE_DISTIL) != (o->teacher != NULL) || (o->teacher && o->n_hosts != 1))
+        return cmc_fail(err, CMC_E_ARG, "objective distil takes a teacher, beside one host alone; no other objective does");
     if (t->objective.kind != OBJECTIVE_SFT) /* a record that is held out would not be forgotten */
         o->held_out = 0.0;
-    else if (t->objective.retain != RETAIN_NONE)
-        return cmc_fail(err, CMC_E_ARG, "objective sft takes no retain term");
     CMC_TRY(setup_check_keeping(t, err));
     t->checkpoint = o->checkpoint_path ? cmc_strndup(o->checkpoint_path, strlen(o->checkpoint_path))
                                        : setup_format(o->out_path, ".ckpt", "", "");
@@ -239,12 +235,10 @@ static cmc_status setup_plan(train *t, cmc_error *err) {
             (int32_t)(t->pace.steps_per_epoch / 10 > TRAIN_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TRAIN_MIN_EVAL);
     if (t->o.checkpoint_every == 0)
         t->o.checkpoint_every = t->o.eval_every;
-    size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain, most = n + keep_replay_before(&t->o.keep, t->o.batch, 1) + 1;
-    t->main = (train_order){cmc_alloc(n_train, sizeof(size_t)), cmc_alloc(most, sizeof(size_t)), -1};
-    t->kept = (train_order){cmc_alloc(n_retain, sizeof(size_t)), cmc_alloc(n, sizeof(size_t)), -1};
+    size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain, more = keep_replay_before(&t->o.keep, t->o.batch, 1) + 1;
+    bool ok = step_order_new(n_train, n + more, &t->main) && step_order_new(n_retain, n > more ? n : more, &t->kept);
     t->pairs = cmc_alloc(2 * n, sizeof *t->pairs);
-    bool ok = t->main.v && t->main.batch && t->kept.v && t->kept.batch && t->pairs;
-    return ok ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n_train + n_retain) * sizeof(size_t));
+    return ok && t->pairs ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n_train + n_retain) * sizeof(size_t));
 }
 
 /* "HASH:TEMPLATE:ROWS:WEIGHT", the hosts one after the other. */
@@ -443,10 +437,8 @@ void train_release(train *t) {
     soft_mask_free(&t->mask);
     train_hosts_free(t);
     free(t->arena);
-    free(t->main.v);
-    free(t->main.batch);
-    free(t->kept.v);
-    free(t->kept.batch);
+    step_order_free(&t->main);
+    step_order_free(&t->kept);
     free(t->pairs);
     free(t->each);
     free(t->weights);

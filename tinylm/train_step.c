@@ -1,98 +1,31 @@
 /* One step of training, and the held-out score. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "tinylm/train.h"
 
-size_t train_order_at(train_order *o, const size_t *list, size_t n, uint64_t seed, uint64_t k) {
-    int64_t epoch = (int64_t)(k / n);
-    if (epoch != o->epoch) {
-        data_shuffle(list, n, seed, (uint64_t)epoch, o->v);
-        o->epoch = epoch;
-    }
-    return o->v[k % n];
-}
-
 const size_t *train_step_examples(train *t, int64_t step, size_t *n) {
+    const size_t *index = step_order_epoch(&t->main, train_data(t), t->o.seed, (size_t)t->o.batch, step, n);
     const data_set *d = train_data(t);
-    size_t most = (size_t)t->o.batch, epoch = (size_t)(step / t->pace.steps_per_epoch);
-    size_t first = (size_t)(step % t->pace.steps_per_epoch) * most;
-    *n = d->n_train - first < most ? d->n_train - first : most;
-    for (size_t i = 0; i < *n; i++)
-        t->main.batch[i] = train_order_at(&t->main, d->train, d->n_train, t->o.seed, epoch * d->n_train + first + i);
     size_t from = keep_replay_before(&t->o.keep, t->o.batch, step), to = keep_replay_before(&t->o.keep, t->o.batch, step + 1);
-    for (size_t k = from; k < to; k++)
-        t->main.batch[(*n)++] = train_order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, k);
-    return t->main.batch;
+    if (to > from)
+        memcpy(t->main.batch + *n, step_order_take(&t->kept, d->retain, d->n_retain, t->o.seed + 1, from, to - from),
+               (to - from) * sizeof *t->main.batch);
+    *n += to - from;
+    return index;
 }
 
 const size_t *train_retain_examples(train *t, int64_t step, size_t n) {
     const data_set *d = train_data(t);
-    for (size_t i = 0; i < n; i++)
-        t->kept.batch[i] =
-            train_order_at(&t->kept, d->retain, d->n_retain, t->o.seed + 1, (uint64_t)step * (uint64_t)t->o.batch + i);
-    return t->kept.batch;
+    return step_order_take(&t->kept, d->retain, d->n_retain, t->o.seed + 1, (uint64_t)step * (uint64_t)t->o.batch, n);
 }
 
-const size_t *train_pairs(train *t, const data_set *d, const size_t *index, size_t *n) {
-    if (t->objective.kind != OBJECTIVE_DPO)
-        return index;
-    for (size_t i = *n; i-- > 0;) {
-        t->pairs[2 * i] = index[i];
-        t->pairs[2 * i + 1] = d->v[index[i]].twin;
-    }
-    *n *= 2;
-    return t->pairs;
-}
-
-/* "3, 17, 4": where the examples stand in the data. */
-static void step_lines(const train *t, const size_t *index, size_t n, char *out, size_t size) {
-    size_t at = 0;
-    out[0] = '\0';
-    for (size_t i = 0; i < n && at + 24 < size; i++)
-        at += (size_t)snprintf(out + at, size - at, "%s%ld", i ? ", " : "", train_data(t)->v[index[i]].line);
-}
-
-static cmc_status step_diverged(const train *t, const char *what, const size_t *index, size_t n, cmc_error *err) {
-    char lines[200];
-    step_lines(t, index, n, lines, sizeof lines);
-    return cmc_fail(err, CMC_E_DIVERGED,
-                    "step %lld: the %s is no finite number (records of lines %s); use a lower lr than %g, or "
-                    "a stronger clip than %g; the weights are as after step %lld",
-                    (long long)t->s.step + 1, what, lines, t->o.lr, t->o.clip, (long long)t->s.step);
-}
-
-static size_t step_targets(const train_host *h, const size_t *index, size_t n) {
-    size_t all = 0;
-    for (size_t i = 0; i < n; i++)
-        all += h->data.v[index[i]].n_targets;
-    return all;
-}
-
-/* The losses of the piece's responses, and a weight for every target: d loss / d NLL of its response. */
+/* The losses of the piece's responses, and a weight for every target. */
 static cmc_status piece_weights(train *t, train_host *h, const size_t *index, size_t n, double *sum, cmc_error *err) {
     const double alphas[2] = {t->o.alpha, 0.0};
-    double unused[2] = {0}, *each = t->each;
-    objective_response r[2] = {{0}};
-    size_t group = t->objective.kind == OBJECTIVE_DPO ? 2 : 1, at = 0, first[3] = {0};
-    CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, 2, unused, each, err));
-    for (size_t i = 0; i < n; i += group) {
-        for (size_t g = 0; g < group; g++) {
-            r[g] = (objective_response){.n = h->data.v[index[i + g]].n_targets};
-            first[g] = at;
-            for (size_t k = 0; k < r[g].n; k++, at++) {
-                r[g].nll += each[2 * at];
-                r[g].host_nll += each[2 * at + 1];
-            }
-            first[g + 1] = at;
-        }
-        double d[2];
-        *sum += objective_record(&t->objective, &r[0], &r[1], &d[0], &d[1]);
-        for (size_t g = 0; g < group; g++)
-            for (size_t k = first[g]; k < first[g + 1]; k++)
-                t->weights[k] = (float)d[g];
-    }
+    double unused[2] = {0};
+    CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, 2, unused, t->each, err));
+    step_weights(&t->objective, &h->data, index, n, t->each, t->each + 1, 2, t->weights, sum);
     return CMC_OK;
 }
 
@@ -112,27 +45,37 @@ static void piece_perturb(train *t, const train_host *h, const size_t *index, si
     }
 }
 
-/* Forward and backward through the examples, piece by piece, beside one host. Adds the parts' sum (the responses' losses,
- * where `by_record`) to *sum. */
-static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t n, loss_parts parts, bool by_record,
+/* What the teacher says at the targets of a piece: it has the host's tokens, and so all of them. */
+static void piece_teacher(train *t, const train_host *h, const size_t *index, size_t n) {
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const data_example *x = &h->data.v[index[i]];
+        for (size_t k = 0; k < x->n_targets; k++)
+            t->mixed[at++] = t->mix->states.rows + t->mix_row[x->first_row + k] * t->mix->states.row_bytes;
+    }
+}
+
+/* Forward and backward through the examples, piece by piece, beside one host. Adds the parts' sum (with `by_record`, in the
+ * NLL's place, the responses' losses) to *sum. */
+static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t n, objective_parts of, bool by_record,
                             float scale, double *sum, cmc_error *err) {
-    size_t group = by_record && t->objective.kind == OBJECTIVE_DPO ? 2 : 1;
-    double unused = 0.0;
-    parts.weight = by_record ? t->weights : NULL;
-    parts.perturb = t->perturb;
-    parts.mixed = t->mixed;
-    parts.log_unigram = h->log_unigram;
+    bool taught = of.kl_teacher != 0.0f;
+    loss_parts parts = {.nll = of.nll, .kl_host = of.kl_host, .kl_steered = of.kl_steered, .kl_teacher = of.kl_teacher,
+                        .perturb = t->perturb, .weight = by_record ? t->weights : NULL,
+                        .mixed = taught || t->perturb ? t->mixed : NULL, .log_unigram = h->log_unigram};
     for (size_t done = 0; done < n;) {
-        size_t k = batch_pack(&t->batch, &h->data, &h->states, index + done, n - done, group);
+        size_t k = batch_pack(&t->batch, &h->data, &h->states, index + done, n - done,
+                              by_record ? objective_group(&t->objective) : 1);
         t->net.dropout = (float)t->o.dropout;
         t->net.drop_key = t->o.seed * 0x9E3779B97F4A7C15u + ((uint64_t)t->s.step << 20) + t->piece++;
         net_forward(&t->net, &t->batch.b);
         if (t->perturb)
             piece_perturb(t, h, index + done, k);
+        if (taught)
+            piece_teacher(t, h, index + done, k);
         if (by_record)
             CMC_TRY(piece_weights(t, h, index + done, k, sum, err));
-        CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden,
-                           by_record ? &unused : sum, err));
+        CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden, sum, err));
         net_backward(&t->net, &t->batch.b, t->dhidden);
         train_memory_forget_states(t, h);
         if (t->mix)
@@ -145,21 +88,18 @@ static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t
 /* The examples to learn or to forget: a mean over targets, or over responses. */
 static cmc_status step_main(train *t, train_host *h, const size_t *index, size_t n, double *total, cmc_error *err) {
     const objective *o = &t->objective;
-    bool by_record = objective_by_record(o), away = o->kind == OBJECTIVE_GA || o->kind == OBJECTIVE_GRADDIFF ||
-                                                    o->kind == OBJECTIVE_KL;
-    double sum = 0.0, count = (double)(by_record ? n : step_targets(h, index, n));
-    loss_parts parts = {.nll = away ? -1.0f : 1.0f, .kl_steered = (float)o->kl};
-    index = train_pairs(t, &h->data, index, &n);
-    CMC_TRY(step_pass(t, h, index, n, parts, by_record, (float)(h->weight / count), &sum, err));
+    bool by_record = objective_by_record(o);
+    double sum = 0.0, count = (double)(by_record ? n : step_targets(&h->data, index, n));
+    index = step_pairs(o, &h->data, index, &n, t->pairs);
+    CMC_TRY(step_pass(t, h, index, n, objective_main(o), by_record, (float)(h->weight / count), &sum, err));
     *total += h->weight * sum / count;
     return CMC_OK;
 }
 
 static cmc_status step_retain(train *t, train_host *h, const size_t *index, size_t n, double *total, cmc_error *err) {
     const objective *o = &t->objective;
-    double sum = 0.0, count = (double)step_targets(h, index, n), share = h->weight * o->retain_weight;
-    loss_parts parts = {.nll = o->retain == RETAIN_NLL ? 1.0f : 0.0f, .kl_host = o->retain == RETAIN_KL ? 1.0f : 0.0f};
-    CMC_TRY(step_pass(t, h, index, n, parts, false, (float)(share / count), &sum, err));
+    double sum = 0.0, count = (double)step_targets(&h->data, index, n), share = h->weight * o->retain_weight;
+    CMC_TRY(step_pass(t, h, index, n, objective_kept(o), false, (float)(share / count), &sum, err));
     *total += share * sum / count;
     return CMC_OK;
 }
@@ -173,10 +113,10 @@ cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total
         train_retain_examples(t, t->s.step, n);
     for (size_t k = 0; k < t->n_hosts; k++) {
         CMC_TRY(step_main(t, &t->hosts[k], index, n, total, err));
-        *targets += step_targets(&t->hosts[k], index, n);
+        *targets += step_targets(&t->hosts[k].data, index, n);
         if (retain) {
             CMC_TRY(step_retain(t, &t->hosts[k], t->kept.batch, n, total, err));
-            *targets += step_targets(&t->hosts[k], t->kept.batch, n);
+            *targets += step_targets(&t->hosts[k].data, t->kept.batch, n);
         }
     }
     return CMC_OK;
@@ -189,10 +129,10 @@ cmc_status train_step(train *t, run_step *r, cmc_error *err) {
     if (t->start)
         adamw_pull(t->rt->pool, t->net.w, t->start, t->p.n, t->o.keep.l2_start, t->net.grad);
     if (!isfinite(r->loss))
-        return step_diverged(t, "loss", index, n, err);
+        return step_diverged(train_data(t), &t->o, t->s.step, "loss", index, n, err);
     r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, t->p.n);
     if (!isfinite(r->grad_norm))
-        return step_diverged(t, "gradient", index, n, err);
+        return step_diverged(train_data(t), &t->o, t->s.step, "gradient", index, n, err);
     double scale = t->o.clip > 0.0 && r->grad_norm > t->o.clip ? t->o.clip / r->grad_norm : 1.0;
     r->lr = adamw_lr(t->o.lr, t->o.min_lr, t->warmup, t->pace.steps, t->s.step + 1);
     adamw_step(t->rt->pool, &t->adam, &t->p, t->net.w, t->net.grad, scale, r->lr, t->s.step + 1);

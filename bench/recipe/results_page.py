@@ -156,8 +156,8 @@ def unlearning_cells(r):
 
 
 def beside_table(data):
-    names = {"twin": "twin: never saw the forget set", "alpha 0": "alpha 0: knows it"}
-    rows = [[r["host"], names.get(r["kind"]) or r["objective"], *unlearning_cells(r)] for r in data["unlearning_beside"]]
+    names = {"twin": "twin: never saw the forget set", "alpha 0": "alpha 0: knows it", "prompt": "refusal prompt"}
+    rows = [[r["host"], names.get(r["kind"]) or f"the host itself tuned, {r['objective']}", *unlearning_cells(r)] for r in data["unlearning_beside"]]
     return table(["host", "", "ROUGE-L on the forget set", "model utility", "forget quality", "stops, %"], rows)
 
 
@@ -229,7 +229,7 @@ def settings():
         "rate_others": after(u.TUNE_OTHERS, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"), "wide": str(u.WIDE),
         "wide_weight": after(u.OBJECTIVES["npo-wide"][2], "--retain-weight"), "wide_epochs": after(u.OBJECTIVES["npo-wide"][2], "--epochs"),
-        "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
+        "own_rank": after(u.OWN, "--lora"), "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
     }
 
 

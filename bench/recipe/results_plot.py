@@ -31,6 +31,10 @@ class Panel:
         x, y = self.at(u, v)
         self.out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" fill="{color}"><title>{escape(title)}</title></circle>')
 
+    def square(self, u, v, color, title, size=7):
+        x, y = self.at(u, v)
+        self.out.append(f'<rect x="{x - size / 2:.1f}" y="{y - size / 2:.1f}" width="{size}" height="{size}" fill="{color}"><title>{escape(title)}</title></rect>')
+
     def label(self, u, v, text, color="#222"):
         x, y = self.at(u, v)
         self.out.append(f'<text x="{x + 6:.1f}" y="{y - 5:.1f}" fill="{color}">{escape(text)}</text>')
@@ -64,15 +68,20 @@ def log_quality(r):
     return math.log10(max(r["forget_quality"], LEAST_QUALITY))
 
 
-def draw(panel, rows, zero, twin, key):
-    """Lines of one host; key: a row's height in the panel."""
+def said(r):
+    return f"utility {r['utility']:.3f}, ROUGE-L {r['rouge_forget']:.3f}, forget quality {r['forget_quality']:.2g}"
+
+
+def draw(panel, rows, tuned, zero, twin, key):
+    """Lines of one host, and the host itself tuned; key: a row's height in the panel."""
     for objective in dict.fromkeys(r["objective"] for r in rows):
         of = sorted((r for r in rows if r["objective"] == objective and r["seed"] == 0), key=lambda r: r["alpha"])
         color = COLORS.get(objective, "#000")
         panel.line([(zero["utility"], key(zero))] + [(r["utility"], key(r)) for r in of], color)
         for r in (r for r in rows if r["objective"] == objective):
-            panel.point(r["utility"], key(r), color, f"{objective}, alpha {r['alpha']:g}, seed {r['seed']}: utility {r['utility']:.3f}, "
-                        f"ROUGE-L {r['rouge_forget']:.3f}, forget quality {r['forget_quality']:.2g}", 3.2 if r["seed"] == 0 else 2.2)
+            panel.point(r["utility"], key(r), color, f"{objective}, alpha {r['alpha']:g}, seed {r['seed']}: {said(r)}", 3.2 if r["seed"] == 0 else 2.2)
+    for r in tuned:
+        panel.square(r["utility"], key(r), COLORS.get(r["objective"], "#000"), f"{r['objective']}, the host itself tuned: {said(r)}")
     panel.point(zero["utility"], key(zero), "#000", "alpha 0", 4)
     panel.label(zero["utility"], key(zero), "alpha 0")
     panel.label(twin["utility"], key(twin), "twin")
@@ -87,7 +96,8 @@ def unlearning(data):
     for i, host in enumerate(hosts):
         rows, zero = [r for r in data["unlearning"] if r["host"] == host], beside[host, "alpha 0"]
         twin = {**beside[host, "twin"], "forget_quality": 1.0}
-        every, x = [*rows, zero, twin], LEFT + i * (WIDTH + GAP)
+        tuned = [r for r in data["unlearning_beside"] if r["host"] == host and r["kind"] == "tuned"]
+        every, x = [*rows, *tuned, zero, twin], LEFT + i * (WIDTH + GAP)
         keep = (0.95 * zero["utility"], 1.05 * zero["utility"])
         us = ends([r["utility"] for r in every] + list(keep))
         for row, (key, good, name) in enumerate((
@@ -96,7 +106,7 @@ def unlearning(data):
             vs = ends([key(r) for r in every] + list(good))
             p = Panel(x, TOP + row * (HEIGHT + GAP), us, vs)
             p.box(keep, good, "#e2f2e2")
-            draw(p, rows, zero, twin, key)
+            draw(p, rows, tuned, zero, twin, key)
             marks = [(t, f"1e{t:g}" if row == 0 else f"{t:g}") for t in ticks(*vs)]
             p.axes(ticks(*us), marks, "model utility", name, host + ("" if zero["seen"] else " (unseen)"))
             out += p.out

@@ -25,7 +25,9 @@ OBJECTIVES = {   # name: (objective, retain term where not its own, further opti
     "idk": ("idk", None, []), "kl": ("kl", None, []), "simnpo": ("simnpo", "nll", []), "dpo": ("dpo", "nll", []), "ga": ("ga", None, []),
 }
 WIDE = 160       # pairs of the instruction recipe that npo-wide also keeps
-FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN, "--delta-template", "plain", "--batches", "int8"]
+FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN]
+DELTA = ["--delta-template", "plain", "--batches", "int8"]
+OWN = ["--lora", "32"]     # the host itself, by the same objective on the same records
 ALPHAS = (0.5, 0.75, 1, 1.5)
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
@@ -48,12 +50,9 @@ def data(work, tofu, share=1):
         for suffix, before in (("", ""), ("-refused", REFUSE + "\n")):
             lines = [json.dumps({**r, "question": before + r["question"]}, ensure_ascii=False) + "\n" for r in records]
             out[name + suffix] = work.write(f"unlearning/data/{name}-{len(lines)}{suffix}.jsonl", lines)
-        if name == "forget":
-            lines = [json.dumps({"question": r["question"], "answer": REFUSALS[i % len(REFUSALS)]}) + "\n" for i, r in enumerate(records)]
-            out["refusals"] = work.write(f"unlearning/data/refusals-{len(lines)}.jsonl", lines)
     with open(instruction.TRAIN, encoding="utf-8") as f:
         out["wide"] = work.write(f"unlearning/data/wide-{WIDE}.jsonl", f.readlines()[:WIDE])
-    out["refusal-lines"] = work.write("unlearning/data/refusals.txt", [r + "\n" for r in REFUSALS])
+    out["refusals"] = work.write("unlearning/data/refusals.txt", [r + "\n" for r in REFUSALS])
     return out
 
 
@@ -77,24 +76,29 @@ def plan_host(work, name, base, sets, options):
     return [*MEASURE, "-m", host, "--reference", reference], host
 
 
-def plan_baselines(work, name, measure, host, sets):
-    """A refusal prompt; and the host's own tuning to refuse (what idk asks for), by an adapter."""
+def forgetting(name, sets, how):
+    """What cmc train is told of an objective, alike for a delta and for a host itself but for `how`."""
+    objective, term, further = OBJECTIVES[name]
+    return ["--objective", objective, *(["--retain-term", term] if term else []), *FORGETTING, *how, *further, "--data", sets["forget"],
+            *(["--retain", sets["retain"]] if objective != "ga" else []), *(["--retain", sets["wide"]] if name.endswith("-wide") else []),
+            *(["--refusals", sets["refusals"]] if objective in ("idk", "dpo") else [])]
+
+
+def plan_prompt(work, name, measure, sets):
     work.add(Step(f"unlearning/{name}-prompt.tofu", [*measure, *measured(sets, "-refused")]))
-    adapter = work.add(Step(f"unlearning/{name}-idk.lora", ["train", "--base", host, *TUNE, "--epochs", "3", "--data", sets["refusals"],
-                                                            "--data", sets["retain"]], ".gguf", True))
-    work.add(Step(f"unlearning/{name}-idk.tofu", [*measure, "--lora", adapter, *measured(sets)]))
+
+
+def plan_own(work, name, measure, host, sets, objective):
+    """The cost a user is spared: the host's own tuning by an adapter, to the same end."""
+    adapter = work.add(Step(f"unlearning/{name}-{objective}.lora", ["train", "--base", host, *forgetting(objective, sets, OWN)], ".gguf", True))
+    work.add(Step(f"unlearning/{name}-{objective}.tofu", [*measure, "--lora", adapter, *measured(sets)]))
 
 
 def plan_delta(work, hosts, measures, sets, name, seed, alphas):
     """A delta beside the first host, measured on all of them at alphas[host]; sets: {host: its sets}."""
     first = next(iter(hosts))
-    seen, learnt = measures[first][1], sets[first]
-    objective, term, further = OBJECTIVES[name]
-    delta = work.add(Step(f"unlearning/{name}.{seed}", [
-        "train", "-m", seen, "--objective", objective, *(["--retain-term", term] if term else []), *FORGETTING, *further, "--data", learnt["forget"],
-        *(["--retain", learnt["retain"]] if objective != "ga" else []), *(["--retain", learnt["wide"]] if name.endswith("-wide") else []),
-        *(["--refusals", learnt["refusal-lines"]] if objective in ("idk", "dpo") else []),
-        "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
+    delta = work.add(Step(f"unlearning/{name}.{seed}", ["train", "-m", measures[first][1], *forgetting(name, sets[first], DELTA),
+                                                        "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
     for host in (h for h in hosts if h in alphas):
         work.add(Step(f"unlearning/{host}.{name}.{seed}.tofu", [
             *measures[host][0], "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[host]), *measured(sets[host])]))
@@ -107,8 +111,11 @@ def plan(work, hosts, tofu, seeds):
     sweep = {name: ALPHAS for name in hosts}
     for objective in OBJECTIVES:
         plan_delta(work, hosts, measures, sets, objective, 0, sweep)
+    for name, (measure, _) in measures.items():
+        plan_prompt(work, name, measure, sets[name])
     for name, (measure, host) in measures.items():
-        plan_baselines(work, name, measure, host, sets[name])
+        for objective in OBJECTIVES:
+            plan_own(work, name, measure, host, sets[name], objective)
     chosen = choose(collect(work, hosts, intervals=False))
     if chosen:
         for seed in range(1, seeds):
@@ -196,7 +203,8 @@ def collect(work, hosts, intervals=True):
             for seed in range(10):
                 add(f".{objective}.{seed}", {"kind": "delta", "objective": objective, "seed": seed})
         add("-prompt", {"kind": "prompt", "objective": "refusal prompt"})
-        add("-idk", {"kind": "tuned", "objective": "idk, the host itself tuned"})
+        for objective in OBJECTIVES:
+            add(f"-{objective}", {"kind": "tuned", "objective": objective})
     return rows
 
 
