@@ -1,4 +1,5 @@
 """The plot of docs/forgetting.md: what is lost of the old skill against what is gained of the new one, a panel a scale, a curve an arm."""
+import math
 import os
 import sys
 from html import escape
@@ -6,7 +7,7 @@ from html import escape
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "recipe"))
 from results_plot import Panel, ticks  # noqa: E402
 
-WIDTH, HEIGHT, LEFT, TOP, GAP, ROW = 470, 420, 80, 50, 90, 15
+WIDTH, HEIGHT, LEFT, TOP, ROW, LEAST = 470, 420, 80, 50, 15, 3e-4
 # by how a method's name begins or ends; the first that fits
 FAMILIES = [("full fine-tuning", "#000000"), ("WiSE-FT", "#d55e00"), ("Control LLM", "#0072b2"), ("CoFiTune", "#009e73"), ("all layers", "#cc79a7"),
             ("LoRA", "#e69f00"), ("replay", "#7a3b00"), ("L2", "#56b4e9"), ("", "#777777")]
@@ -27,6 +28,11 @@ def styled(arms):
     return out
 
 
+def height(lost):
+    """On the log scale; what is lost less than LEAST, or won, lies on the lower edge."""
+    return math.log10(max(lost, LEAST))
+
+
 def clipped(points, top):
     """Up to where the curve leaves the panel for the first time."""
     out = []
@@ -39,27 +45,24 @@ def clipped(points, top):
 
 def panel(run, arms, x):
     """SVG of one scale, and how far down it goes."""
-    start, gains = run["new_nats_a_token"], run["full_gains"]
-    full = next(a for a in arms if a["method"] == "full fine-tuning")
-    curves = {a["method"]: [((start - new) / gains, old) for new, old in a["curve"]] for a in arms}
-    heights = [v for c in curves.values() for _, v in c]
-    top = 1.5 * full["forgets"] if full["forgets"] > 0 else max(heights) + 1e-3    # where nothing is forgotten the plot says that
-    low = min([0.0] + heights) - 0.04 * top
+    start, gains, matched = run["new_nats_a_token"], run["full_gains"], run["matched_at"]
+    curves = {a["method"]: [((start - new) / gains, height(old)) for new, old in a["curve"]] for a in arms}
+    low, top = math.log10(LEAST), height(2 * max(a["forgets"] or LEAST for a in arms)) + 0.1
     p = Panel(x, TOP, (0.0, 1.04), (low, top), WIDTH, HEIGHT)
-    (at, _), matched = p.at(run["matched_at"], 0), run["matched_at"]
+    at, _ = p.at(matched, low)
     p.out.append(f'<line x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{TOP + HEIGHT}" stroke="#bbb" stroke-dasharray="3 3"/>')
     for i, (a, c, dashes) in enumerate(styled(arms)):
         where = " ".join(f"{u:.1f},{v:.1f}" for u, v in (p.at(*q) for q in clipped(curves[a["method"]], top)))
         style = f'stroke="{c}" stroke-width="1.5"' + (f' stroke-dasharray="{dashes}"' if dashes else "")
         p.out.append(f'<polyline points="{where}" fill="none" {style}><title>{escape(a["method"])}</title></polyline>')
         if a["forgets"] is not None:
-            p.point(matched, a["forgets"], c, f'{a["method"]}: {a["forgets"]:.4f} nats a byte lost at {100 * matched:.0f} %', 2.6)
+            p.point(matched, height(a["forgets"]), c, f'{a["method"]}: {a["forgets"]:.4f} nats a byte lost at {100 * matched:.0f} %', 2.6)
         y, text = TOP + 6 + ROW * i, f'{a["forgets"]:.4f}' if a["forgets"] is not None else "–"
-        x0 = x + WIDTH + 16
+        x0, slant = x + WIDTH + 16, ' font-style="italic"' if a["control"] else ""
         p.out.append(f'<line x1="{x0}" y1="{y}" x2="{x0 + 30}" y2="{y}" {style}/><text x="{x0 + 36}" y="{y + 4}">{text}</text>'
-                     f'<text x="{x0 + 84}" y="{y + 4}"{" font-style=" + chr(34) + "italic" + chr(34) if a["control"] else ""}>{escape(a["method"])}</text>')
-    marks = [(t, f"{t:g}") for t in ticks(low, top)]
-    p.axes(ticks(0.0, 1.04), marks, "gained of the new skill, as a share of what full fine-tuning gains", "lost of the old skill, nats a byte", run["scale"])
+                     f'<text x="{x0 + 84}" y="{y + 4}"{slant}>{escape(a["method"])}</text>')
+    marks = [(k, f"{10.0 ** k:g}") for k in range(math.ceil(low), math.floor(top) + 1)]
+    p.axes(ticks(0.0, 1.04), marks, "gained of the new skill, as a share of what full fine-tuning gains", "lost of the old skill, nats a byte (log scale)", run["scale"])
     return p.out, TOP + max(HEIGHT + 50, ROW * len(arms) + 20)
 
 

@@ -106,13 +106,13 @@ def missing(a, name):
     return any(forgetting.curve(run_path(a, name, rate, 0, "jsonl")) is None for rate in a.rates)
 
 
-def row(name, curves, full, per_byte, host, **more):
-    """An arm of the JSON: as bench/forgetting.py has it, and what share of the old skill's gain over the host is kept there."""
+def row(name, curves, full, per_byte, gain, **more):
+    """An arm of the JSON: as bench/forgetting.py has it, and what share of the shipped delta's gain over the host alone is kept there."""
     r, kept = forgetting.compare(name, curves, full, per_byte), []
     for seed, points in curves.items():
         at = forgetting.old_at(points, points[0][2] - forgetting.PART * forgetting.gain(full[seed]))
         if at is not None:
-            kept.append((host[0] - at) / (host[0] - points[0][1]))
+            kept.append(1 - (at - points[0][1]) / gain)
     r["gain_kept"], r["gain_kept_sd"] = forgetting.mean_sd(kept)
     return r | {"rate": None, "old_data": False, "control": False} | more
 
@@ -140,11 +140,11 @@ def measure(a):
                 full = curves
                 found["full_forgets"] = statistics.mean((p[-1][1] - p[0][1]) * per_byte for p in full.values())
                 found["full_gains"] = statistics.mean(forgetting.gain(p) for p in full.values())
-            rows.append(row(name + at, curves, full, per_byte, host, **how))
+            rows.append(row(name + at, curves, full, per_byte, host[0] - begin[1], **how))
             if name == FULL:
                 lines = {s: [begin] + kept_line(run_path(a, "line-to-start", rate, s, "json"),
                                                 lambda s=s, rate=rate: line_to_start(a, run_path(a, name, rate, s, "gguf"))) for s in full}
-                rows.append(row("WiSE-FT, on the line to the start" + at, lines, full, per_byte, host, **how))
+                rows.append(row("WiSE-FT, on the line to the start" + at, lines, full, per_byte, host[0] - begin[1], **how))
         with open(a.json + ".part", "w", encoding="utf-8") as f:
             json.dump({"run": found, "arms": rows}, f, indent=1)
             f.write("\n")
