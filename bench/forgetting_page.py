@@ -48,31 +48,35 @@ def table(arms):
     return out
 
 
+MASKS = [("mask on updates", "mask permuted", "importance carries no information"), ("mask on updates", "mask constant", "importance carries no information")]
+
+
 def controlled(run):
     """A method, the control that would have to keep less if its claim were true, and what it means if it does not."""
     here = f"CoFiTune {run['range'].replace('%', ' %')}, up and down"
-    return [("all layers, mask on updates", "all layers, mask permuted", "importance carries no information"),
-            ("all layers, mask on updates", "all layers, mask constant", "importance carries no information"),
+    return [("all layers, " + method, "all layers, " + control, meaning) for method, control, meaning in MASKS] + [
             (here, " layers at random, up and down", "the choice of layers carries none"),
             ("Control LLM, concat lerp, mse", "Control LLM, nothing frozen", "freezing the model keeps nothing")]
 
 
-def matched(data):
-    """The controls that keep as much as the method, within two standard deviations; scale by scale."""
-    out = []
-    for run in data["runs"]:
-        arms = [x for x in of_scale(data, run) if x["retention"] is not None]
-        found, tried = [], 0
-        for method, control, meaning in controlled(run):
-            for m in (x for x in arms if x["method"] == method):
-                for c in (x for x in arms if x["method"].endswith(control)):
-                    tried += 1
-                    sd = ((m["retention_sd"] or 0) ** 2 + (c["retention_sd"] or 0) ** 2) ** 0.5
-                    if m["retention"] - c["retention"] <= 2 * sd:
-                        found.append(f"**{run['scale']}: a control matches the method: \"{c['method']}\" keeps {pm(c['retention'], c['retention_sd'])}, \"{m['method']}\" "
-                                     f"{pm(m['retention'], m['retention_sd'])}: here {meaning}.**")
-        out += found or [f"{run['scale']}: none of the {tried} controls that were run matches its method."]
-    return "\n\n".join(out).split("\n")
+def matching(called, arms, pairs):
+    """The controls among the arms that keep as much as their method, within two standard deviations."""
+    arms, found, tried = [x for x in arms if x["retention"] is not None], [], 0
+    for method, control, meaning in pairs:
+        for m in (x for x in arms if x["method"] == method):
+            for c in (x for x in arms if x["method"].endswith(control)):
+                tried += 1
+                sd = ((m["retention_sd"] or 0) ** 2 + (c["retention_sd"] or 0) ** 2) ** 0.5
+                if m["retention"] - c["retention"] <= 2 * sd:
+                    found.append(f"**{called}: a control matches the method: \"{c['method']}\" keeps {pm(c['retention'], c['retention_sd'])}, \"{m['method']}\" "
+                                 f"{pm(m['retention'], m['retention_sd'])}: here {meaning}.**")
+    return found or [f"{called}: none of the {tried} controls that were run matches its method."]
+
+
+def matched(data, deltas):
+    """Scale by scale, and of deltas."""
+    out = [line for run in data["runs"] for line in matching(run["scale"], of_scale(data, run), controlled(run))]
+    return "\n\n".join(out + (matching("deltas", deltas["arms"], MASKS) if deltas else [])).split("\n")
 
 
 def verdict(arms):
@@ -115,22 +119,24 @@ def second(data):
 
 
 def load(folder, name):
+    if not os.path.exists(os.path.join(folder, name)):
+        return None
     with open(os.path.join(folder, name), encoding="utf-8") as f:
         return json.load(f)
 
 
 def main():
     folder = sys.argv[1]
-    data = load(folder, "forgetting.json")
+    data, deltas = load(folder, "forgetting.json"), load(folder, "second-skill.json")
     with open(os.path.join(folder, "forgetting_text.md"), encoding="utf-8") as f:
         text = f.read().splitlines()
     page = []
     for line in text:
         name = line[2:-2] if line.startswith("{{") and line.endswith("}}") else None
         if name == "SECOND":
-            page += second(load(folder, "second-skill.json"))
+            page += second(deltas)
         else:
-            page += [line] if not name else matched(data) if name == "MATCHED" else scale(data, name.removeprefix("SCALE "))
+            page += [line] if not name else matched(data, deltas) if name == "MATCHED" else scale(data, name.removeprefix("SCALE "))
     with open(os.path.join(folder, "forgetting.md"), "w", encoding="utf-8") as f:
         f.write("\n".join(page) + "\n")
     with open(os.path.join(folder, "forgetting.svg"), "w", encoding="utf-8") as f:

@@ -29,19 +29,17 @@ RIVAL, SHARES = "two deltas, added at run time", [k / 10 for k in range(1, 16)]
 
 def arms():
     """By name: what `cmc train --init` gets beside the rest. IMPORTANCE and REPLAY stand for files."""
-    every, mask = ["--modules", "q,k,v,up,down"], ["--soft-mask", "IMPORTANCE"]
-    arm = forgetting.Arm
+    mask, arm = ["--soft-mask", "IMPORTANCE"], forgetting.Arm
     return {FULL: arm([]),
             RIVAL: arm([]),
             "replay, 5 %": arm(["--replay", "REPLAY", "--replay-share", "0.05"], old_data=True),
             "replay, 30 %": arm(["--replay", "REPLAY", "--replay-share", "0.3"], old_data=True),
             "L2 to the start": arm(["--l2-start", "0.1", "--weight-decay", "0"]),
-            "all layers, q, k, v, up, down": arm(every, control=True),
-            "all layers, mask on updates": arm(every + mask),
-            "all layers, mask permuted": arm(every + mask + ["--mask-control", "permuted"], control=True),
-            "all layers, mask constant": arm(every + mask + ["--mask-control", "constant"], control=True),
-            "upper layer, up and down": arm(["--layers", "1-1", "--modules", "up,down"]),
-            "lower layer, up and down": arm(["--layers", "0-0", "--modules", "up,down"])}
+            "mask on updates": arm(mask),
+            "mask permuted": arm(mask + ["--mask-control", "permuted"], control=True),
+            "mask constant": arm(mask + ["--mask-control", "constant"], control=True),
+            "the embedding alone": arm(["--modules", "embeddings"]),
+            "the layers alone": arm(["--layers", "0-1"])}
 
 
 def run_path(a, name, rate, seed, end):

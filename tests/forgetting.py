@@ -54,11 +54,11 @@ class Analysis(unittest.TestCase):
         run = {"scale": "tiny", "range": "25-50%"}
         arms = [arm("full fine-tuning", 0.0), arm("all layers, mask on updates", 0.8), arm("all layers, mask permuted", 0.81, control=True),
                 arm("Control LLM, concat lerp, mse", 0.9), arm("Control LLM, nothing frozen", 0.5, control=True)]
-        said = forgetting_page.matched({"runs": [run], "arms": arms})
+        said = forgetting_page.matched({"runs": [run], "arms": arms}, None)
         self.assertEqual(len(said), 1)
         self.assertIn("a control matches the method: \"all layers, mask permuted\"", said[0])
         arms[2]["retention"] = 0.7
-        self.assertEqual(forgetting_page.matched({"runs": [run], "arms": arms}), ["tiny: none of the 2 controls that were run matches its method."])
+        self.assertEqual(forgetting_page.matched({"runs": [run], "arms": arms}, None), ["tiny: none of the 2 controls that were run matches its method."])
         self.assertIn("- Control LLM, concat lerp, mse", forgetting_page.verdict(arms))
         arms.append(arm("WiSE-FT, on the line to the base", 0.89))
         self.assertEqual(forgetting_page.verdict(arms)[-1], "- nothing.")
