@@ -7,7 +7,8 @@ docs/second-skill.json.
 The old skill is answering bench/recipe/data/test.jsonl beside the host, which deltas/instruct.gguf helps with; the new one is made here: a
 sentence about things lost is to be written as JSON. Both are asked in the same template, so that one file has to tell them apart by the question.
 Every run is a `cmc train -m HOST --init deltas/instruct.gguf` of its own in DIR with the same new records and as many steps; runs that are
-there are kept, and what was interrupted goes on. Rates, retention and plasticity as in bench/forgetting.py. The rival's second delta begins
+there are kept, and what was interrupted goes on. Rates, retention and plasticity as in bench/forgetting.py; rates that were not chosen are there
+too where they reach the matched score, of other methods than full fine-tuning with the first seed alone. The rival's second delta begins
 at random and sees the same records; its curve goes over its strength, the first delta's staying what its file says.
 $CMC: the program (default ./cmc).
 """
@@ -100,8 +101,11 @@ def chosen(a, name, options):
     return min(best, key=best.get)
 
 
-def missing(a, name):
-    return any(forgetting.curve(run_path(a, name, rate, 0, "jsonl")) is None for rate in a.rates)
+def missing(a, name, arm):
+    if any(forgetting.curve(run_path(a, name, rate, 0, "jsonl")) is None for rate in a.rates):
+        return True
+    rates = forgetting.all_rates(a, name, chosen(a, name, arm.options))
+    return any(forgetting.curve(run_path(a, name, rate, seed, "jsonl")) is None for rate in rates for seed in range(a.seeds))
 
 
 def row(name, curves, full, per_byte, gain, **more):
@@ -123,11 +127,12 @@ def measure(a):
     size = costs.inspect(CMC, DELTA)["params"]
     found = {"host": host, "start": begin[1:], "as_stored": first[1:], "steps": a.steps, "rates": a.rates, "seeds": a.seeds, "parameters": size, "matched_at": forgetting.PART}
     for name, arm in arms().items():
-        if (a.only and name != FULL and not any(w in name for w in a.only)) or (a.have and missing(a, name)):
+        if (a.only and name != FULL and not any(w in name for w in a.only)) or (a.have and missing(a, name, arm)):
             continue
         best = chosen(a, name, arm.options)
-        for rate in forgetting.all_rates(a, name, best):
-            runs = {seed: train(a, name, arm.options, rate, seed) for seed in range(a.seeds)}
+        for rate in [best] + [r for r in a.rates if r != best]:
+            seeds = range(a.seeds) if rate == best or name == FULL else [0]     # the first has every rate
+            runs = {seed: train(a, name, arm.options, rate, seed) for seed in seeds}
             curves, at = {s: r[0] for s, r in runs.items()}, "" if rate == best else f", rate {rate:g}"
             how = {"rate": rate, "trainable": int(runs[0][1]), "parameters": size, "control": arm.control, "old_data": arm.old_data}
             if name == RIVAL:
@@ -138,7 +143,8 @@ def measure(a):
                 full = curves
                 found["full_forgets"] = statistics.mean((p[-1][1] - p[0][1]) * per_byte for p in full.values())
                 found["full_gains"] = statistics.mean(forgetting.gain(p) for p in full.values())
-            rows.append(row(name + at, curves, full, per_byte, host[0] - begin[1], **how))
+            one = row(name + at, curves, full, per_byte, host[0] - begin[1], **how)
+            rows += [one] if rate == best or name == FULL or one["reached"] else []
             if name == FULL:
                 lines = {s: [begin] + kept_line(run_path(a, "line-to-start", rate, s, "json"),
                                                 lambda s=s, rate=rate: line_to_start(a, run_path(a, name, rate, s, "gguf"))) for s in full}
