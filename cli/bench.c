@@ -132,33 +132,35 @@ static int bench_decode(bench_state *b, int32_t n, double *tps) {
     return rc;
 }
 
-/* The speed of n tokens of one text: the real thing, greedy sampling included. The prompt's evaluation is left out. */
-static int bench_stream(bench_state *b, int32_t n, bool unsteered, double *tps) {
+/* A stream of one text, n tokens after the first. */
+static cmc_status bench_stream(const bench_state *b, int32_t n, bool unsteered, cmc_stream **out, cmc_error *err) {
     static char text[] = "The";
     cmc_message message = {CMC_USER, text, 3};
     cmc_record prompt = {.line = 1, .messages = &message, .n_messages = 1};
     cmc_stream_opts opts = {.unsteered = unsteered, .max_tokens = n + 1, .ignore_end = true, .sampling = cmc_sampling_defaults()};
-    cmc_stream *stream = NULL;
-    cmc_stream_timing timing;
+    return cmc_stream_new(b->s.st, &prompt, &opts, out, err);
+}
+
+/* The speeds of n tokens of one text steered, with all that belongs to it, and of the same unsteered, greedy sampling included and the
+ * prompt's evaluation left out. They step in turn, so that whatever else the machine does slows both. */
+static int bench_steered(bench_state *b, int32_t n, double tps[2]) {
+    cmc_stream *stream[2] = {NULL, NULL};
     cmc_error err = {0};
-    if (cmc_stream_new(b->s.st, &prompt, &opts, &stream, &err) != CMC_OK)
-        return cli_error(NULL, &err);
     cmc_status st = CMC_OK;
-    while (st == CMC_OK && cmc_stream_stopped(stream) == CMC_STOP_NONE)
-        st = cmc_streams_step(&stream, 1, &err);
-    cmc_stream_timing_get(stream, &timing);
-    cmc_stream_free(stream);
-    *tps = timing.decode_steps ? (double)timing.decode_steps / timing.decode_seconds : NAN;
+    for (size_t k = 0; k < 2 && st == CMC_OK; k++)
+        st = bench_stream(b, n, k == 1, &stream[k], &err);
+    while (st == CMC_OK && cmc_stream_stopped(stream[1]) == CMC_STOP_NONE) {
+        for (size_t k = 0; k < 2 && st == CMC_OK; k++)
+            st = cmc_streams_step(&stream[k], 1, &err);
+    }
+    for (size_t k = 0; k < 2 && st == CMC_OK; k++) {
+        cmc_stream_timing timing;
+        cmc_stream_timing_get(stream[k], &timing);
+        tps[k] = timing.decode_steps ? (double)timing.decode_steps / timing.decode_seconds : NAN;
+    }
+    for (size_t k = 0; k < 2; k++)
+        cmc_stream_free(stream[k]);
     return st == CMC_OK ? CLI_OK : cli_error(NULL, &err);
-}
-
-/* With the text's tokens kept in step and the shift added. */
-static int bench_steered(bench_state *b, int32_t n, double *tps) {
-    return bench_stream(b, n, false, tps);
-}
-
-static int bench_unsteered(bench_state *b, int32_t n, double *tps) {
-    return bench_stream(b, n, true, tps);
 }
 
 static int bench_compare(const void *a, const void *b) {
@@ -166,6 +168,7 @@ static int bench_compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* Measures one speed, or two. */
 typedef int bench_fn(bench_state *b, int32_t n, double *tps);
 
 static double bench_median(double *v, size_t n) {
@@ -173,26 +176,22 @@ static double bench_median(double *v, size_t n) {
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-/* The median speed of fn[0] over n tokens, and of fn[1] in turn with it where there is one, each after a warm-up that is
- * not counted; NaN where n is 0. */
-static int bench_measure(bench_state *b, const char *what, bench_fn *const fn[2], int32_t n, double *const tps[2]) {
-    size_t repeats = (size_t)b->args->repeats, fns = fn[1] ? 2 : 1;
+/* The median speeds over n tokens, after a warm-up that is not counted; NaN where n is 0. second: NULL where fn measures one. */
+static int bench_measure(bench_state *b, const char *what, bench_fn *fn, int32_t n, double *first, double *second) {
+    size_t repeats = (size_t)b->args->repeats;
+    double tps[2] = {NAN, NAN};
     int rc = CLI_OK;
-    for (size_t k = 0; k < fns; k++)
-        *tps[k] = NAN;
-    if (n == 0)
-        return CLI_OK;
-    for (size_t i = 0; i <= repeats && rc == CLI_OK; i++) {
+    for (size_t i = 0; i <= repeats && rc == CLI_OK && n > 0; i++) {
         if (i > 0)
             progress_show(&b->bar, "%s: %zu of %zu", what, i, repeats);
-        for (size_t k = 0; k < fns && rc == CLI_OK; k++) {
-            double warm_up;
-            rc = fn[k](b, n, i > 0 ? &b->tps[k * repeats + i - 1] : &warm_up);
-        }
+        rc = fn(b, n, tps);
+        for (size_t k = 0; k < 2 && i > 0; k++)
+            b->tps[k * repeats + i - 1] = tps[k];
     }
     progress_clear(&b->bar);
-    for (size_t k = 0; k < fns && rc == CLI_OK; k++)
-        *tps[k] = bench_median(b->tps + k * repeats, repeats);
+    *first = n > 0 && rc == CLI_OK ? bench_median(b->tps, repeats) : NAN;
+    if (second)
+        *second = n > 0 && rc == CLI_OK ? bench_median(b->tps + repeats, repeats) : NAN;
     return rc;
 }
 
@@ -264,12 +263,11 @@ static int bench_run(bench_state *b) {
     if (rc)
         return rc;
     progress_start(&b->bar);
-    rc = bench_measure(b, "prompt", (bench_fn *[2]){bench_prompt}, b->args->n_prompt, (double *[2]){&r.pp});
+    rc = bench_measure(b, "prompt", bench_prompt, b->args->n_prompt, &r.pp, NULL);
     if (rc == CLI_OK)
-        rc = bench_measure(b, "decode", (bench_fn *[2]){bench_decode}, b->args->n_gen, (double *[2]){&r.tg});
+        rc = bench_measure(b, "decode", bench_decode, b->args->n_gen, &r.tg, NULL);
     if (rc == CLI_OK && b->s.n)
-        rc = bench_measure(b, "steered", (bench_fn *[2]){bench_steered, bench_unsteered}, b->args->n_gen,
-                           (double *[2]){&r.steered, &r.unsteered});
+        rc = bench_measure(b, "steered", bench_steered, b->args->n_gen, &r.steered, &r.unsteered);
     if (rc)
         return rc;
     return b->args->common.json ? bench_json(b, &r) : bench_table(b, &r);
@@ -313,8 +311,8 @@ const arg_verb verb_bench = {
     .text = "Measures the host's speed as llama-bench does: random tokens, a prompt of which only the last row of "
             "logits is wanted, decoding from an empty cache (or after --context tokens), sampling excluded; after a "
             "warm-up, the median of the repeats. With deltas also the speed of steered decoding, all of its work and "
-            "greedy sampling included, of one text and from a short prompt; and in turn with it that of the same "
-            "without the deltas.",
+            "greedy sampling included, of one text and from a short prompt; and, step by step "
+            "in turn with it, that of the same without the deltas.",
     .example = "cmc bench -m host.gguf -d delta.gguf -p 512 -n 128",
     .groups = bench_groups,
     .n_groups = sizeof bench_groups / sizeof *bench_groups,
