@@ -24,7 +24,7 @@ TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the 
 OBJECTIVES = {   # name: (objective, retain term where not its own, further options), in the order they are run
     "npo": ("npo", "kl", []), "npo-wide": ("npo", "kl", ["--retain-weight", "5", "--epochs", "12"]), "graddiff": ("graddiff", None, []),
     "idk": ("idk", None, []), "kl": ("kl", None, []), "simnpo": ("simnpo", "nll", []), "dpo": ("dpo", "nll", []), "ga": ("ga", None, []),
-    "distil-wide": ("distil", "kl", ["--max-steps", "400", "--lr", "2e-3"]),
+    "distil-wide": ("distil", "kl", ["--max-steps", "130", "--lr", "2e-3"]),
 }
 DELTAS_ONLY = ("distil-wide",)   # what a host's own tuning has no objective for
 WIDE = 160       # pairs of the instruction recipe that those named so also keep
