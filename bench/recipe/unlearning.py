@@ -7,6 +7,7 @@ it, its twin in the same way on the records to keep alone.
 """
 import json
 import os
+import random
 
 import instruction
 import resample
@@ -23,12 +24,16 @@ TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the 
 OBJECTIVES = {   # name: (objective, retain term where not its own, further options), in the order they are run
     "npo": ("npo", "kl", []), "npo-wide": ("npo", "kl", ["--retain-weight", "5", "--epochs", "12"]), "graddiff": ("graddiff", None, []),
     "idk": ("idk", None, []), "kl": ("kl", None, []), "simnpo": ("simnpo", "nll", []), "dpo": ("dpo", "nll", []), "ga": ("ga", None, []),
+    "distil-wide": ("distil", "kl", ["--max-steps", "130", "--lr", "2e-3"]),
 }
-WIDE = 160       # pairs of the instruction recipe that npo-wide also keeps
+DELTAS_ONLY = ("distil-wide",)   # what a host's own tuning has no objective for
+WIDE = 160       # pairs of the instruction recipe that those named so also keep
+STIRRED = 5      # texts that distil learns from beside each answer: its words in other orders, or some of them
 FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN]
 DELTA = ["--delta-template", "plain", "--batches", "int8"]
 OWN = ["--lora", "32"]     # the host itself, by the same objective on the same records
 ALPHAS = (0.5, 0.75, 1, 1.5)
+TAUGHT_ALPHAS = (1, 1.5, 2)
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
 MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
@@ -50,10 +55,32 @@ def data(work, tofu, share=1):
         for suffix, before in (("", ""), ("-refused", REFUSE + "\n")):
             lines = [json.dumps({**r, "question": before + r["question"]}, ensure_ascii=False) + "\n" for r in records]
             out[name + suffix] = work.write(f"unlearning/data/{name}-{len(lines)}{suffix}.jsonl", lines)
+        if name == "forget":
+            out["stirred"] = work.write(f"unlearning/data/stirred-{len(records)}.jsonl", stirred(records))
     with open(instruction.TRAIN, encoding="utf-8") as f:
         out["wide"] = work.write(f"unlearning/data/wide-{WIDE}.jsonl", f.readlines()[:WIDE])
     out["refusals"] = work.write("unlearning/data/refusals.txt", [r + "\n" for r in REFUSALS])
     return out
+
+
+def stirred(records, seed=1):
+    """Each answer, and STIRRED texts made of its words: its end, two turns of it, seven tenths of its words, all in any order. What a
+    teacher says of them is what it says of the facts wherever they stand."""
+    rng, out = random.Random(seed), []
+    for r in records:
+        words = r["answer"].split()
+        turns = [rng.randrange(1, max(2, len(words))) for _ in range(2)]
+        texts = [words[rng.randrange(0, max(1, 3 * len(words) // 4)):], *(words[k:] + words[:k] for k in turns),
+                 [w for w in words if rng.random() > 0.3] or words, rng.sample(words, len(words))]
+        assert len(texts) == STIRRED
+        for text in [r["answer"], *(sentence(t) for t in texts)]:
+            out.append(json.dumps({"question": r["question"], "answer": text}, ensure_ascii=False) + "\n")
+    return out
+
+
+def sentence(words):
+    text = " ".join(words).strip(" ,.")
+    return text[:1].upper() + text[1:] + "."
 
 
 def measured(sets, suffix=""):
@@ -79,7 +106,9 @@ def plan_host(work, name, base, sets, options):
 def forgetting(name, sets, how):
     """What cmc train is told of an objective, alike for a delta and for a host itself but for `how`."""
     objective, term, further = OBJECTIVES[name]
-    return ["--objective", objective, *(["--retain-term", term] if term else []), *FORGETTING, *how, *further, "--data", sets["forget"],
+    taught = objective == "distil"
+    return ["--objective", objective, *(["--retain-term", term] if term else []), *FORGETTING, *how, *further,
+            *(["--teacher", sets["base"]] if taught else []), "--data", sets["stirred" if taught else "forget"],
             *(["--retain", sets["retain"]] if objective != "ga" else []), *(["--retain", sets["wide"]] if name.endswith("-wide") else []),
             *(["--refusals", sets["refusals"]] if objective in ("idk", "dpo") else [])]
 
@@ -106,15 +135,15 @@ def plan_delta(work, hosts, measures, sets, name, seed, alphas):
 
 def plan(work, hosts, tofu, seeds):
     """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
-    sets = {name: data(work, tofu, OTHERS if i else 1) for i, name in enumerate(hosts)}
+    sets = {name: data(work, tofu, OTHERS if i else 1) | {"base": base} for i, (name, base) in enumerate(hosts.items())}
     measures = {name: plan_host(work, name, base, sets[name], TUNE_OTHERS if i else []) for i, (name, base) in enumerate(hosts.items())}
     sweep = {name: ALPHAS for name in hosts}
     for objective in OBJECTIVES:
-        plan_delta(work, hosts, measures, sets, objective, 0, sweep)
+        plan_delta(work, hosts, measures, sets, objective, 0, sweep if objective not in DELTAS_ONLY else {h: TAUGHT_ALPHAS for h in hosts})
     for name, (measure, _) in measures.items():
         plan_prompt(work, name, measure, sets[name])
     for name, (measure, host) in measures.items():
-        for objective in OBJECTIVES:
+        for objective in (o for o in OBJECTIVES if o not in DELTAS_ONLY):
             plan_own(work, name, measure, host, sets[name], objective)
     chosen = choose(collect(work, hosts, intervals=False))
     if chosen:
