@@ -229,7 +229,7 @@ def settings():
         "rate_others": after(u.TUNE_OTHERS, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"), "wide": str(u.WIDE),
         "wide_weight": after(u.OBJECTIVES["npo-wide"][2], "--retain-weight"), "wide_epochs": after(u.OBJECTIVES["npo-wide"][2], "--epochs"),
-        "stirred": str(u.STIRRED), "taught_alphas": ", ".join(f"{a:g}" for a in u.TAUGHT_ALPHAS),
+        "stirred": str(u.STIRRED), "taught_alphas": ", ".join(f"{a:g}" for a in u.TAUGHT_ALPHAS["distil-wide"]),
         "taught_steps": after(u.OBJECTIVES["distil-wide"][2], "--max-steps"), "taught_rate": after(u.OBJECTIVES["distil-wide"][2], "--lr"),
         "own_rank": after(u.OWN, "--lora"), "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
     }

@@ -3,7 +3,7 @@ import math
 from html import escape
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 400, 250, 70, 40, 80
-COLORS = {"npo": "#0072b2", "npo-wide": "#7a3b00", "graddiff": "#d55e00", "idk": "#009e73", "kl": "#cc79a7", "simnpo": "#56b4e9", "dpo": "#e69f00", "ga": "#555555", "distil-wide": "#c00000"}
+COLORS = {"npo": "#0072b2", "npo-wide": "#7a3b00", "graddiff": "#d55e00", "idk": "#009e73", "kl": "#cc79a7", "simnpo": "#56b4e9", "dpo": "#e69f00", "ga": "#555555", "distil-wide": "#c00000", "late-wide": "#000000"}
 LEAST_QUALITY = 1e-20
 
 

@@ -25,15 +25,17 @@ OBJECTIVES = {   # name: (objective, retain term where not its own, further opti
     "npo": ("npo", "kl", []), "npo-wide": ("npo", "kl", ["--retain-weight", "5", "--epochs", "12"]), "graddiff": ("graddiff", None, []),
     "idk": ("idk", None, []), "kl": ("kl", None, []), "simnpo": ("simnpo", "nll", []), "dpo": ("dpo", "nll", []), "ga": ("ga", None, []),
     "distil-wide": ("distil", "kl", ["--max-steps", "130", "--lr", "2e-3"]),
+    "late-wide": ("distil", "kl", ["--max-steps", "400", "--lr", "2e-3"]),
 }
-DELTAS_ONLY = ("distil-wide",)   # what a host's own tuning has no objective for
+DELTAS_ONLY = ("distil-wide", "late-wide")   # what a host's own tuning has no objective for
 WIDE = 160       # pairs of the instruction recipe that those named so also keep
 STIRRED = 5      # texts that distil learns from beside each answer: its words in other orders, or some of them
 FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN]
 DELTA = ["--delta-template", "plain", "--batches", "int8"]
 OWN = ["--lora", "32"]     # the host itself, by the same objective on the same records
 ALPHAS = (0.5, 0.75, 1, 1.5)
-TAUGHT_ALPHAS = (1, 1.5, 2)
+TAUGHT_ALPHAS = {"distil-wide": (1, 1.5, 2), "late-wide": (1.3, 1.4, 1.5)}
+STEERED = {"late-wide": ["--alpha-start", "4"]}   # the answer's first tokens are the host's: the teacher often ends there, and the delta with it
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
 MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
@@ -130,16 +132,16 @@ def plan_delta(work, hosts, measures, sets, name, seed, alphas):
                                                         "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
     for host in (h for h in hosts if h in alphas):
         work.add(Step(f"unlearning/{host}.{name}.{seed}.tofu", [
-            *measures[host][0], "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[host]), *measured(sets[host])]))
+            *measures[host][0], "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[host]), *STEERED.get(name, []),
+            *measured(sets[host])]))
 
 
 def plan(work, hosts, tofu, seeds):
     """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
     sets = {name: data(work, tofu, OTHERS if i else 1) | {"base": base} for i, (name, base) in enumerate(hosts.items())}
     measures = {name: plan_host(work, name, base, sets[name], TUNE_OTHERS if i else []) for i, (name, base) in enumerate(hosts.items())}
-    sweep = {name: ALPHAS for name in hosts}
     for objective in OBJECTIVES:
-        plan_delta(work, hosts, measures, sets, objective, 0, sweep if objective not in DELTAS_ONLY else {h: TAUGHT_ALPHAS for h in hosts})
+        plan_delta(work, hosts, measures, sets, objective, 0, {h: TAUGHT_ALPHAS.get(objective, ALPHAS) for h in hosts})
     for name, (measure, _) in measures.items():
         plan_prompt(work, name, measure, sets[name])
     for name, (measure, host) in measures.items():
