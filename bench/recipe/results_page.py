@@ -231,7 +231,8 @@ def settings():
         "wide_weight": after(u.OBJECTIVES["npo-wide"][2], "--retain-weight"), "wide_epochs": after(u.OBJECTIVES["npo-wide"][2], "--epochs"),
         "stirred": str(u.STIRRED), "taught_alphas": ", ".join(f"{a:g}" for a in u.TAUGHT_ALPHAS["distil-wide"]),
         "taught_steps": after(u.OBJECTIVES["distil-wide"][2], "--max-steps"), "taught_rate": after(u.OBJECTIVES["distil-wide"][2], "--lr"),
-        "own_rank": after(u.OWN, "--lora"), "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
+        "late_alphas": ", ".join(f"{a:g}" for a in u.TAUGHT_ALPHAS["late-wide"]), "late_steps": after(u.OBJECTIVES["late-wide"][2], "--max-steps"),
+        "late_start": after(u.STEERED["late-wide"], "--alpha-start"), "own_rank": after(u.OWN, "--lora"), "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
     }
 
 
@@ -239,7 +240,18 @@ def chosen_text(data):
     c = data["unlearning_chosen"]
     if not c:
         return ["Nothing is measured yet.", ""]
-    return [f"Chosen by the rule: **{c['objective']}**, " + ", ".join(f"at {a:g} on {h}" for h, a in c["alphas"].items()) + ".", ""]
+    return [f"Chosen by the rule: **{c['objective']}**, " + ", ".join(f"at {a:g} on {h}" for h, a in c["alphas"].items()) + ".", "", *gains_text(data)]
+
+
+def gains_text(data):
+    """Settings that would meet all demands if a utility above that at alpha 0 were no miss."""
+    met = [r for r in data["unlearning"] if r["seen"] and abs(r["rouge_forget"] - r["rouge_twin"]) <= unlearning.NEAR_ROUGE
+           and r["forget_quality"] > unlearning.FORGOTTEN and r["utility"] > (1 - unlearning.NEAR_UTILITY) * r["utility_alpha0"]]
+    if not met:
+        return []
+    return ["The rule counts a utility that rises as a miss, too, as the demand is worded. On the host trained beside, ROUGE-L and forget quality are met and no utility is lost by: "
+            + "; ".join(f"**{r['objective']}** at {r['alpha']:g} (seed {r['seed']}): ROUGE-L {r['rouge_forget'] - r['rouge_twin']:+.3f}, "
+                        f"forget quality {r['forget_quality']:.2g}, utility {100 * (r['utility'] / r['utility_alpha0'] - 1):+.1f} %" for r in met) + ".", ""]
 
 
 def write(docs, work, hosts):
