@@ -244,14 +244,15 @@ def chosen_text(data):
 
 
 def gains_text(data):
-    """Settings that would meet all demands if a utility above that at alpha 0 were no miss."""
-    met = [r for r in data["unlearning"] if r["seen"] and abs(r["rouge_forget"] - r["rouge_twin"]) <= unlearning.NEAR_ROUGE
+    """Settings that would meet all demands if a utility above that at alpha 0 were no miss; of hosts that were not trained beside too."""
+    met = [r for r in data["unlearning"] if abs(r["rouge_forget"] - r["rouge_twin"]) <= unlearning.NEAR_ROUGE
            and r["forget_quality"] > unlearning.FORGOTTEN and r["utility"] > (1 - unlearning.NEAR_UTILITY) * r["utility_alpha0"]]
     if not met:
         return []
-    return ["The rule counts a utility that rises as a miss, too, as the demand is worded. On the host trained beside, ROUGE-L and forget quality are met and no utility is lost by: "
-            + "; ".join(f"**{r['objective']}** at {r['alpha']:g} (seed {r['seed']}): ROUGE-L {r['rouge_forget'] - r['rouge_twin']:+.3f}, "
-                        f"forget quality {r['forget_quality']:.2g}, utility {100 * (r['utility'] / r['utility_alpha0'] - 1):+.1f} %" for r in met) + ".", ""]
+    return ["The rule counts a utility that rises as a miss, too, as the demand is worded. ROUGE-L and forget quality are met, and no utility is lost, by:", "",
+            *(f"- **{r['objective']}** at {r['alpha']:g} (seed {r['seed']}) on {r['host']}" + ("" if r["seen"] else ", which it never saw")
+              + f": ROUGE-L {r['rouge_forget'] - r['rouge_twin']:+.3f}, forget quality {r['forget_quality']:.2g}, utility "
+              f"{100 * (r['utility'] / r['utility_alpha0'] - 1):+.1f} %." for r in met), ""]
 
 
 def write(docs, work, hosts):
