@@ -36,6 +36,7 @@ OWN = ["--lora", "32"]     # the host itself, by the same objective on the same 
 ALPHAS = (0.5, 0.75, 1, 1.5)
 TAUGHT_ALPHAS = {"distil-wide": (1, 1.5, 2), "late-wide": (1.3, 1.4, 1.5)}
 STEERED = {"late-wide": ["--alpha-start", "4"]}   # the answer's first tokens are the host's: the teacher often ends there, and the delta with it
+AGAIN = {"late-wide": 1.4}   # met all on both hosts but for a utility that rose: further seeds, whatever the rule chooses
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
 MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
@@ -148,9 +149,10 @@ def plan(work, hosts, tofu, seeds):
         for objective in (o for o in OBJECTIVES if o not in DELTAS_ONLY):
             plan_own(work, name, measure, host, sets[name], objective)
     chosen = choose(collect(work, hosts, intervals=False))
-    if chosen:
-        for seed in range(1, seeds):
-            plan_delta(work, hosts, measures, sets, chosen["objective"], seed, {h: (a,) for h, a in chosen["alphas"].items()})
+    for seed in range(1, seeds) if chosen else ():
+        plan_delta(work, hosts, measures, sets, chosen["objective"], seed, {h: (a,) for h, a in chosen["alphas"].items()})
+        for objective, alpha in AGAIN.items():
+            plan_delta(work, hosts, measures, sets, objective, seed, {h: (alpha,) for h in hosts})
 
 
 # ------------------------------------------------------------------------------------------------------------ what came of it
