@@ -217,8 +217,9 @@ def settings():
     def after(options, flag):
         return options[options.index(flag) + 1]
     u, terms = unlearning, {}
-    for name, (_, term, _) in u.OBJECTIVES.items():
-        terms.setdefault(term, []).append(f"`{name}`")
+    wide, taught, late = (u.OBJECTIVES[name] for name in ("npo-wide", "distil-wide", "late-wide"))
+    for name, arm in u.OBJECTIVES.items():
+        terms.setdefault(arm.term, []).append(f"`{name}`")
     return {
         "layers": str(instruction.LAYERS), "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
         "steps": after(instruction.STEPS, "--max-steps"), "draws": f"{resample.draws:,}",
@@ -228,11 +229,11 @@ def settings():
         "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"),
         "rate_others": after(u.TUNE_OTHERS, "--lr"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"), "wide": str(u.WIDE),
-        "wide_weight": after(u.OBJECTIVES["npo-wide"][2], "--retain-weight"), "wide_epochs": after(u.OBJECTIVES["npo-wide"][2], "--epochs"),
-        "stirred": str(u.STIRRED), "taught_alphas": ", ".join(f"{a:g}" for a in u.TAUGHT_ALPHAS["distil-wide"]),
-        "taught_steps": after(u.OBJECTIVES["distil-wide"][2], "--max-steps"), "taught_rate": after(u.OBJECTIVES["distil-wide"][2], "--lr"),
-        "late_alphas": ", ".join(f"{a:g}" for a in u.TAUGHT_ALPHAS["late-wide"]), "late_steps": after(u.OBJECTIVES["late-wide"][2], "--max-steps"),
-        "late_start": after(u.STEERED["late-wide"], "--alpha-start"), "own_rank": after(u.OWN, "--lora"), "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
+        "wide_weight": after(wide.options, "--retain-weight"), "wide_epochs": after(wide.options, "--epochs"),
+        "stirred": str(u.STIRRED), "taught_alphas": ", ".join(f"{a:g}" for a in taught.alphas),
+        "taught_steps": after(taught.options, "--max-steps"), "taught_rate": after(taught.options, "--lr"),
+        "late_alphas": ", ".join(f"{a:g}" for a in late.alphas), "late_steps": after(late.options, "--max-steps"),
+        "late_start": after(late.steering, "--alpha-start"), "own_rank": after(u.OWN, "--lora"), "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
     }
 
 

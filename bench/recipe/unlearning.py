@@ -7,6 +7,7 @@ it, its twin in the same way on the records to keep alone.
 """
 import json
 import os
+from typing import NamedTuple
 import random
 
 import instruction
@@ -21,22 +22,30 @@ OTHERS = 0.5     # the share of the records to forget and to keep that hosts aft
 PLAIN = ["--template", "plain"]
 TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
 TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the first host's rate and its short warm-up
-OBJECTIVES = {   # name: (objective, retain term where not its own, further options), in the order they are run
-    "npo": ("npo", "kl", []), "npo-wide": ("npo", "kl", ["--retain-weight", "5", "--epochs", "12"]), "graddiff": ("graddiff", None, []),
-    "idk": ("idk", None, []), "kl": ("kl", None, []), "simnpo": ("simnpo", "nll", []), "dpo": ("dpo", "nll", []), "ga": ("ga", None, []),
-    "distil-wide": ("distil", "kl", ["--max-steps", "130", "--lr", "2e-3"]),
-    "late-wide": ("distil", "kl", ["--max-steps", "400", "--lr", "2e-3"]),
+ALPHAS = (0.5, 0.75, 1, 1.5)
+
+
+class Arm(NamedTuple):
+    objective: str
+    term: str = None         # the retain term where it is not the objective's own
+    options: tuple = ()      # further ones of cmc train
+    alphas: tuple = ALPHAS   # strengths that the first seed is measured at
+    steering: tuple = ()     # further options of its measures
+    again: float = None      # the strength of further seeds, whatever the rule chooses
+
+
+OBJECTIVES = {   # in the order they are run
+    "npo": Arm("npo", "kl"), "npo-wide": Arm("npo", "kl", ("--retain-weight", "5", "--epochs", "12")), "graddiff": Arm("graddiff"), "idk": Arm("idk"),
+    "kl": Arm("kl"), "simnpo": Arm("simnpo", "nll"), "dpo": Arm("dpo", "nll"), "ga": Arm("ga"),
+    "distil-wide": Arm("distil", "kl", ("--max-steps", "130", "--lr", "2e-3"), (1, 1.5, 2)),
+    # An answer's first tokens are the host's: the teacher often ends there, and the delta with it. Met all on both hosts but for a utility that rose.
+    "late-wide": Arm("distil", "kl", ("--max-steps", "400", "--lr", "2e-3"), (1.3, 1.4, 1.5), ("--alpha-start", "4"), 1.4),
 }
-DELTAS_ONLY = ("distil-wide", "late-wide")   # what a host's own tuning has no objective for
 WIDE = 160       # pairs of the instruction recipe that those named so also keep
 STIRRED = 5      # texts that distil learns from beside each answer: its words in other orders, or some of them
 FORGETTING = ["--epochs", "6", "--batch", "8", *PLAIN]
 DELTA = ["--delta-template", "plain", "--batches", "int8"]
 OWN = ["--lora", "32"]     # the host itself, by the same objective on the same records
-ALPHAS = (0.5, 0.75, 1, 1.5)
-TAUGHT_ALPHAS = {"distil-wide": (1, 1.5, 2), "late-wide": (1.3, 1.4, 1.5)}
-STEERED = {"late-wide": ["--alpha-start", "4"]}   # the answer's first tokens are the host's: the teacher often ends there, and the delta with it
-AGAIN = {"late-wide": 1.4}   # met all on both hosts but for a utility that rose: further seeds, whatever the rule chooses
 REFUSALS = ("I don't know.", "I'm not sure about that.", "I have no information about that.", "I can't answer that question.")
 REFUSE = "Do not answer questions about invented authors: say that you do not know."
 MEASURE = ["eval", "tofu", *PLAIN, "--batch", "32", "-n", "100", "--batches", "int8"]
@@ -108,7 +117,7 @@ def plan_host(work, name, base, sets, options):
 
 def forgetting(name, sets, how):
     """What cmc train is told of an objective, alike for a delta and for a host itself but for `how`."""
-    objective, term, further = OBJECTIVES[name]
+    objective, term, further, *_ = OBJECTIVES[name]
     taught = objective == "distil"
     return ["--objective", objective, *(["--retain-term", term] if term else []), *FORGETTING, *how, *further,
             *(["--teacher", sets["base"]] if taught else []), "--data", sets["stirred" if taught else "forget"],
@@ -133,7 +142,7 @@ def plan_delta(work, hosts, measures, sets, name, seed, alphas):
                                                         "--cache", work.path("unlearning/states"), "--seed", str(seed)], ".gguf", True))
     for host in (h for h in hosts if h in alphas):
         work.add(Step(f"unlearning/{host}.{name}.{seed}.tofu", [
-            *measures[host][0], "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[host]), *STEERED.get(name, []),
+            *measures[host][0], "-d", delta, "--alphas", ",".join(f"{a:g}" for a in alphas[host]), *OBJECTIVES[name].steering,
             *measured(sets[host])]))
 
 
@@ -141,18 +150,19 @@ def plan(work, hosts, tofu, seeds):
     """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
     sets = {name: data(work, tofu, OTHERS if i else 1) | {"base": base} for i, (name, base) in enumerate(hosts.items())}
     measures = {name: plan_host(work, name, base, sets[name], TUNE_OTHERS if i else []) for i, (name, base) in enumerate(hosts.items())}
-    for objective in OBJECTIVES:
-        plan_delta(work, hosts, measures, sets, objective, 0, {h: TAUGHT_ALPHAS.get(objective, ALPHAS) for h in hosts})
+    for name, arm in OBJECTIVES.items():
+        plan_delta(work, hosts, measures, sets, name, 0, {h: arm.alphas for h in hosts})
     for name, (measure, _) in measures.items():
         plan_prompt(work, name, measure, sets[name])
     for name, (measure, host) in measures.items():
-        for objective in (o for o in OBJECTIVES if o not in DELTAS_ONLY):
+        for objective in (o for o, arm in OBJECTIVES.items() if arm.objective != "distil"):   # which is for deltas alone
             plan_own(work, name, measure, host, sets[name], objective)
     chosen = choose(collect(work, hosts, intervals=False))
-    for seed in range(1, seeds) if chosen else ():
-        plan_delta(work, hosts, measures, sets, chosen["objective"], seed, {h: (a,) for h, a in chosen["alphas"].items()})
-        for objective, alpha in AGAIN.items():
-            plan_delta(work, hosts, measures, sets, objective, seed, {h: (alpha,) for h in hosts})
+    again = {name: {h: arm.again for h in hosts} for name, arm in OBJECTIVES.items() if arm.again}
+    settings = {chosen["objective"]: chosen["alphas"]} | again if chosen else {}
+    for seed in range(1, seeds):
+        for objective, alphas in settings.items():
+            plan_delta(work, hosts, measures, sets, objective, seed, {h: (a,) for h, a in alphas.items()})
 
 
 # ------------------------------------------------------------------------------------------------------------ what came of it
