@@ -222,7 +222,8 @@ static void shift_share(void *arg, int t, int nt) {
     const int lo = SHIFT_PARTS * t / nt, hi = SHIFT_PARTS * (t + 1) / nt;
     for (int p = lo; p < hi; p++) shift_part_add(j->logits, n, j->in, j->st->opts.unmapped_raw, p, &j->sums[p]);
     cmc_pool_barrier(j->st->host->rt->pool, t);
-    for (int p = lo; p < hi; p++) shift_part_centre(j->logits, n, j->in, j->sums, p);
+    const double centre = shift_parts_centre(j->sums);
+    for (int p = lo; p < hi; p++) shift_part_centre(j->logits, n, j->in, centre, p);
 }
 
 bool steering_shift_by_all(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,

@@ -266,12 +266,7 @@ static void test_resume(void **state) {
     size_t n;
     keep_open(&k);
     cmc_tune_opts o = tune_opts(&k);
-    o.how.keep.replay = k.olds;
-    o.how.keep.n_replay = 1;
-    o.how.keep.replay_share = 0.2;
-    o.how.keep.l2_start = 0.3;
-    o.how.keep.soft_mask = k.importance;
-    o.how.keep.mask_control = "permuted";
+    rig_keep_all(&o.how.keep, k.olds, k.importance);
     o.how.train_layers = "1-1";
     rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(k.r.out, &n);
@@ -280,18 +275,12 @@ static void test_resume(void **state) {
         o.how.resume = false;
         rig_tune(&k.r, &o, rig_stop, &s, CMC_E_CANCELLED);
         o.how.resume = true;
-        for (int i = 0; i < 6; i++) {
-            static const char *const says[] = {"replay", "replay", "l2_start", "soft_mask", "soft_mask", "soft_mask"};
+        for (int i = 0; i < RIG_KEEP_OTHERS; i++) {
             cmc_tune_opts other = o;
             cmc_error err = {0};
-            other.how.keep.replay_share = i == 0 ? 0.3 : o.how.keep.replay_share;
-            other.how.keep.n_replay = i == 1 ? 0 : 1;
-            other.how.keep.l2_start = i == 2 ? 0.0 : o.how.keep.l2_start;
-            other.how.keep.soft_mask = i == 3 ? NULL : o.how.keep.soft_mask;
-            other.how.keep.mask_on = i == 4 ? "gradient" : o.how.keep.mask_on;
-            other.how.keep.mask_control = i == 5 ? "constant" : o.how.keep.mask_control;
+            const char *says = rig_keep_other(&other.how.keep, i);
             assert_int_equal(cmc_tune(k.r.rt, &other, NULL, NULL, NULL, &err), CMC_E_ARG);
-            if (!strstr(err.message, "was made with") || !strstr(err.message, says[i]))
+            if (!strstr(err.message, "was made with") || !strstr(err.message, says))
                 fail_msg("case %d: %s", i, err.message);
         }
         rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
@@ -305,8 +294,8 @@ static void test_resume(void **state) {
 static void test_watch(void **state) {
     (void)state;
     keep_rig k;
-    size_t n, lines = 0;
-    double base = NAN, last = NAN;
+    size_t n;
+    double base[2] = {NAN, NAN}, last[2] = {NAN, NAN};
     keep_open(&k);
     cmc_tune_opts o = tune_opts(&k);
     rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
@@ -317,20 +306,8 @@ static void test_watch(void **state) {
     o.how.log_path = k.r.log;
     rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     rig_assert_same(k.r.out, want, n);
-    FILE *f = fopen(k.r.log, "r");
-    assert_non_null(f);
-    for (char line[1000]; fgets(line, sizeof line, f);) {
-        const char *at = strstr(line, "\"watched_1\":");
-        if (!at)
-            continue;
-        assert_non_null(strstr(line, "\"watched_2\":"));
-        assert_non_null(strstr(line, lines ? "\"event\":\"eval\"" : "\"event\":\"base\""));
-        last = strtod(at + 12, NULL);
-        base = lines++ ? base : last;
-    }
-    fclose(f);
-    assert_int_equal(lines, 3);
-    assert_true(fabs(base - last) > 0.05);
+    assert_int_equal(rig_watched(k.r.log, base, last), 3);
+    assert_true(fabs(base[0] - last[0]) > 0.05);
     o.how.keep.n_watch = DATA_WATCHED + 1;
     rig_tune(&k.r, &o, NULL, NULL, CMC_E_ARG);
     free(want);

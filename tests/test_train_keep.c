@@ -184,12 +184,7 @@ static void test_resume(void **state) {
     size_t n;
     keep_open(&k);
     cmc_train_opts o = keep_opts(&k);
-    o.keep.replay = k.olds;
-    o.keep.n_replay = 1;
-    o.keep.replay_share = 0.2;
-    o.keep.l2_start = 0.3;
-    o.keep.soft_mask = k.importance;
-    o.keep.mask_control = "permuted";
+    rig_keep_all(&o.keep, k.olds, k.importance);
     o.train_layers = "1-1";
     rig_run(&k.r, &o, NULL, NULL, CMC_OK);
     uint8_t *want = rig_bytes(k.r.out, &n);
@@ -200,17 +195,12 @@ static void test_resume(void **state) {
         o.resume = false;
         rig_run(&k.r, &o, rig_stop, &s, CMC_E_CANCELLED);
         o.resume = true;
-        for (int i = 0; i < 5; i++) {
-            static const char *const says[] = {"replay", "l2_start", "soft_mask", "soft_mask", "soft_mask"};
+        for (int i = 0; i < RIG_KEEP_OTHERS - 1; i++) { /* without replay the data is another already */
             cmc_train_opts other = o;
             cmc_error err = {0};
-            other.keep.replay_share = i == 0 ? 0.3 : o.keep.replay_share;
-            other.keep.l2_start = i == 1 ? 0.0 : o.keep.l2_start;
-            other.keep.soft_mask = i == 2 ? NULL : o.keep.soft_mask;
-            other.keep.mask_on = i == 3 ? "gradient" : o.keep.mask_on;
-            other.keep.mask_control = i == 4 ? "constant" : o.keep.mask_control;
+            const char *says = rig_keep_other(&other.keep, i);
             assert_int_equal(cmc_train(k.r.rt, &other, NULL, NULL, NULL, &err), CMC_E_ARG);
-            if (!strstr(err.message, "was made with") || !strstr(err.message, says[i]))
+            if (!strstr(err.message, "was made with") || !strstr(err.message, says))
                 fail_msg("case %d: %s", i, err.message);
         }
         rig_run(&k.r, &o, NULL, NULL, CMC_OK);
@@ -224,8 +214,8 @@ static void test_resume(void **state) {
 static void test_watch(void **state) {
     (void)state;
     keep_rig k;
-    size_t n, lines = 0;
-    double first = NAN, last[2] = {NAN, NAN};
+    size_t n;
+    double first[2] = {NAN, NAN}, last[2] = {NAN, NAN};
     keep_open(&k);
     cmc_train_opts o = keep_opts(&k);
     o.held_out = 0.0; /* so that the last weights are what is saved */
@@ -240,26 +230,11 @@ static void test_watch(void **state) {
     o.held_out = 0.2;
     o.patience = 0;
     rig_run(&k.r, &o, NULL, NULL, CMC_OK);
-    FILE *f = fopen(k.r.log, "r");
-    assert_non_null(f);
-    for (char line[1000]; fgets(line, sizeof line, f);) {
-        const char *at[2] = {strstr(line, "\"watched_1\":"), strstr(line, "\"watched_2\":")};
-        if (strstr(line, "\"event\":\"start\""))
-            lines = 0;
-        if (!at[0])
-            continue;
-        assert_non_null(at[1]);
-        assert_non_null(strstr(line, lines ? "\"event\":\"eval\"" : "\"event\":\"base\""));
-        for (int i = 0; i < 2; i++)
-            last[i] = strtod(at[i] + 12, NULL);
-        first = lines++ ? first : last[0];
-    }
-    fclose(f);
-    assert_int_equal(lines, 1 + 3);
-    assert_true(fabs(first - score_of(&k, k.start, k.old)) < 5e-3);
+    assert_int_equal(rig_watched(k.r.log, first, last), 1 + 3);
+    assert_true(fabs(first[0] - score_of(&k, k.start, k.old)) < 5e-3);
     assert_true(fabs(last[0] - score_of(&k, k.r.out, k.old)) < 5e-3);
     assert_true(fabs(last[1] - score_of(&k, k.r.out, k.r.data)) < 5e-3);
-    assert_true(fabs(last[0] - first) > 0.02);
+    assert_true(fabs(last[0] - first[0]) > 0.02);
     free(want);
     keep_close(&k);
 }

@@ -54,6 +54,47 @@ void rig_old_data(const char *path) {
     assert_int_equal(fclose(f), 0);
 }
 
+void rig_keep_all(cmc_keep_opts *k, const char *const *olds, const char *importance) {
+    k->replay = olds;
+    k->n_replay = 1;
+    k->replay_share = 0.2;
+    k->l2_start = 0.3;
+    k->soft_mask = importance;
+    k->mask_control = "permuted";
+}
+
+const char *rig_keep_other(cmc_keep_opts *k, int i) {
+    switch (i) {
+    case 0: k->replay_share = 0.3; return "replay";
+    case 1: k->l2_start = 0.0; return "l2_start";
+    case 2: k->soft_mask = NULL; return "soft_mask";
+    case 3: k->mask_on = "gradient"; return "soft_mask";
+    case 4: k->mask_control = "constant"; return "soft_mask";
+    default: k->n_replay = 0; return "replay";
+    }
+}
+
+size_t rig_watched(const char *log, double first[2], double last[2]) {
+    size_t lines = 0;
+    FILE *f = fopen(log, "r");
+    assert_non_null(f);
+    for (char line[1000]; fgets(line, sizeof line, f);) {
+        const char *at[2] = {strstr(line, "\"watched_1\":"), strstr(line, "\"watched_2\":")};
+        if (strstr(line, "\"event\":\"start\""))
+            lines = 0;
+        if (!at[0])
+            continue;
+        assert_non_null(at[1]);
+        assert_non_null(strstr(line, lines ? "\"event\":\"eval\"" : "\"event\":\"base\""));
+        for (int i = 0; i < 2; i++)
+            last[i] = strtod(at[i] + 12, NULL);
+        if (lines++ == 0)
+            memcpy(first, last, 2 * sizeof *first);
+    }
+    fclose(f);
+    return lines;
+}
+
 float *rig_tensor(const char *path, const char *name, size_t *rows, size_t *width) {
     cmc_error err = {0};
     gguf *g;

@@ -34,6 +34,13 @@ void rig_tune_bounded(const rig *r, cmc_tune_opts o);
 
 /* Records of another kind than the rig's: counting. */
 void rig_old_data(const char *path);
+/* Replay of `olds`, a pull and a mask, all at once. */
+void rig_keep_all(cmc_keep_opts *k, const char *const *olds, const char *importance);
+enum { RIG_KEEP_OTHERS = 6 };
+/* Changes one of them, so that a run's checkpoint must be refused: gives the word that the refusal has. The last is no replay. */
+const char *rig_keep_other(cmc_keep_opts *k, int i);
+/* Reads what is watched, two files, in the last run of a log: its scores at the start and at the end; gives how many there are. */
+size_t rig_watched(const char *log, double first[2], double last[2]);
 /* A float32 tensor of a file; the caller frees it. */
 float *rig_tensor(const char *path, const char *name, size_t *rows, size_t *width);
 /* How far a tensor is from one file to the other; each row's distance where `each` is given. */

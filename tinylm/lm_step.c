@@ -142,18 +142,8 @@ cmc_status tune_step(tune *t, run_step *r, cmc_error *err) {
     const params *p = lm_trained(&t->layout);
     const size_t *index = step_order_epoch(&t->order, &t->data, o->seed, (size_t)o->batch, t->s.step, &n);
     r->loss = tune_gradient(t, index, n, &r->tokens);
-    if (!isfinite(r->loss))
-        return step_diverged(&t->data, o, t->s.step, "loss", index, n, err);
-    r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, p->n_trained);
-    if (!isfinite(r->grad_norm))
-        return step_diverged(&t->data, o, t->s.step, "gradient", index, n, err);
-    double scale = o->clip > 0.0 && r->grad_norm > o->clip ? o->clip / r->grad_norm : 1.0;
-    r->lr = adamw_lr(o->lr, o->min_lr, t->warmup, t->pace.steps, t->s.step + 1);
-    adamw_step(t->rt->pool, &t->adam, p, t->net.trained, t->net.grad, scale, r->lr, t->s.step + 1);
-    t->s.step++;
-    t->s.tokens += r->tokens;
-    t->s.loss = r->loss;
-    return CMC_OK;
+    step_update u = {t->rt->pool, &t->adam, p, t->net.trained, t->net.grad, p->n_trained, t->warmup, t->pace.steps};
+    return step_apply(&u, o, &t->data, index, n, &t->s, r, err);
 }
 
 double tune_score(tune *t, const data_set *d, const size_t *index, size_t n) {

@@ -1,6 +1,7 @@
-/* The examples of a step, and the losses of responses as wholes. */
+/* The examples of a step, the losses of responses as wholes, and the step itself. */
 #include "tinylm/step.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -85,7 +86,8 @@ static void diverged_lines(const data_set *d, const size_t *index, size_t n, cha
         at += (size_t)snprintf(out + at, size - at, "%s%ld", i ? ", " : "", d->v[index[i]].line);
 }
 
-cmc_status step_diverged(const data_set *d, const cmc_train_opts *o, int64_t done, const char *what, const size_t *index,
+/* After `done` steps the loss or the gradient is no finite number. */
+static cmc_status step_diverged(const data_set *d, const cmc_train_opts *o, int64_t done, const char *what, const size_t *index,
                          size_t n, cmc_error *err) {
     char lines[200];
     diverged_lines(d, index, n, lines, sizeof lines);
@@ -93,4 +95,20 @@ cmc_status step_diverged(const data_set *d, const cmc_train_opts *o, int64_t don
                     "step %lld: the %s is no finite number (records of lines %s); use a lower lr than %g, or "
                     "a stronger clip than %g; the weights are as after step %lld",
                     (long long)done + 1, what, lines, o->lr, o->clip, (long long)done);
+}
+
+cmc_status step_apply(const step_update *u, const cmc_train_opts *o, const data_set *d, const size_t *index, size_t n,
+                      checkpoint_state *s, run_step *r, cmc_error *err) {
+    if (!isfinite(r->loss))
+        return step_diverged(d, o, s->step, "loss", index, n, err);
+    r->grad_norm = adamw_norm(u->pool, u->grad, u->n);
+    if (!isfinite(r->grad_norm))
+        return step_diverged(d, o, s->step, "gradient", index, n, err);
+    double scale = o->clip > 0.0 && r->grad_norm > o->clip ? o->clip / r->grad_norm : 1.0;
+    r->lr = adamw_lr(o->lr, o->min_lr, u->warmup, u->steps, s->step + 1);
+    adamw_step(u->pool, u->adam, u->p, u->w, u->grad, scale, r->lr, s->step + 1);
+    s->step++;
+    s->tokens += r->tokens;
+    s->loss = r->loss;
+    return CMC_OK;
 }

@@ -1,8 +1,10 @@
-/* Which examples a step takes and what its responses weigh, alike in both kinds of training runs: a delta's (train.h) and a
+/* Which examples a step takes, what its responses weigh, and how it changes the weights, alike in both kinds of training runs: a delta's (train.h) and a
  * model's own (lm_train.h). */
 #ifndef CMC_TINYLM_STEP_H
 #define CMC_TINYLM_STEP_H
+#include "tinylm/adamw.h"
 #include "tinylm/data.h"
+#include "tinylm/run.h"
 
 /* A shuffled list of examples, and those of it that a step takes. */
 typedef struct step_order { size_t *v, *batch; int64_t epoch; } step_order;
@@ -24,7 +26,16 @@ size_t step_targets(const data_set *d, const size_t *index, size_t n);
  * host alone host_nll[i * stride]. */
 void step_weights(const objective *o, const data_set *d, const size_t *index, size_t n, const double *nll,
                   const double *host_nll, size_t stride, float *weights, double *sum);
-/* The error of a step whose loss or gradient (`what`) is no finite number; `done` steps were made. */
-cmc_status step_diverged(const data_set *d, const cmc_train_opts *o, int64_t done, const char *what, const size_t *index,
-                         size_t n, cmc_error *err);
+/* What a step changes; all of it is borrowed. grad: [n]. */
+typedef struct step_update {
+    cmc_pool *pool;
+    adamw *adam;
+    const params *p;
+    float *w, *grad; size_t n;
+    int64_t warmup, steps;
+} step_update;
+/* The weights after the step's gradient, r->loss and r->tokens are there: clips, steps, and counts it in *s. CMC_E_DIVERGED, and
+ * nothing changed, where the loss or the gradient is no finite number: the examples are named. */
+cmc_status step_apply(const step_update *u, const cmc_train_opts *o, const data_set *d, const size_t *index, size_t n,
+                      checkpoint_state *s, run_step *r, cmc_error *err);
 #endif

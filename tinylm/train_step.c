@@ -5,8 +5,8 @@
 #include "tinylm/train.h"
 
 const size_t *train_step_examples(train *t, int64_t step, size_t *n) {
-    const size_t *index = step_order_epoch(&t->main, train_data(t), t->o.seed, (size_t)t->o.batch, step, n);
     const data_set *d = train_data(t);
+    const size_t *index = step_order_epoch(&t->main, d, t->o.seed, (size_t)t->o.batch, step, n);
     size_t from = keep_replay_before(&t->o.keep, t->o.batch, step), to = keep_replay_before(&t->o.keep, t->o.batch, step + 1);
     if (to > from)
         memcpy(t->main.batch + *n, step_order_take(&t->kept, d->retain, d->n_retain, t->o.seed + 1, from, to - from),
@@ -128,18 +128,8 @@ cmc_status train_step(train *t, run_step *r, cmc_error *err) {
     CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
     if (t->start)
         adamw_pull(t->rt->pool, t->net.w, t->start, t->p.n, t->o.keep.l2_start, t->net.grad);
-    if (!isfinite(r->loss))
-        return step_diverged(train_data(t), &t->o, t->s.step, "loss", index, n, err);
-    r->grad_norm = adamw_norm(t->rt->pool, t->net.grad, t->p.n);
-    if (!isfinite(r->grad_norm))
-        return step_diverged(train_data(t), &t->o, t->s.step, "gradient", index, n, err);
-    double scale = t->o.clip > 0.0 && r->grad_norm > t->o.clip ? t->o.clip / r->grad_norm : 1.0;
-    r->lr = adamw_lr(t->o.lr, t->o.min_lr, t->warmup, t->pace.steps, t->s.step + 1);
-    adamw_step(t->rt->pool, &t->adam, &t->p, t->net.w, t->net.grad, scale, r->lr, t->s.step + 1);
-    t->s.step++;
-    t->s.tokens += r->tokens;
-    t->s.loss = r->loss;
-    return CMC_OK;
+    step_update u = {t->rt->pool, &t->adam, &t->p, t->net.w, t->net.grad, t->p.n, t->warmup, t->pace.steps};
+    return step_apply(&u, &t->o, train_data(t), index, n, &t->s, r, err);
 }
 
 cmc_status train_held_out(train *t, train_host *h, const double *alphas, size_t n, double *nll, cmc_error *err) {

@@ -61,7 +61,8 @@ typedef struct shift_sums {
 } shift_sums;
 bool shift_has_parts(void);
 void shift_part_add(float *logits, int32_t n_host, const shift_in *in, bool raw, int part, shift_sums *out);
-void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, const shift_sums sums[SHIFT_PARTS], int part);
+double shift_parts_centre(const shift_sums sums[SHIFT_PARTS]);
+void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, double centre, int part);
 
 /* log sum_i e^logits[i]; -inf where all are, NaN where any is. Centred shifts keep the mapped tokens' mass, and so leave this as it was (to
  * rounding): one softmax of the host's row serves any number of strengths. Not so where raw. */

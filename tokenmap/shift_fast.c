@@ -73,10 +73,6 @@ INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n
     sum->sum_y += lanes_sum(acc_y);
 }
 
-static double sums_centre(const shift_sums *sum) {
-    return sum->sum_h > 0 ? sum->top_y + log(sum->sum_y) - log(sum->sum_h) : 0;
-}
-
 static int32_t block_at(int32_t at, int32_t n) {
     return n - at < BLOCK ? n - at : BLOCK;
 }
@@ -89,25 +85,6 @@ static void part_range(int32_t n_host, int part, int32_t *lo, int32_t *hi) {
     *hi = last < n_host ? (int32_t)last : n_host;
 }
 
-/* The centre of all parts together: each part's sums are taken relative to the greatest references. */
-static double parts_centre(const shift_sums *part) {
-    shift_sums all = SHIFT_NO_SUMS;
-    for (int p = 0; p < SHIFT_PARTS; p++) {
-        all.top_h = fmaxf(all.top_h, part[p].top_h);
-    }
-    for (int p = 0; p < SHIFT_PARTS; p++) {
-        all.top_y = fmax(all.top_y, part[p].top_y + ((double)part[p].top_h - (double)all.top_h));
-    }
-    for (int p = 0; p < SHIFT_PARTS; p++) {
-        if (part[p].top_h > -INFINITY) {
-            double below = (double)part[p].top_h - (double)all.top_h;
-            all.sum_h += part[p].sum_h * exp(below);
-            all.sum_y += part[p].sum_y * exp(part[p].top_y + below - all.top_y);
-        }
-    }
-    return sums_centre(&all);
-}
-
 /* x = one delta's alpha d[map[i]], -inf where unmapped; gives its centre. */
 static TARGET double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x) {
     shift_sums sum = SHIFT_NO_SUMS;
@@ -118,7 +95,7 @@ static TARGET double sweep_delta(const float *h, int32_t n_host, const shift_in 
             sum_block(&sum, h + at, x + at, n);
         }
     }
-    return sums_centre(&sum);
+    return shift_sums_centre(&sum);
 }
 
 /* h += s - c where mapped. */
@@ -169,7 +146,7 @@ static TARGET double sum_several(const float *h, int32_t n_host, const shift_in 
     for (int32_t at = 0; !raw && at < n_host; at += BLOCK) {
         sum_block(&sum, h + at, s + at, block_at(at, n_host));
     }
-    return sums_centre(&sum);
+    return shift_sums_centre(&sum);
 }
 
 /* One delta: its own centring leaves the sum over M unchanged already. */
@@ -308,16 +285,34 @@ void shift_part_add(float *logits, int32_t n_host, const shift_in *in, bool raw,
 #endif
 }
 
-void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, const shift_sums sums[SHIFT_PARTS], int part) {
+/* The centre of all parts together: each part's sums are taken relative to the greatest references. */
+double shift_parts_centre(const shift_sums part[SHIFT_PARTS]) {
+    shift_sums all = SHIFT_NO_SUMS;
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        all.top_h = fmaxf(all.top_h, part[p].top_h);
+    }
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        all.top_y = fmax(all.top_y, part[p].top_y + ((double)part[p].top_h - (double)all.top_h));
+    }
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        if (part[p].top_h > -INFINITY) {
+            double below = (double)part[p].top_h - (double)all.top_h;
+            all.sum_h += part[p].sum_h * exp(below);
+            all.sum_y += part[p].sum_y * exp(part[p].top_y + below - all.top_y);
+        }
+    }
+    return shift_sums_centre(&all);
+}
+
+void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, double centre, int part) {
 #ifdef SHIFT_LANES
     int32_t lo, hi;
-    const double c = parts_centre(sums);
     part_range(n_host, part, &lo, &hi);
-    if (lo < hi && c != 0) {
-        take_centre(logits + lo, hi - lo, in->map->to + lo, c);
+    if (lo < hi && centre != 0) {
+        take_centre(logits + lo, hi - lo, in->map->to + lo, centre);
     }
 #else
-    (void)logits, (void)n_host, (void)in, (void)sums, (void)part;
+    (void)logits, (void)n_host, (void)in, (void)centre, (void)part;
 #endif
 }
 
@@ -328,8 +323,9 @@ static void apply_one(float *logits, int32_t n_host, const shift_in *in, bool ra
     for (int p = 0; p < SHIFT_PARTS; p++) {
         shift_part_add(logits, n_host, in, raw, p, &sums[p]);
     }
+    const double centre = shift_parts_centre(sums);
     for (int p = 0; p < SHIFT_PARTS; p++) {
-        shift_part_centre(logits, n_host, in, sums, p);
+        shift_part_centre(logits, n_host, in, centre, p);
     }
 }
 #endif

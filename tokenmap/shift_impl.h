@@ -32,6 +32,10 @@ static inline void shift_raise_y(shift_sums *sum, double top_y) {
     }
 }
 
+static inline double shift_sums_centre(const shift_sums *sum) {
+    return sum->sum_h > 0 ? sum->top_y + log(sum->sum_y) - log(sum->sum_h) : 0;
+}
+
 /* The deltas' shifts added up, each centred, into work[0..n_host), -inf where none maps the token; gives what is to be taken
  * from all of them so that they are centred on the union. raw: 0 both times. work: [2 * n_host]. */
 typedef double shift_sum(const float *logits, int32_t n_host, const shift_in *in, size_t n, bool raw, float *work);
