@@ -17,9 +17,8 @@ enum {
     SCREEN_LEAST_SHARE = 64, SCREEN_MOST_SHARE = 16,   /* more than 1 row in so many; between the two until the others have */
     SCREEN_REST = 256,          /* one part in so many of the probability */
     SCREEN_CHUNK = 1024,        /* rows that a thread takes at a time: the likely ones lie close together */
-    SCREEN_BINS = 256,          /* of logits by how far they are below the greatest */
-    SCREEN_BINS_PER_NAT = 8,
-    SCREEN_AHEAD = 4,           /* rows between the one computed and the one asked of memory */
+    SCREEN_BINS_PER_NAT = 8,    /* of logits by how far they are below the greatest */
+    SCREEN_AHEAD = 6,           /* rows between the one computed and the one asked of memory */
     SCREEN_LEAST_SAVED = 8 << 20,      /* bytes: a smaller matrix may stay in a cache */
     SCREEN_LEAST_SAVED_SHARE = 6       /* of what a step reads, the part that the copy must save to be worth its error */
 };
@@ -27,7 +26,7 @@ enum {
 /* What a thread finds in its rows of a column's estimates. */
 typedef struct screen_part {
     float top;
-    uint32_t bins[SCREEN_BINS];
+    uint32_t bins[VEC_BINS];
 } screen_part;
 
 typedef struct screen_job {
@@ -156,22 +155,13 @@ static float screen_top(const screen_job *j, size_t c, int nt) {
     return top;
 }
 
-/* How far a logit is below the greatest, in bins; SCREEN_BINS and more, and NaN, are beyond them. */
-static inline float screen_depth(float top, float logit) {
-    return (top - logit) * (float)SCREEN_BINS_PER_NAT;
-}
-
 static void screen_count(const screen_job *j, size_t c, int t, int nt) {
-    const float *y = j->y + c * j->ld, top = screen_top(j, c, nt);
+    const float top = screen_top(j, c, nt);
     uint32_t *bins = j->parts[(size_t)t * j->cols + c].bins;
     size_t lo, hi;
-    memset(bins, 0, SCREEN_BINS * sizeof *bins);
+    memset(bins, 0, VEC_BINS * sizeof *bins);
     for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++)
-        for (size_t i = lo; i < hi; i++) {
-            const float depth = screen_depth(top, y[i]);
-            if (depth < (float)SCREEN_BINS)
-                bins[(int)depth]++;
-        }
+        j->vec->depths(bins, j->y + c * j->ld + lo, hi - lo, top, SCREEN_BINS_PER_NAT);
 }
 
 /* One row in `share`, but no more than `rows`. */
@@ -180,62 +170,78 @@ static size_t screen_rows(const screen_job *j, size_t share, size_t rows) {
     return n < rows ? n : rows;
 }
 
-/* The depth above which rows are computed: a whole number of bins. */
-static float screen_cut(const screen_job *j, size_t c, int nt) {
+/* The estimate above which rows are computed: a whole number of bins below the greatest. */
+static float screen_bound(const screen_job *j, size_t c, int nt) {
     const size_t least = screen_rows(j, SCREEN_LEAST_SHARE, SCREEN_LEAST), most = screen_rows(j, SCREEN_MOST_SHARE, SCREEN_MOST);
-    double mass[SCREEN_BINS], total = 0, above = 0;
-    size_t count[SCREEN_BINS] = {0}, n = 0, b = 0;
-    for (size_t i = 0; i < SCREEN_BINS; i++) {
+    double mass[VEC_BINS], total = 0, above = 0;
+    size_t count[VEC_BINS] = {0}, n = 0, b = 0;
+    for (size_t i = 0; i < VEC_BINS; i++) {
         for (size_t t = 0; t < (size_t)nt; t++)
             count[i] += j->parts[t * j->cols + c].bins[i];
         mass[i] = (double)count[i] * exp(-(double)i / SCREEN_BINS_PER_NAT);
         total += mass[i];
     }
-    for (; b < SCREEN_BINS && n < most && (n < least || (total - above) * SCREEN_REST > total); b++) {
+    for (; b < VEC_BINS && n < most && (n < least || (total - above) * SCREEN_REST > total); b++) {
         n += count[b];
         above += mass[b];
     }
-    return (float)b;
+    return screen_top(j, c, nt) - (float)b / SCREEN_BINS_PER_NAT;
 }
 
-/* The candidates among rows [lo, hi), which are at most SCREEN_CHUNK. */
-static void screen_compute(const screen_job *j, size_t c, float top, float cut, size_t lo, size_t hi) {
+/* Candidates whose rows are asked for, and not yet computed: the columns' of a chunk, one after the other, behind what is left of the
+ * chunk before. */
+typedef struct screen_queue {
+    size_t n;
+    struct { uint32_t row, col; } v[SCREEN_AHEAD + SCREEN_CHUNK];
+} screen_queue;
+
+/* Computes all but the last `keep`, while those `keep` further on are read from memory. */
+static void screen_compute(const screen_job *j, screen_queue *q, size_t keep) {
     const weight *w = j->w;
-    float *y = j->y + c * j->ld;
-    uint32_t rows[SCREEN_CHUNK + SCREEN_AHEAD];
-    size_t n = 0;
-    for (size_t i = lo; i < hi; i++) {
-        rows[n] = (uint32_t)i;
-        n += screen_depth(top, y[i]) < cut;
-    }
-    for (size_t k = 0; k < SCREEN_AHEAD && n > 0; k++)
-        rows[n + k] = rows[n - 1];
-    for (size_t k = 0; k < n; k++) {
-        const ptrdiff_t ahead = ((ptrdiff_t)rows[k + SCREEN_AHEAD] - (ptrdiff_t)rows[k]) * (ptrdiff_t)w->row_bytes;
-        const quant_dot_args a = {.rows = w->data + rows[k] * w->row_bytes, .row_stride = w->row_bytes, .n_rows = 1, .ahead = ahead,
+    size_t k = 0;
+    for (; k + keep < q->n; k++) {
+        const size_t row = q->v[k].row, c = q->v[k].col;
+        const ptrdiff_t ahead = ((ptrdiff_t)q->v[k + keep].row - (ptrdiff_t)row) * (ptrdiff_t)w->row_bytes;
+        const quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = 1, .ahead = ahead,
                                   .acts = j->own + c * j->own_stride, .act_stride = j->own_stride, .n_cols = 1, .n = w->n_in,
-                                  .out = y + rows[k], .out_stride = j->ld};
+                                  .out = j->y + c * j->ld + row, .out_stride = j->ld};
         j->kernels->dot(w->type, &a);
     }
+    memmove(q->v, q->v + k, (q->n - k) * sizeof *q->v);
+    q->n -= k;
+}
+
+/* Columns have many candidates of a chunk in common, which stay in the cache. */
+static void screen_candidates(const screen_job *j, const float *bound, int t, int nt) {
+    uint32_t rows[SCREEN_CHUNK];
+    screen_queue q;
+    size_t lo, hi;
+    q.n = 0;
+    for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++) {
+        for (size_t c = 0; c < j->cols; c++) {
+            const size_t n = j->vec->above(rows, j->y + c * j->ld + lo, hi - lo, bound[c], (uint32_t)lo);
+            for (size_t i = 0; i < n; i++, q.n++) {
+                q.v[q.n].row = rows[i];
+                q.v[q.n].col = (uint32_t)c;
+            }
+            screen_compute(j, &q, SCREEN_AHEAD);
+        }
+    }
+    screen_compute(j, &q, 0);
 }
 
 /* Pool worker. Whatever the number of threads, the same rows are computed, each by itself. */
 static void screen_share(void *arg, int t, int nt) {
     const screen_job *j = arg;
-    float top[PANEL_COLS], cut[PANEL_COLS];
-    size_t lo, hi;
+    float bound[PANEL_COLS];
     screen_estimates(j, t, nt);
     cmc_pool_barrier(j->pool, t);
     for (size_t c = 0; c < j->cols; c++)
         screen_count(j, c, t, nt);
     cmc_pool_barrier(j->pool, t);
-    for (size_t c = 0; c < j->cols; c++) {
-        top[c] = screen_top(j, c, nt);
-        cut[c] = screen_cut(j, c, nt);
-    }
-    for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++)
-        for (size_t c = 0; c < j->cols; c++)   /* columns have many candidates in common, which stay in the cache */
-            screen_compute(j, c, top[c], cut[c], lo, hi);
+    for (size_t c = 0; c < j->cols; c++)
+        bound[c] = screen_bound(j, c, nt);
+    screen_candidates(j, bound, t, nt);
 }
 
 /* At most PANEL_COLS rows. */

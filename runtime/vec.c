@@ -41,6 +41,23 @@ static float vec_plain_max(const float *x, size_t n) {
     return m;
 }
 
+static size_t vec_plain_above(uint32_t *at, const float *x, size_t n, float bound, uint32_t first) {
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        at[found] = first + (uint32_t)i;    /* which are above follows no pattern: no branch on it */
+        found += x[i] > bound;
+    }
+    return found;
+}
+
+static void vec_plain_depths(uint32_t *bins, const float *x, size_t n, float top, float per) {
+    for (size_t i = 0; i < n; i++) {
+        const float depth = (top - x[i]) * per;
+        if (depth < (float)VEC_BINS)
+            bins[depth > 0 ? (int)depth : 0]++;
+    }
+}
+
 static float vec_plain_exp_sum(float *x, size_t n, float shift) {
     float sum = 0.0f;
     for (size_t i = 0; i < n; i++) {
@@ -97,6 +114,8 @@ const vec_ops vec_plain = {
     .silu_mul = vec_plain_silu_mul,
     .gelu_mul = vec_plain_gelu_mul,
     .max = vec_plain_max,
+    .above = vec_plain_above,
+    .depths = vec_plain_depths,
     .exp_sum = vec_plain_exp_sum,
     .scale = vec_plain_scale,
     .panel = vec_plain_panel,

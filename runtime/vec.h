@@ -8,6 +8,8 @@
 #define VEC_PANEL 16      /* columns of a panel: 16 floats, one cache line */
 #define VEC_TILE_ROWS 6   /* rows of A that vec_ops.panel takes at most: 12 accumulators, 2 of B, 1 of A on AVX2 */
 
+#define VEC_BINS 256      /* of vec_ops.depths */
+
 typedef struct vec_ops {
     /* y = x / sqrt(mean(x^2) + eps) * w; y may be x */
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
@@ -17,6 +19,10 @@ typedef struct vec_ops {
     void (*silu_mul)(float *gate, const float *up, size_t n);
     void (*gelu_mul)(float *gate, const float *up, size_t n);
     float (*max)(const float *x, size_t n);                    /* n > 0 */
+    /* at[] = first + i for each x[i] > bound, in order; how many. at: room for n */
+    size_t (*above)(uint32_t *at, const float *x, size_t n, float bound, uint32_t first);
+    /* bins[b]++ for each x[i] whose depth below top, (top - x[i]) * per, is in [b, b + 1), b < VEC_BINS; b = 0 also above top */
+    void (*depths)(uint32_t *bins, const float *x, size_t n, float top, float per);
     /* x[i] = exp(x[i] - shift); their sum */
     float (*exp_sum)(float *x, size_t n, float shift);
     void (*scale)(float *x, float by, size_t n);

@@ -89,6 +89,38 @@ VEC_AVX2 static float avx2_max(const float *x, size_t n) {
     return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
 }
 
+/* Few are above: most groups of 8 need no more than being looked at. */
+VEC_AVX2 static size_t avx2_above(uint32_t *at, const float *x, size_t n, float bound, uint32_t first) {
+    const __m256 b = _mm256_set1_ps(bound);
+    size_t i = 0, found = 0;
+    for (; i + 8 <= n; i += 8) {
+        unsigned mask = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), b, _CMP_GT_OQ));
+        for (; mask; mask &= mask - 1)
+            at[found++] = first + (uint32_t)i + (uint32_t)__builtin_ctz(mask);
+    }
+    return found + vec_plain.above(at + found, x + i, n - i, bound, first + (uint32_t)i);
+}
+
+/* Two counts of each, so that neighbours of one depth need not wait for each other. */
+VEC_AVX2 static void avx2_depths(uint32_t *bins, const float *x, size_t n, float top, float per) {
+    const __m256 t = _mm256_set1_ps(top), p = _mm256_set1_ps(per);
+    const __m256i beyond = _mm256_set1_epi32(VEC_BINS);
+    uint32_t count[2][VEC_BINS + 1] = {{0}};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        _Alignas(32) uint32_t bin[8];
+        const __m256 depth = _mm256_mul_ps(_mm256_sub_ps(t, _mm256_loadu_ps(x + i)), p);
+        /* operand order: NaN stays; it and what does not fit become the least integer, which is a great one without its sign */
+        const __m256i b = _mm256_cvttps_epi32(_mm256_max_ps(_mm256_setzero_ps(), depth));
+        _mm256_store_si256((__m256i *)(void *)bin, _mm256_min_epu32(b, beyond));
+        for (size_t k = 0; k < 8; k++)
+            count[k % 2][bin[k]]++;
+    }
+    for (size_t b = 0; b < VEC_BINS; b++)
+        bins[b] += count[0][b] + count[1][b];
+    vec_plain.depths(bins, x + i, n - i, top, per);
+}
+
 VEC_AVX2 static float avx2_exp_sum(float *x, size_t n, float shift) {
     const __m256 vs = _mm256_set1_ps(shift);
     __m256 sum = _mm256_setzero_ps();
@@ -217,6 +249,8 @@ const vec_ops *vec_avx2(void) {
         .silu_mul = avx2_silu_mul,
         .gelu_mul = avx2_gelu_mul,
         .max = avx2_max,
+        .above = avx2_above,
+        .depths = avx2_depths,
         .exp_sum = avx2_exp_sum,
         .scale = avx2_scale,
         .panel = avx2_panel,

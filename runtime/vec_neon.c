@@ -71,6 +71,20 @@ static float neon_max(const float *x, size_t n) {
     return vmaxvq_f32(m);
 }
 
+/* Few are above: most groups of 4 need no more than being looked at. */
+static size_t neon_above(uint32_t *at, const float *x, size_t n, float bound, uint32_t first) {
+    size_t i = 0, found = 0;
+    for (; i + 4 <= n; i += 4) {
+        if (vmaxvq_u32(vcgtq_f32(vld1q_f32(x + i), vdupq_n_f32(bound))))
+            found += vec_plain.above(at + found, x + i, 4, bound, first + (uint32_t)i);
+    }
+    return found + vec_plain.above(at + found, x + i, n - i, bound, first + (uint32_t)i);
+}
+
+static void neon_depths(uint32_t *bins, const float *x, size_t n, float top, float per) {
+    vec_plain.depths(bins, x, n, top, per);
+}
+
 static float neon_exp_sum(float *x, size_t n, float shift) {
     float32x4_t sum = vdupq_n_f32(0);
     size_t i = 0;
@@ -201,6 +215,8 @@ const vec_ops *vec_neon(void) {
         .silu_mul = neon_silu_mul,
         .gelu_mul = neon_gelu_mul,
         .max = neon_max,
+        .above = neon_above,
+        .depths = neon_depths,
         .exp_sum = neon_exp_sum,
         .scale = neon_scale,
         .panel = neon_panel,

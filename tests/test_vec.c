@@ -72,6 +72,40 @@ static void elementwise(void **state) {
     }
 }
 
+/* Which values are above a bound, and how many in each bin below a top: of ordinary ones, and of those that are neither. */
+static void above_and_depths(void **state) {
+    (void)state;
+    const vec_ops *const all[] = {&vec_plain, vec_fast()};
+    uint64_t seed = 3;
+    float x[MAX];
+    for (size_t n = 0; n < MAX; n++) {
+        fill(x, n, 20, &seed);
+        if (n > 60) {
+            x[3] = NAN;
+            x[11] = INFINITY;
+            x[20] = -INFINITY;
+            x[50] = 5;
+        }
+        for (size_t k = 0; k < 2; k++) {
+            uint32_t at[MAX + 1], bins[VEC_BINS] = {[7] = 3}, want[VEC_BINS] = {[7] = 3};
+            at[n] = 77;
+            const size_t found = all[k]->above(at, x, n, 5, 1000);
+            all[k]->depths(bins, x, n, 19.5f, 8);
+            size_t seen = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (x[i] > 5)
+                    assert_true(seen < found && at[seen++] == 1000 + i);
+                const double depth = (19.5 - (double)x[i]) * 8;
+                if (depth < VEC_BINS)
+                    want[depth > 0 ? (size_t)depth : 0]++;
+            }
+            assert_int_equal(found, seen);
+            assert_int_equal(at[n], 77);
+            assert_memory_equal(bins, want, sizeof bins);
+        }
+    }
+}
+
 /* Extremes: gates far from 0 saturate rather than overflow. */
 static void extremes(void **state) {
     (void)state;
@@ -142,6 +176,7 @@ static void halves(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elementwise),
+        cmocka_unit_test(above_and_depths),
         cmocka_unit_test(extremes),
         cmocka_unit_test(panels),
         cmocka_unit_test(halves),

@@ -42,6 +42,15 @@ void map_set(cmc_map *m, int32_t host_id, int32_t delta_id, cmc_map_how how, int
     m->distance[host_id] = none ? 0 : distance;
 }
 
+/* No error where there is no memory for it: it only saves time. */
+static void map_shorten(cmc_map *m) {
+    free(m->to_short);
+    m->to_short = m->n_delta > INT16_MAX || m->identity ? NULL : cmc_alloc_aligned((size_t)m->n_host, sizeof *m->to_short);
+    for (int32_t i = 0; m->to_short && i < m->n_host; i++) {
+        m->to_short[i] = (int16_t)m->to[i];
+    }
+}
+
 void map_finish(cmc_map *m) {
     m->identity = m->n_host == m->n_delta;
     m->complete = true;
@@ -49,6 +58,7 @@ void map_finish(cmc_map *m) {
         m->identity = m->identity && m->to[i] == i;
         m->complete = m->complete && m->to[i] >= 0;
     }
+    map_shorten(m);
 }
 
 void cmc_map_free(cmc_map *m) {
@@ -56,6 +66,7 @@ void cmc_map_free(cmc_map *m) {
         return;
     }
     free(m->to);
+    free(m->to_short);
     free(m->how);
     free(m->distance);
     free(m);

@@ -6,6 +6,7 @@
 struct cmc_map {
     int32_t n_host, n_delta;
     int32_t *to;          /* [n_host] delta id, or -1 */
+    int16_t *to_short;    /* the same in half the memory, which a step reads all of; NULL before map_finish and where ids do not fit */
     uint8_t *how;         /* [n_host] cmc_map_how */
     int32_t *distance;    /* [n_host] */
     bool identity;        /* to[i] == i throughout and n_host == n_delta (says nothing of the vocabularies) */

@@ -4,10 +4,10 @@
 #ifdef SHIFT_X86
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("avx512f")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-enum { LANES = 16, AHEAD = SHIFT_BLOCK };   /* what is read was last used a step ago: it is asked of memory a block early */
+enum { LANES = 16, AHEAD = SHIFT_BLOCK };
 
 INLINE __mmask16 lanes_below(int32_t left) {
     return (__mmask16)(left >= LANES ? 0xFFFFu : (1u << left) - 1);
@@ -40,16 +40,30 @@ typedef struct block_rows {
     _Alignas(64) float x[SHIFT_BLOCK];
 } block_rows;
 
-/* Gives the greatest logit of a mapped token. */
-INLINE float add_gathered(float *h, const int32_t *to, const shift_in *in, int32_t n, block_rows *r) {
+/* The delta's ids of host tokens from i on, those of `here`; which of them are mapped. What is read was last used a step ago, so what
+ * follows is asked of memory. */
+INLINE __m512i ids_at(const cmc_map *m, int32_t i, __mmask16 here, __mmask16 *mapped) {
+    __m512i id;
+    if (m->to_short) {
+        _mm_prefetch((const char *)((uintptr_t)(m->to_short + i) + AHEAD * sizeof *m->to_short), _MM_HINT_T0);
+        id = _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(here, m->to_short + i));
+    } else {
+        _mm_prefetch((const char *)((uintptr_t)(m->to + i) + AHEAD * sizeof *m->to), _MM_HINT_T0);
+        id = _mm512_maskz_loadu_epi32(here, m->to + i);
+    }
+    *mapped = _mm512_mask_cmpge_epi32_mask(here, id, _mm512_setzero_si512());
+    return id;
+}
+
+/* Gives the greatest logit of a mapped token. h: the first of the block. */
+INLINE float add_gathered(float *h, const shift_in *in, int32_t at, int32_t n, block_rows *r) {
     const __m512 alpha = _mm512_set1_ps(in->alpha), nothing = _mm512_set1_ps(-INFINITY);
     __m512 top = nothing;
     for (int32_t i = 0; i < n; i += LANES) {
         const __mmask16 here = lanes_below(n - i);
-        _mm_prefetch((const char *)((uintptr_t)(to + i) + AHEAD * sizeof *to), _MM_HINT_T0);
+        __mmask16 mapped;
+        const __m512i id = ids_at(in->map, at + i, here, &mapped);
         _mm_prefetch((const char *)((uintptr_t)(h + i) + AHEAD * sizeof *h), _MM_HINT_T0);
-        const __m512i id = _mm512_maskz_loadu_epi32(here, to + i);
-        const __mmask16 mapped = _mm512_mask_cmpge_epi32_mask(here, id, _mm512_setzero_si512());
         const __m512 d = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mapped, id, in->logits, sizeof(float));
         const __m512 old = _mm512_mask_loadu_ps(nothing, mapped, h + i), x = _mm512_mul_ps(alpha, d);
         _mm512_mask_storeu_ps(h + i, mapped, _mm512_add_ps(old, x));
@@ -79,7 +93,7 @@ INLINE void add_sums(shift_sums *sum, const block_rows *r, int32_t n) {
 
 TARGET void shift_add_avx512(float *h, const shift_in *in, bool raw, int32_t at, int32_t n, shift_sums *sum) {
     block_rows r;
-    const float top = add_gathered(h + at, in->map->to + at, in, n, &r);
+    const float top = add_gathered(h + at, in, at, n, &r);
     if (raw) {
         return;
     }
@@ -89,7 +103,17 @@ TARGET void shift_add_avx512(float *h, const shift_in *in, bool raw, int32_t at,
     }
 }
 
+TARGET void shift_centre_avx512(float *h, const cmc_map *m, int32_t lo, int32_t hi, double centre) {
+    const __m512 c = _mm512_set1_ps((float)centre);
+    for (int32_t i = lo; i < hi; i += LANES) {
+        __mmask16 mapped;
+        ids_at(m, i, lanes_below(hi - i), &mapped);
+        _mm512_mask_storeu_ps(h + i, mapped, _mm512_sub_ps(_mm512_maskz_loadu_ps(mapped, h + i), c));
+    }
+}
+
 bool shift_have_avx512(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avx512f");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
 }
 #endif

@@ -259,10 +259,16 @@ TARGET void shift_add_lanes(float *h, const shift_in *in, bool raw, int32_t at, 
     add_shift(h + at, n, x, 0);
 }
 
+#ifdef SHIFT_X86
 /* Of an identity there is nothing to gather, and narrow lanes do as well. */
+static bool wide_lanes(const shift_in *in) {
+    return shift_have_avx512() && !in->map->identity;
+}
+#endif
+
 static shift_add *add_of(const shift_in *in) {
 #ifdef SHIFT_X86
-    if (shift_have_avx512() && !in->map->identity) {
+    if (wide_lanes(in)) {
         return shift_add_avx512;
     }
 #endif
@@ -308,6 +314,12 @@ void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, double
 #ifdef SHIFT_LANES
     int32_t lo, hi;
     part_range(n_host, part, &lo, &hi);
+#ifdef SHIFT_X86
+    if (wide_lanes(in)) {
+        shift_centre_avx512(logits, in->map, lo, hi, centre);
+        return;
+    }
+#endif
     if (lo < hi && centre != 0) {
         take_centre(logits + lo, hi - lo, in->map->to + lo, centre);
     }

@@ -46,4 +46,6 @@ shift_sum shift_sum_plain, shift_sum_lanes;
 typedef void shift_add(float *h, const shift_in *in, bool raw, int32_t at, int32_t n, shift_sums *sum);
 bool shift_have_avx512(void);
 shift_add shift_add_lanes, shift_add_avx512;   /* only where the machine has them */
+/* h -= centre for the mapped ones of host tokens [lo, hi). */
+void shift_centre_avx512(float *h, const cmc_map *m, int32_t lo, int32_t hi, double centre);
 #endif
