@@ -140,6 +140,20 @@ class Recipes(unittest.TestCase):
         seeds = {r["seed"] for r in self.data()["unlearning"] if r["objective"] == chosen["objective"]}
         self.assertEqual(seeds, {0, 1, 2})
 
+    def test_seeds_decide(self):
+        """Of what has the most seeds, by their means."""
+        sys.path.insert(0, RECIPE)
+        unlearning, d = importlib.import_module("unlearning"), self.data()
+        rows = [{**r, "utility": r["utility_alpha0"], "rouge_forget": r["rouge_twin"], "forget_quality": 0.5} for r in d["unlearning"] if r["objective"] != "kl"]
+        first = next(r for r in rows if r["host"] == "One")
+        rows += [{**first, "objective": "kl", "seed": 0, "forget_quality": 1}]
+        self.assertNotEqual(unlearning.choose(rows)["One"]["objective"], "kl")
+        off = 1.5 * unlearning.NEAR_UTILITY
+        rows += [{**first, "objective": "kl", "seed": s, "forget_quality": 1, "utility": x * first["utility_alpha0"]} for s, x in ((1, 1 + off), (2, 1 - off))]
+        chosen = unlearning.choose(rows)
+        self.assertEqual((list(chosen)[0], chosen["One"]["objective"], chosen["One"]["seeds"]), ("One", "kl", 3))
+        self.assertAlmostEqual(chosen["One"]["utility"], first["utility_alpha0"])
+
     def test_statements(self):
         page = self.page()
         self.assertIn("| The delta closes at least half of the gap in NLL per byte between Two alone and LoRA-tuned | **holds** | 50 %", page)

@@ -35,7 +35,9 @@ def instruction_row(h, earlier):
 
 def unlearning_rows(rows):
     deltas = [r for r in rows if r["kind"] == "delta"]
-    return {"unlearning": deltas, "unlearning_beside": [r for r in rows if r["kind"] != "delta"], "unlearning_chosen": unlearning.choose(rows)}
+    chosen = unlearning.choose(rows)
+    named = chosen and {"objective": next(iter(chosen.values()))["objective"], "alphas": {h: r["alpha"] for h, r in chosen.items()}}
+    return {"unlearning": deltas, "unlearning_beside": [r for r in rows if r["kind"] != "delta"], "unlearning_chosen": named}
 
 
 # ------------------------------------------------------------------------------------------------------------- statements
@@ -75,15 +77,8 @@ def instruction_statements(data):
 
 
 def chosen_row(data, host):
-    """The chosen setting on a host, over its seeds: means, and of the forget quality the median."""
-    chosen = data["unlearning_chosen"]
-    if not chosen or host not in chosen["alphas"]:
-        return None
-    of = [r for r in data["unlearning"] if r["host"] == host and r["objective"] == chosen["objective"] and r["alpha"] == chosen["alphas"][host]]
-    out = {k: sum(r[k] for r in of) / len(of) for k in ("rouge_forget", "rouge_twin", "utility", "utility_alpha0")}
-    quality = sorted(r["forget_quality"] for r in of)
-    return out | {"forget_quality": (quality[(len(of) - 1) // 2] + quality[len(of) // 2]) / 2, "alpha": chosen["alphas"][host],
-                  "qualities": quality, "seeds": len(of), "seen": of[0]["seen"], "of": of}
+    """The chosen setting on a host, over its seeds."""
+    return (unlearning.choose(data["unlearning"]) or {}).get(host)
 
 
 def seeds_text(values):
@@ -246,12 +241,13 @@ def chosen_text(data):
 
 def gains_text(data):
     """Settings that would meet all demands if a utility above that at alpha 0 were no miss; of hosts that were not trained beside too."""
-    met = [r for r in data["unlearning"] if abs(r["rouge_forget"] - r["rouge_twin"]) <= unlearning.NEAR_ROUGE
+    hosts = dict.fromkeys(r["host"] for r in data["unlearning"])
+    met = [r for h in hosts for r in unlearning.settings(data["unlearning"], h) if abs(r["rouge_forget"] - r["rouge_twin"]) <= unlearning.NEAR_ROUGE
            and r["forget_quality"] > unlearning.FORGOTTEN and r["utility"] > (1 - unlearning.NEAR_UTILITY) * r["utility_alpha0"]]
     if not met:
         return []
     return ["The rule counts a utility that rises as a miss, too, as the demand is worded. ROUGE-L and forget quality are met, and no utility is lost, by:", "",
-            *(f"- **{r['objective']}** at {r['alpha']:g} (seed {r['seed']}) on {r['host']}" + ("" if r["seen"] else ", which it never saw")
+            *(f"- **{r['objective']}** at {r['alpha']:g} ({r['seeds']} seed{'s' * (r['seeds'] > 1)}) on {r['host']}" + ("" if r["seen"] else ", which it never saw")
               + f": ROUGE-L {r['rouge_forget'] - r['rouge_twin']:+.3f}, forget quality {r['forget_quality']:.2g}, utility "
               f"{100 * (r['utility'] / r['utility_alpha0'] - 1):+.1f} %." for r in met), ""]
 

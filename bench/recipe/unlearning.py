@@ -157,11 +157,11 @@ def plan(work, hosts, tofu, seeds):
     for name, (measure, host) in measures.items():
         for objective in (o for o, arm in OBJECTIVES.items() if arm.objective != "distil"):   # which is for deltas alone
             plan_own(work, name, measure, host, sets[name], objective)
-    chosen = choose(collect(work, hosts, intervals=False))
+    chosen = choose([r for r in collect(work, hosts, intervals=False) if r.get("seed") == 0])
     again = {name: {h: arm.again for h in hosts} for name, arm in OBJECTIVES.items() if arm.again}
-    settings = {chosen["objective"]: chosen["alphas"]} | again if chosen else {}
+    further = {r["objective"]: {h: s["alpha"] for h, s in chosen.items()} for r in chosen.values()} | again if chosen else {}
     for seed in range(1, seeds):
-        for objective, alphas in settings.items():
+        for objective, alphas in further.items():
             plan_delta(work, hosts, measures, sets, objective, seed, {h: (a,) for h, a in alphas.items()})
 
 
@@ -258,17 +258,36 @@ def misses(r, quality):
             + (max(0.0, 1 - r["forget_quality"] / FORGOTTEN) if quality else 0))
 
 
+def over_seeds(rows):
+    """One setting's rows as one: means, and of the forget quality the median."""
+    quality = sorted(r["forget_quality"] for r in rows)
+    out = {k: sum(r[k] for r in rows) / len(rows) for k in ("rouge_forget", "rouge_twin", "utility", "utility_alpha0")}
+    return {k: rows[0][k] for k in ("host", "seen", "objective", "alpha")} | out | {
+        "forget_quality": (quality[(len(rows) - 1) // 2] + quality[len(rows) // 2]) / 2, "qualities": quality, "seeds": len(rows), "of": rows}
+
+
+def settings(rows, host, objective=None):
+    """Those of a host, or of an objective there, each over its seeds."""
+    found = {}
+    for r in rows:
+        if r["kind"] == "delta" and r["host"] == host and objective in (None, r["objective"]):
+            found.setdefault((r["objective"], r["alpha"]), []).append(r)
+    return [over_seeds(of) for of in found.values()]
+
+
+def least_missed(found, quality):
+    """Of the settings with the most seeds."""
+    most = max(r["seeds"] for r in found)
+    return min((r for r in found if r["seeds"] == most), key=lambda r: (misses(r, quality), -r["forget_quality"]))
+
+
 def choose(rows):
-    """The objective and strength that miss least on the host that was trained beside, of those that do equally well the one of the
-    greatest forget quality; on other hosts that objective's best strength. None: nothing to choose from."""
-    first = [r for r in rows if r["kind"] == "delta" and r["seed"] == 0]
-    seen = [r for r in first if r["seen"]]
-    if not seen:
+    """{host: setting}, the host that was trained beside first: there the objective and strength that miss least, of those that do equally
+    well the one of the greatest forget quality; on other hosts that objective's best strength. Of what has as many seeds as any. None:
+    nothing to choose from."""
+    hosts = list(dict.fromkeys(r["host"] for r in sorted(rows, key=lambda r: not r["seen"]) if r["kind"] == "delta"))
+    if not hosts:
         return None
-    best = min(seen, key=lambda r: (misses(r, True), -r["forget_quality"]))
-    alphas = {}
-    for host in dict.fromkeys(r["host"] for r in first):
-        of = [r for r in first if r["host"] == host and r["objective"] == best["objective"]]
-        if of:
-            alphas[host] = best["alpha"] if host == best["host"] else min(of, key=lambda r: (misses(r, False), -r["forget_quality"]))["alpha"]
-    return {"objective": best["objective"], "alphas": alphas}
+    best = least_missed(settings(rows, hosts[0]), True)
+    others = {h: settings(rows, h, best["objective"]) for h in hosts[1:]}
+    return {hosts[0]: best} | {h: least_missed(of, False) for h, of in others.items() if of}
