@@ -123,6 +123,9 @@ static const arg_opt train_keeping[] = {
     {.name = "l2-start", .kind = ARG_REAL, .at = TRAIN_AT(keep.l2_start), .value = "X",
      .help = "pull the weights back to where they start: adds X/2 times their squared distance to the loss", .lo = 0, .hi = 1e6,
      .show_default = true},
+    {.name = "wise-ft", .kind = ARG_REAL, .at = TRAIN_AT(keep.wise_ft), .value = "SHARE",
+     .help = "save what is so far on the line from the start to what was learnt, which keeps more of the start (WiSE-FT); 1: all the way",
+     .lo = 1e-3, .hi = 1, .show_default = true},
     {.name = "soft-mask", .kind = ARG_STR, .at = TRAIN_AT(keep.soft_mask), .value = "FILE",
      .help = "change the rows of q, k, v, up and down the less, the more their importance stands out in this file, from cmc "
              "importance of what is started from"},

@@ -549,6 +549,9 @@ typedef struct cmc_keep_opts {
                                            the log alone: "watched_1" and on, nats a target, and in a line "base" of the start */
     double l2_start;                    /* adds l2_start / 2 |w - start|^2 to the loss (L2-SP, arXiv 1802.01483); 0: not. Scores
                                            and losses that are reported are without it */
+    double wise_ft;                     /* what is saved is so far on the line from the start to what was learnt, which keeps more
+                                           of the start (WiSE-FT, arXiv 2109.01903); 1, as cmc_train_defaults has it: all the
+                                           way. The result's score is of what is saved, the log's are of what was learnt */
     const char *soft_mask;              /* a file of cmc_importance, of the start: rows of q, k, v, up and down are changed the less,
                                            the more their unit's importance stands out (CoFiTune, arXiv 2404.10306); NULL: none */
     const char *mask_on;                /* "update" (as cmc_train_defaults has it): the factor is the step's, decay included;

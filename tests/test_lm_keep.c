@@ -314,11 +314,54 @@ static void test_watch(void **state) {
     keep_close(&k);
 }
 
+/* What is saved lies on the line to the start, and the score given is its. */
+static void test_line(void **state) {
+    (void)state;
+    keep_rig k;
+    keep_open(&k);
+    cmc_tune_opts o = tune_opts(&k);
+    o.how.save_type = "f32";
+    cmc_train_result whole = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
+    double all = rig_moved(k.r.host, k.r.out, "blk.1.ffn_up.weight", NULL);
+    o.how.keep.wise_ft = 0.25;
+    cmc_train_result part = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
+    double some = rig_moved(k.r.host, k.r.out, "blk.1.ffn_up.weight", NULL);
+    if (!(fabs(some - 0.25 * all) < 1e-4 * all && all > 0.0))
+        fail_msg("moved %g of %g", some, all);
+    assert_true(part.held_out_steered > whole.held_out_steered && part.held_out_steered < part.held_out_host);
+    assert_true(part.held_out_host == whole.held_out_host);
+    keep_close(&k);
+}
+
+/* Of an adapter, whose product begins at 0, one factor goes along the line. */
+static void test_line_of_adapter(void **state) {
+    (void)state;
+    keep_rig k;
+    keep_open(&k);
+    cmc_tune_opts o = tune_opts(&k);
+    char *part = rig_path(&k.r, "part.gguf");
+    double off[2];
+    o.lora_rank = 2;
+    o.how.save_type = "f32";
+    cmc_train_result whole = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
+    o.how.out_path = part;
+    for (int i = 0; i < 2; i++) {
+        o.how.keep.wise_ft = i ? 0.25 : 0.5;
+        cmc_train_result now = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
+        assert_true(rig_moved(k.r.out, part, "blk.1.ffn_up.weight.lora_a", NULL) == 0.0);
+        off[i] = rig_moved(k.r.out, part, "blk.1.ffn_up.weight.lora_b", NULL);
+        assert_true(now.held_out_steered > whole.held_out_steered && now.held_out_steered < now.held_out_host);
+    }
+    assert_true(off[0] > 0.0 && fabs(off[1] / off[0] - 1.5) < 1e-4);
+    free(part);
+    keep_close(&k);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     keep_rig k;
     keep_open(&k);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 12; i++) {
         cmc_tune_opts o = tune_opts(&k);
         cmc_error err = {0};
         cmc_status want = CMC_E_ARG;
@@ -332,6 +375,8 @@ static void test_refusals(void **state) {
         case 6: o.how.keep.soft_mask = k.importance; o.how.keep.mask_control = "random"; break;
         case 7: o.how.keep.soft_mask = k.r.host; break;
         case 8: o.how.keep.replay = k.olds; o.how.keep.n_replay = 1; o.how.out_path = k.old; break;
+        case 9: o.how.keep.wise_ft = 0.0; break;
+        case 10: o.how.keep.wise_ft = 0.5; o.expand.kind = "concat"; o.expand.blocks = 1; break;
         default: o.how.keep.soft_mask = k.old; want = CMC_E_FORMAT; break;
         }
         if (cmc_tune(k.r.rt, &o, NULL, NULL, NULL, &err) != want || err.message[0] == '\0')
@@ -345,7 +390,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_masked),      cmocka_unit_test(test_pull),         cmocka_unit_test(test_mask_modes),
         cmocka_unit_test(test_l2),          cmocka_unit_test(test_replay),       cmocka_unit_test(test_replay_share),
-        cmocka_unit_test(test_resume),      cmocka_unit_test(test_refusals),     cmocka_unit_test(test_watch),
+        cmocka_unit_test(test_resume),      cmocka_unit_test(test_line), cmocka_unit_test(test_line_of_adapter), cmocka_unit_test(test_refusals),     cmocka_unit_test(test_watch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

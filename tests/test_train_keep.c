@@ -239,11 +239,32 @@ static void test_watch(void **state) {
     keep_close(&k);
 }
 
+/* What is saved lies on the line to the start, and the score given is its. */
+static void test_line(void **state) {
+    (void)state;
+    keep_rig k;
+    keep_open(&k);
+    cmc_train_opts o = keep_opts(&k);
+    cmc_error err = {0};
+    cmc_train_result r[2];
+    double way[2];
+    o.save_type = "f32";
+    for (int i = 0; i < 2; i++) {
+        o.keep.wise_ft = i ? 0.25 : 1.0;
+        way[i] = moved(&k, &o, "blk.1.ffn_up.weight", NULL);
+        assert_int_equal(cmc_train(k.r.rt, &o, NULL, NULL, &r[i], &err), CMC_OK);
+    }
+    if (!(fabs(way[1] - 0.25 * way[0]) < 1e-4 * way[0] && way[0] > 0.0))
+        fail_msg("moved %g of %g", way[1], way[0]);
+    assert_true(r[1].held_out_steered > r[0].held_out_steered);
+    keep_close(&k);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     keep_rig k;
     keep_open(&k);
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 11; i++) {
         cmc_train_opts o = keep_opts(&k);
         cmc_error err = {0};
         cmc_status want = CMC_E_ARG;
@@ -256,6 +277,8 @@ static void test_refusals(void **state) {
         case 5: o.keep.replay = k.olds; o.keep.n_replay = 1; o.objective = "ga"; break;
         case 6: o.keep.watch = k.olds; o.keep.n_watch = 1; o.objective = "npo"; break;
         case 7: o.keep.l2_start = 1.0; o.init_path = NULL; break;
+        case 8: o.keep.wise_ft = 0.5; o.init_path = NULL; break;
+        case 9: o.keep.wise_ft = 1.5; break;
         default: o.keep.soft_mask = k.old; want = CMC_E_FORMAT; break;
         }
         if (cmc_train(k.r.rt, &o, NULL, NULL, NULL, &err) != want || err.message[0] == '\0')
@@ -268,7 +291,7 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mask),  cmocka_unit_test(test_l2),       cmocka_unit_test(test_replay), cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_watch), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_watch), cmocka_unit_test(test_line), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

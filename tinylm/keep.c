@@ -20,9 +20,21 @@ cmc_status keep_check(const cmc_keep_opts *k, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "%zu files to watch; %d at most", k->n_watch, DATA_WATCHED);
     if (!(k->l2_start >= 0.0 && k->l2_start <= 1e6))
         return cmc_fail(err, CMC_E_ARG, "l2_start is %g; it must be from 0 to 1e6", k->l2_start);
+    if (!(k->wise_ft > 0.0 && k->wise_ft <= 1.0))
+        return cmc_fail(err, CMC_E_ARG, "wise_ft is %g; it must be above 0, and 1 at most", k->wise_ft);
     if (strcmp(k->mask_on, "update") != 0 && strcmp(k->mask_on, "gradient") != 0)
         return cmc_fail(err, CMC_E_ARG, "mask_on is \"%.40s\"; it must be update or gradient", k->mask_on);
     return CMC_OK;
+}
+
+bool keep_needs_start(const cmc_keep_opts *k) {
+    return k->l2_start > 0.0 || k->wise_ft < 1.0;
+}
+
+void keep_on_line(const cmc_keep_opts *k, const float *start, float *w, size_t n) {
+    const float share = (float)k->wise_ft;
+    for (size_t i = 0; i < n; i++)
+        w[i] = (1.0f - share) * start[i] + share * w[i];
 }
 
 size_t keep_replay_before(const cmc_keep_opts *k, int32_t batch, int64_t step) {

@@ -4,6 +4,10 @@
 #include "tinylm/soft_mask.h"
 
 cmc_status keep_check(const cmc_keep_opts *k, cmc_error *err);
+/* Whether what is trained is kept as it was at the start. */
+bool keep_needs_start(const cmc_keep_opts *k);
+/* w = the point on the line from start to it. */
+void keep_on_line(const cmc_keep_opts *k, const float *start, float *w, size_t n);
 /* How many records are replayed before that step, each step having `batch` new ones. */
 size_t keep_replay_before(const cmc_keep_opts *k, int32_t batch, int64_t step);
 /* The soft mask, for tensors of a model of that shape; out->rows is NULL where none is wanted. `seed` as in soft_mask_open. */

@@ -63,6 +63,8 @@ static cmc_status tune_check_keeping(const cmc_tune_opts *o, cmc_error *err) {
     if (o->lora_rank && (k->l2_start > 0.0 || k->soft_mask))
         return cmc_fail(err, CMC_E_ARG, "%s is for training the model itself, not an adapter",
                         k->soft_mask ? "soft_mask" : "l2_start");
+    if (o->expand.kind && k->wise_ft < 1.0)
+        return cmc_fail(err, CMC_E_ARG, "wise_ft is %g; expanded blocks have a strength at run time in its place", k->wise_ft);
     return CMC_OK;
 }
 
@@ -233,7 +235,7 @@ static size_t tune_longest(const tune *t) {
 
 /* Whether what is trained is kept as it was at the start. */
 static bool tune_keeps_start(const tune *t) {
-    return t->o.how.keep.l2_start > 0.0 || objective_has_host(&t->objective);
+    return keep_needs_start(&t->o.how.keep) || objective_has_host(&t->objective);
 }
 
 /* Floats of the arrays that are the run's own: moments, best weights and start as long as what is trained is, rows of a piece. */

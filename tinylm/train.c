@@ -160,7 +160,17 @@ static cmc_status train_all(train *t, cmc_error *err) {
 
 /* -------------------------------------------------------------------------------------------------- run */
 
+/* Before it is saved, and its strength looked for; the result's score is then of what is saved. */
+static cmc_status train_on_line(train *t, cmc_error *err) {
+    if (t->o.keep.wise_ft == 1.0)
+        return CMC_OK;
+    keep_on_line(&t->o.keep, t->start, t->best, t->p.n);
+    memcpy(t->net.w, t->best, t->p.n * sizeof(float));
+    return train_data(t)->n_held ? train_kind_held_out(t, &t->s.best, err) : CMC_OK;
+}
+
 static cmc_status train_finish(train *t, cmc_error *err) {
+    CMC_TRY(train_on_line(t, err));
     CMC_TRY(alpha_search(t, err));
     cmc_delta_info info = train_info(t);
     CMC_TRY(save_delta(t->o.out_path, &t->p, t->best, t->save_type, train_context(t), &t->vocab, &info, err));

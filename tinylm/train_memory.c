@@ -180,7 +180,7 @@ static uint64_t head_bytes(const train_host *h) {
 /* The delta with its gradient, and activations for the piece; the optimiser's arrays. */
 static uint64_t need_delta(const train *t, const train_plan *p) {
     return net_bytes(&t->p, cmc_runtime_threads(t->rt), p->tokens, train_longest_sequence(t)) +
-           (t->o.keep.l2_start > 0.0 ? 4 : 3) * (uint64_t)t->p.n * sizeof(float);
+           (keep_needs_start(&t->o.keep) ? 4 : 3) * (uint64_t)t->p.n * sizeof(float);
 }
 
 /* Stacks, and what BLAS and the allocator keep for each thread. */

@@ -28,7 +28,7 @@ cmc_train_opts cmc_train_defaults(void) {
         .retain_weight = 1.0,
         .held_out = 0.05,
         .patience = 10,
-        .keep = {.replay_share = 0.05, .mask_on = "update"},
+        .keep = {.replay_share = 0.05, .wise_ft = 1.0, .mask_on = "update"},
         .save_type = "q8_0",
     };
 }
@@ -100,8 +100,9 @@ static char *setup_format(const char *a, const char *b, const char *c, const cha
 static cmc_status setup_check_keeping(const train *t, cmc_error *err) {
     const cmc_keep_opts *k = &t->o.keep;
     CMC_TRY(keep_check(k, err));
-    if (!t->o.init_path && (k->l2_start > 0.0 || k->soft_mask))
-        return cmc_fail(err, CMC_E_ARG, "%s keeps weights near a start; name one with init", k->soft_mask ? "soft_mask" : "l2_start");
+    if (!t->o.init_path && (keep_needs_start(k) || k->soft_mask))
+        return cmc_fail(err, CMC_E_ARG, "%s keeps weights near a start; name one with init",
+                        k->soft_mask ? "soft_mask" : k->l2_start > 0.0 ? "l2_start" : "wise_ft");
     if (t->objective.kind != OBJECTIVE_SFT && (k->n_replay || k->n_watch))
         return cmc_fail(err, CMC_E_ARG, "objective %s: %s", objective_name(t->objective.kind),
                         k->n_replay ? "replay is for sft; what is to be kept is its data to retain"
@@ -369,7 +370,7 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
         t->mixed = cmc_alloc(tokens, sizeof *t->mixed);
     if (!t->each || !t->weights || (perturb_on(&t->o) && !t->perturb) || (t->mix && !t->mixed))
         return cmc_fail_nomem(err, "the losses of a batch", tokens * 2 * sizeof *t->each);
-    size_t arrays = t->o.keep.l2_start > 0.0 ? 4 : 3;
+    size_t arrays = keep_needs_start(&t->o.keep) ? 4 : 3;
     t->arena = cmc_alloc_aligned(arrays * n + tokens * e, sizeof(float));
     if (!t->arena)
         return cmc_fail_nomem(err, "the optimiser's state", (arrays * n + tokens * e) * sizeof(float));
@@ -377,7 +378,7 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
                       .m = t->arena, .v = t->arena + n, .mask = t->mask.rows,
                       .mask_gradient = strcmp(t->o.keep.mask_on, "gradient") == 0};
     t->best = t->arena + 2 * n;
-    t->start = t->o.keep.l2_start > 0.0 ? t->arena + 3 * n : NULL;
+    t->start = keep_needs_start(&t->o.keep) ? t->arena + 3 * n : NULL;
     t->dhidden = t->arena + arrays * n;
     return CMC_OK;
 }

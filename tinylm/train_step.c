@@ -126,7 +126,7 @@ cmc_status train_step(train *t, run_step *r, cmc_error *err) {
     size_t n;
     const size_t *index = train_step_examples(t, t->s.step, &n);
     CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
-    if (t->start)
+    if (t->o.keep.l2_start > 0.0)
         adamw_pull(t->rt->pool, t->net.w, t->start, t->p.n, t->o.keep.l2_start, t->net.grad);
     step_update u = {t->rt->pool, &t->adam, &t->p, t->net.w, t->net.grad, t->p.n, t->warmup, t->pace.steps};
     return step_apply(&u, &t->o, train_data(t), index, n, &t->s, r, err);
