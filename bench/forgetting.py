@@ -341,7 +341,7 @@ def time_files(a):
 def importance(a):
     path = os.path.join(a.dir, "importance.gguf")
     if not os.path.exists(path):
-        subprocess.run([CMC, "importance", "-m", a.base, "--data", a.new_train, "--template", a.template, "-t", a.threads, "-o", path], check=True)
+        subprocess.run([CMC, "importance", "--resume", "-m", a.base, "--data", a.new_train, "--template", a.template, "-t", a.threads, "-o", path], check=True)
 
 
 def main():

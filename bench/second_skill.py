@@ -163,7 +163,7 @@ def prepare(a):
     data.first(os.path.join(ROOT, "bench/recipe/data/test.jsonl"), 40, a.old_test)
     data.notes(a.new_train, 320, a.new_test, 40)
     if not os.path.exists(path("importance.gguf")):
-        subprocess.run([CMC, "importance", "-m", DELTA, "--data", a.new_train, "--template", "plain", "-t", a.threads, "-o", path("importance.gguf")], check=True)
+        subprocess.run([CMC, "importance", "--resume", "-m", DELTA, "--data", a.new_train, "--template", "plain", "-t", a.threads, "-o", path("importance.gguf")], check=True)
 
 
 def main():

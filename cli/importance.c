@@ -36,6 +36,8 @@ static const arg_opt importance_opts[] = {
      .hi = 4096, .show_default = true},
     {.name = "memory", .kind = ARG_STR, .at = offsetof(importance_args, memory), .value = "SIZE",
      .help = "stay below this (800M, 2G), counted as resident memory"},
+    {.name = "resume", .kind = ARG_FLAG, .at = IMPORTANCE_AT(resume), .help = "go on from the checkpoint, FILE.ckpt"},
+    {.name = "fresh", .kind = ARG_FLAG, .at = IMPORTANCE_AT(fresh), .help = "ignore and replace a checkpoint that is there"},
     {.name = NULL},
 };
 
@@ -57,6 +59,8 @@ static int importance_check(importance_args *a, const arg_list *operands) {
         return cli_usage("--data: a file of records is needed: --data FILE");
     if (!a->o.out_path)
         return cli_usage("-o: the importance needs a name: -o FILE");
+    if (a->o.resume && a->o.fresh)
+        return cli_usage("--fresh: contradicts --resume");
     if (cmc_template_parse(a->template, &a->o.host_template, &err) != CMC_OK)
         return cli_usage("--template: %s", err.message);
     a->o.data = a->data.v;
@@ -98,7 +102,7 @@ static int importance_main(void *opts, const arg_list *operands) {
     progress_clear(&bar);
     cmc_runtime_free(rt);
     if (st == CMC_E_CANCELLED) {
-        cli_failed("%s", err.message);
+        cli_failed("%s; the checkpoint is %s.ckpt; the same command with --resume goes on", err.message, a->o.out_path);
         return CLI_INTERRUPTED;
     }
     return st == CMC_OK ? importance_say(a, &r) : cli_error(NULL, &err);

@@ -699,6 +699,8 @@ typedef struct cmc_importance_opts {
                                            CoFiTune's code does */
     uint64_t memory;                    /* as cmc_train_opts.memory */
     uint64_t seed;
+    bool resume, fresh;                 /* as cmc_train_opts'; the checkpoint is out_path with .ckpt behind it, and is there while
+                                           a run of more than half a minute is not finished */
 } cmc_importance_opts;
 CMC_API cmc_importance_opts cmc_importance_defaults(void);   /* 1024 tokens, 8 sequences, dropout 0.003, absolute */
 
@@ -706,8 +708,8 @@ typedef struct cmc_importance_result {
     uint64_t records, tokens, units;
     double kl, seconds;                 /* nats a token in the mean */
 } cmc_importance_result;
-/* The callback is as cmc_train's, with phase "importance"; a run that is stopped writes nothing. The same seed, data, threads
- * and bound on memory give the same file. */
+/* The callback is as cmc_train's, with phase "importance"; a run that is stopped writes its checkpoint alone. The same seed, data,
+ * threads and bound on memory give the same file, in one go or in several. */
 CMC_API cmc_status cmc_importance(cmc_runtime *rt, const cmc_importance_opts *opts, cmc_train_callback cb, void *user,
                                   cmc_importance_result *out, cmc_error *err);
 

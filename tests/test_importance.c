@@ -376,6 +376,52 @@ static void test_run(void **state) {
     rig_close(&r);
 }
 
+static bool stop_after(void *user, const cmc_train_progress *p) {
+    int *pieces = user;
+    (void)p;
+    return --*pieces > 0;
+}
+
+/* A run that was stopped, twice, gives the file of one that was not; in between its checkpoint is for the same options alone. */
+static void test_resume(void **state) {
+    (void)state;
+    rig r;
+    size_t n;
+    char ckpt[512];
+    rig_open(&r, 2, false);
+    importance_shape s = host_shape(&r);
+    float *v = cmc_alloc(s.n_layer * s.per_layer, sizeof *v);
+    cmc_importance_opts o = importance_opts(&r);
+    o.batch = 3;
+    importance_run(&r, &o, v, &s);
+    uint8_t *whole = rig_bytes(r.out, &n);
+    unlink(r.out);
+    snprintf(ckpt, sizeof ckpt, "%s.ckpt", r.out);
+    for (int i = 1; i <= 2; i++) {
+        cmc_error err = {0};
+        int pieces = i;
+        o.resume = i > 1;
+        assert_int_equal(cmc_importance(r.rt, &o, stop_after, &pieces, NULL, &err), CMC_E_CANCELLED);
+        assert_int_equal(access(r.out, F_OK), -1);
+        assert_int_equal(access(ckpt, F_OK), 0);
+    }
+    cmc_error err = {0};
+    o.resume = false;
+    assert_int_equal(cmc_importance(r.rt, &o, NULL, NULL, NULL, &err), CMC_E_ARG);
+    assert_non_null(strstr(err.message, "--resume goes on"));
+    o.resume = true;
+    o.seed++;
+    assert_int_equal(cmc_importance(r.rt, &o, NULL, NULL, NULL, &err), CMC_E_ARG);
+    assert_non_null(strstr(err.message, "seed"));
+    o.seed--;
+    importance_run(&r, &o, v, &s);
+    rig_assert_same(r.out, whole, n);
+    assert_int_equal(access(ckpt, F_OK), -1);
+    free(whole);
+    free(v);
+    rig_close(&r);
+}
+
 static bool stop_at_once(void *user, const cmc_train_progress *p) {
     (void)user;
     return strcmp(p->phase, "importance") != 0;
@@ -385,7 +431,7 @@ static void test_run_refusals(void **state) {
     (void)state;
     rig r;
     rig_open(&r, 1, false);
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 8; i++) {
         cmc_importance_opts o = importance_opts(&r);
         cmc_error err = {0};
         cmc_status want = CMC_E_ARG;
@@ -396,6 +442,7 @@ static void test_run_refusals(void **state) {
         case 3: o.n_data = 0; break;
         case 4: o.memory = 1 << 20; want = CMC_E_NOMEM; break;
         case 5: o.model = r.data; want = CMC_E_FORMAT; break;
+        case 6: o.resume = o.fresh = true; break;
         default: want = CMC_E_CANCELLED; break;
         }
         cmc_status st = cmc_importance(r.rt, &o, stop_at_once, NULL, NULL, &err);
@@ -528,7 +575,7 @@ static void test_files(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drop),      cmocka_unit_test(test_kl),   cmocka_unit_test(test_gates),
-        cmocka_unit_test(test_sequences), cmocka_unit_test(test_kl_gates), cmocka_unit_test(test_run),
+        cmocka_unit_test(test_sequences), cmocka_unit_test(test_kl_gates), cmocka_unit_test(test_resume), cmocka_unit_test(test_run),
         cmocka_unit_test(test_run_refusals), cmocka_unit_test(test_normalise), cmocka_unit_test(test_mask),
         cmocka_unit_test(test_files),
     };

@@ -3,15 +3,21 @@
 #include "tinylm/importance.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "tinylm/batch.h"
+#include "tinylm/checkpoint.h"
 #include "tinylm/lm_kl.h"
 #include "tinylm/output.h"
 
 enum { IMPORTANCE_PIECE_TOKENS = 1024, IMPORTANCE_PROGRAM = 48 << 20 };
+
+/* Seconds between checkpoints. */
+static const double importance_pause = 30.0;
 
 /* The KL's weight in the method's code: a factor before it, no softmax temperature. */
 static const float importance_scale = 0.1f;
@@ -40,9 +46,12 @@ typedef struct importance_run {
     float *first;            /* [piece][E] hidden states of the first pass */
     float *d1, *d2;          /* [piece][E] their gradients, and the second's */
     float *gates;            /* [batch][n_units] of a piece's sequences */
-    double *sum;             /* [n_units] */
+    double *sum;             /* [n_units], and a whole number of checkpoint_arrays */
+    size_t done, pieces;     /* records, and passes that took them */
     uint64_t sequences, tokens;
     double apart;            /* sum of KL over tokens */
+    char *checkpoint, *settings;
+    double saved;            /* when */
 } importance_run;
 
 /* ------------------------------------------------------------------------------------------------- setup */
@@ -56,8 +65,24 @@ static cmc_status importance_check(const cmc_importance_opts *o, cmc_error *err)
     if (o->max_len < 2 || o->batch < 1 || o->batch > 4096)
         return cmc_fail(err, CMC_E_ARG, "max_len is %d and batch %d; they must be at least 2 and from 1 to 4096", o->max_len,
                         o->batch);
+    if (o->resume && o->fresh)
+        return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
+    return CMC_OK;
+}
+
+static cmc_status importance_paths(importance_run *r, cmc_error *err) {
+    const cmc_importance_opts *o = &r->o;
     const output_inputs in[] = {{(const char *const[]){o->model}, 1}, {o->data, o->n_data}};
-    return output_check(o->out_path, in, sizeof in / sizeof *in, err);
+    if (asprintf(&r->checkpoint, "%s.ckpt", o->out_path) < 0) {
+        r->checkpoint = NULL;
+        return cmc_fail_nomem(err, "a path", strlen(o->out_path));
+    }
+    CMC_TRY(output_check(o->out_path, in, sizeof in / sizeof *in, err));
+    CMC_TRY(output_check(r->checkpoint, in, sizeof in / sizeof *in, err));
+    if (!o->resume && !o->fresh && checkpoint_exists(r->checkpoint))
+        return cmc_fail(err, CMC_E_ARG, "%s: a checkpoint of an unfinished run is there; --resume goes on with it, --fresh starts "
+                        "again and replaces it", r->checkpoint);
+    return CMC_OK;
 }
 
 static cmc_status importance_data(importance_run *r, cmc_error *err) {
@@ -74,7 +99,7 @@ static cmc_status importance_data(importance_run *r, cmc_error *err) {
 static uint64_t importance_bytes(const importance_run *r, size_t piece) {
     size_t e = (size_t)r->layout.p.n_embd;
     return lm_bytes(&r->layout, cmc_runtime_threads(r->rt), piece, r->data.max_seq) + lm_kl_bytes(&r->layout.p) +
-           piece * (56 + 3 * e * sizeof(float)) + r->n_units * ((size_t)r->o.batch * sizeof(float) + sizeof(double));
+           piece * (56 + 3 * e * sizeof(float)) + r->n_units * ((size_t)r->o.batch * sizeof(float) + sizeof(double)) + 2 * sizeof(double);
 }
 
 static cmc_status importance_memory(importance_run *r, cmc_error *err) {
@@ -92,6 +117,11 @@ static cmc_status importance_memory(importance_run *r, cmc_error *err) {
     return CMC_OK;
 }
 
+/* A checkpoint has four arrays of floats, so many as two doubles are. */
+static size_t importance_sums(const importance_run *r) {
+    return (r->n_units + 1) / 2 * 2;
+}
+
 static cmc_status importance_buffers(importance_run *r, cmc_error *err) {
     size_t e = (size_t)r->layout.p.n_embd, n = r->piece * e;
     CMC_TRY(lm_new(r->rt, &r->layout, r->piece, r->data.max_seq, &r->net, err));
@@ -100,7 +130,7 @@ static cmc_status importance_buffers(importance_run *r, cmc_error *err) {
     r->rows = cmc_alloc(r->piece, sizeof *r->rows);
     r->first = cmc_alloc_aligned(3 * n, sizeof *r->first);
     r->gates = cmc_alloc((size_t)r->o.batch * r->n_units, sizeof *r->gates);
-    r->sum = cmc_calloc(r->n_units, sizeof *r->sum);
+    r->sum = cmc_calloc(importance_sums(r), sizeof *r->sum);
     if (!r->rows || !r->first || !r->gates || !r->sum)
         return cmc_fail_nomem(err, "the gates' gradients", (size_t)importance_bytes(r, r->piece));
     r->d1 = r->first + n;
@@ -113,16 +143,54 @@ static cmc_status importance_buffers(importance_run *r, cmc_error *err) {
     return CMC_OK;
 }
 
+static checkpoint_arrays importance_arrays(const importance_run *r) {
+    const size_t n = importance_sums(r) / 2;
+    float *words = (float *)(void *)r->sum;     /* as bytes they are written and read */
+    return (checkpoint_arrays){words, words + n, words + 2 * n, words + 3 * n, n};
+}
+
+static cmc_status importance_save_state(importance_run *r, cmc_error *err) {
+    const checkpoint_state s = {.step = (int64_t)r->done, .best_step = (int64_t)r->sequences, .evals_since_best = (int64_t)r->pieces,
+                                .tokens = r->tokens, .best = r->apart, .held_out = NAN, .loss = NAN};
+    const checkpoint_arrays a = importance_arrays(r);
+    r->saved = cmc_now();
+    return checkpoint_write(r->checkpoint, r->settings, &s, &a, err);
+}
+
+/* Goes on where an earlier run stopped, if one did and that is wanted. */
+static cmc_status importance_resume(importance_run *r, cmc_error *err) {
+    checkpoint_state s;
+    checkpoint_arrays a = importance_arrays(r);
+    if (asprintf(&r->settings, "importance of %s\ndata %s\ntemplate %d\ndropout %.17g\nabsolute %d\nmax_len %d\nbatch %d\n"
+                 "tokens of a pass %zu\nseed %llu\n", cmc_model_hash(r->model), r->data.hash, (int)r->o.host_template, r->o.dropout,
+                 r->o.absolute, r->o.max_len, r->o.batch, r->piece, (unsigned long long)r->o.seed) < 0) {
+        r->settings = NULL;
+        return cmc_fail_nomem(err, "a checkpoint's settings", 1024);
+    }
+    checkpoint_sweep(r->checkpoint);
+    if (!r->o.resume || !checkpoint_exists(r->checkpoint))
+        return CMC_OK;
+    CMC_TRY(checkpoint_read(r->checkpoint, r->settings, &s, &a, err));
+    r->done = (size_t)s.step;
+    r->sequences = (uint64_t)s.best_step;
+    r->pieces = (size_t)s.evals_since_best;
+    r->tokens = s.tokens;
+    r->apart = s.best;
+    return CMC_OK;
+}
+
 static cmc_status importance_setup(importance_run *r, cmc_error *err) {
     lm_trainable gates = {.gates = true};
     CMC_TRY(importance_check(&r->o, err));
+    CMC_TRY(importance_paths(r, err));
     CMC_TRY(cmc_model_open(r->rt, r->o.model, &r->model, err));
     CMC_TRY(lm_layout_init(r->model, &gates, &r->layout, err));
     CMC_TRY(importance_data(r, err));
     r->shape = importance_shape_of(&r->layout.p);
     r->n_units = r->shape.n_layer * r->shape.per_layer;
     CMC_TRY(importance_memory(r, err));
-    return importance_buffers(r, err);
+    CMC_TRY(importance_buffers(r, err));
+    return importance_resume(r, err);
 }
 
 /* ------------------------------------------------------------------------------------------------ passes */
@@ -155,30 +223,36 @@ static void importance_piece(importance_run *r, uint64_t key) {
     r->tokens += n;
 }
 
-static cmc_status importance_report(const importance_run *r, size_t done, double began, cmc_error *err) {
-    size_t all = r->data.n_train;
-    double busy = cmc_now() - began;
-    cmc_train_progress p = {.phase = "importance", .step = (int64_t)done, .steps = (int64_t)all, .epoch = 0.0,
+/* When the run began, and with how much done. */
+typedef struct importance_pace { double began; size_t records; uint64_t tokens; } importance_pace;
+
+static cmc_status importance_report(const importance_run *r, const importance_pace *pace, cmc_error *err) {
+    size_t all = r->data.n_train, done = r->done - pace->records;
+    double busy = cmc_now() - pace->began;
+    cmc_train_progress p = {.phase = "importance", .step = (int64_t)r->done, .steps = (int64_t)all, .epoch = 0.0,
                             .loss = r->tokens ? r->apart / (double)r->tokens : NAN, .lr = NAN, .grad_norm = NAN,
-                            .tokens_per_second = busy > 0.0 ? (double)r->tokens / busy : NAN,
-                            .seconds_left = done ? busy / (double)done * (double)(all - done) : NAN, .held_out = NAN,
+                            .tokens_per_second = busy > 0.0 ? (double)(r->tokens - pace->tokens) / busy : NAN,
+                            .seconds_left = done ? busy / (double)done * (double)(all - r->done) : NAN, .held_out = NAN,
                             .held_out_host = NAN, .best = NAN, .memory = cmc_mem_resident(), .memory_planned = r->planned};
     if (!r->cb || r->cb(r->user, &p))
         return CMC_OK;
-    return cmc_fail(err, CMC_E_CANCELLED, "stopped after %zu of %zu records; nothing is written", done, all);
+    return cmc_fail(err, CMC_E_CANCELLED, "stopped after %zu of %zu records", r->done, all);
 }
 
 static cmc_status importance_all(importance_run *r, cmc_error *err) {
     const data_set *d = &r->data;
-    double began = cmc_now();
-    uint64_t key = r->o.seed * 0x9E3779B97F4A7C15u;
-    for (size_t done = 0; done < d->n_train; key += 2) {
-        done += batch_pack(&r->batch, d, NULL, d->train + done, d->n_train - done, 1);
+    const importance_pace pace = {cmc_now(), r->done, r->tokens};
+    r->saved = pace.began;
+    while (r->done < d->n_train) {
+        r->done += batch_pack(&r->batch, d, NULL, d->train + r->done, d->n_train - r->done, 1);
         r->b = r->batch.b;
         r->b.rows = r->rows;
         r->b.n_targets = r->b.n_tokens;
-        importance_piece(r, key);
-        CMC_TRY(importance_report(r, done, began, err));
+        importance_piece(r, r->o.seed * 0x9E3779B97F4A7C15u + 2 * r->pieces++);
+        cmc_status st = importance_report(r, &pace, err);
+        if (st == CMC_E_CANCELLED || cmc_now() - r->saved > importance_pause)
+            CMC_TRY(importance_save_state(r, err));
+        CMC_TRY(st);
     }
     return CMC_OK;
 }
@@ -207,6 +281,8 @@ static void importance_release(importance_run *r) {
     free(r->first);
     free(r->gates);
     free(r->sum);
+    free(r->checkpoint);
+    free(r->settings);
 }
 
 cmc_status cmc_importance(cmc_runtime *rt, const cmc_importance_opts *opts, cmc_train_callback cb, void *user,
@@ -218,6 +294,8 @@ cmc_status cmc_importance(cmc_runtime *rt, const cmc_importance_opts *opts, cmc_
         st = importance_all(&r, err);
     if (st == CMC_OK)
         st = importance_write(&r, err);
+    if (st == CMC_OK)
+        unlink(r.checkpoint);
     if (out)
         *out = (cmc_importance_result){.records = r.sequences, .tokens = r.tokens, .units = r.n_units,
                                        .kl = r.tokens ? r.apart / (double)r.tokens : NAN, .seconds = cmc_now() - began};
