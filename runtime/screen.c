@@ -26,7 +26,7 @@ enum {
 /* What a thread finds in its rows of a column's estimates. */
 typedef struct screen_part {
     float top;
-    uint32_t bins[VEC_BINS];
+    uint32_t bins[VEC_BINS + 1];
 } screen_part;
 
 typedef struct screen_job {
@@ -159,7 +159,7 @@ static void screen_count(const screen_job *j, size_t c, int t, int nt) {
     const float top = screen_top(j, c, nt);
     uint32_t *bins = j->parts[(size_t)t * j->cols + c].bins;
     size_t lo, hi;
-    memset(bins, 0, VEC_BINS * sizeof *bins);
+    memset(bins, 0, (VEC_BINS + 1) * sizeof *bins);
     for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++)
         j->vec->depths(bins, j->y + c * j->ld + lo, hi - lo, top, SCREEN_BINS_PER_NAT);
 }

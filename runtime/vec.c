@@ -53,8 +53,7 @@ static size_t vec_plain_above(uint32_t *at, const float *x, size_t n, float boun
 static void vec_plain_depths(uint32_t *bins, const float *x, size_t n, float top, float per) {
     for (size_t i = 0; i < n; i++) {
         const float depth = (top - x[i]) * per;
-        if (depth < (float)VEC_BINS)
-            bins[depth > 0 ? (int)depth : 0]++;
+        bins[depth < (float)VEC_BINS ? depth > 0 ? (int)depth : 0 : VEC_BINS]++;
     }
 }
 

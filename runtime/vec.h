@@ -21,7 +21,8 @@ typedef struct vec_ops {
     float (*max)(const float *x, size_t n);                    /* n > 0 */
     /* at[] = first + i for each x[i] > bound, in order; how many. at: room for n */
     size_t (*above)(uint32_t *at, const float *x, size_t n, float bound, uint32_t first);
-    /* bins[b]++ for each x[i] whose depth below top, (top - x[i]) * per, is in [b, b + 1), b < VEC_BINS; b = 0 also above top */
+    /* bins[b]++ for each x[i] whose depth below top, (top - x[i]) * per, is in [b, b + 1); b = 0 also above top, b = VEC_BINS all that
+     * is deeper, and NaN */
     void (*depths)(uint32_t *bins, const float *x, size_t n, float top, float per);
     /* x[i] = exp(x[i] - shift); their sum */
     float (*exp_sum)(float *x, size_t n, float shift);

@@ -101,11 +101,9 @@ VEC_AVX2 static size_t avx2_above(uint32_t *at, const float *x, size_t n, float 
     return found + vec_plain.above(at + found, x + i, n - i, bound, first + (uint32_t)i);
 }
 
-/* Two counts of each, so that neighbours of one depth need not wait for each other. */
 VEC_AVX2 static void avx2_depths(uint32_t *bins, const float *x, size_t n, float top, float per) {
     const __m256 t = _mm256_set1_ps(top), p = _mm256_set1_ps(per);
     const __m256i beyond = _mm256_set1_epi32(VEC_BINS);
-    uint32_t count[2][VEC_BINS + 1] = {{0}};
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         _Alignas(32) uint32_t bin[8];
@@ -114,10 +112,8 @@ VEC_AVX2 static void avx2_depths(uint32_t *bins, const float *x, size_t n, float
         const __m256i b = _mm256_cvttps_epi32(_mm256_max_ps(_mm256_setzero_ps(), depth));
         _mm256_store_si256((__m256i *)(void *)bin, _mm256_min_epu32(b, beyond));
         for (size_t k = 0; k < 8; k++)
-            count[k % 2][bin[k]]++;
+            bins[bin[k]]++;
     }
-    for (size_t b = 0; b < VEC_BINS; b++)
-        bins[b] += count[0][b] + count[1][b];
     vec_plain.depths(bins, x + i, n - i, top, per);
 }
 

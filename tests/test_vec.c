@@ -87,7 +87,7 @@ static void above_and_depths(void **state) {
             x[50] = 5;
         }
         for (size_t k = 0; k < 2; k++) {
-            uint32_t at[MAX + 1], bins[VEC_BINS] = {[7] = 3}, want[VEC_BINS] = {[7] = 3};
+            uint32_t at[MAX + 1], bins[VEC_BINS + 1] = {[7] = 3}, want[VEC_BINS + 1] = {[7] = 3};
             at[n] = 77;
             const size_t found = all[k]->above(at, x, n, 5, 1000);
             all[k]->depths(bins, x, n, 19.5f, 8);
@@ -96,8 +96,7 @@ static void above_and_depths(void **state) {
                 if (x[i] > 5)
                     assert_true(seen < found && at[seen++] == 1000 + i);
                 const double depth = (19.5 - (double)x[i]) * 8;
-                if (depth < VEC_BINS)
-                    want[depth > 0 ? (size_t)depth : 0]++;
+                want[depth < VEC_BINS ? depth > 0 ? (size_t)depth : 0 : VEC_BINS]++;
             }
             assert_int_equal(found, seen);
             assert_int_equal(at[n], 77);
