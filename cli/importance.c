@@ -59,8 +59,8 @@ static int importance_check(importance_args *a, const arg_list *operands) {
         return cli_usage("--data: a file of records is needed: --data FILE");
     if (!a->o.out_path)
         return cli_usage("-o: the importance needs a name: -o FILE");
-    if (a->o.resume && a->o.fresh)
-        return cli_usage("--fresh: contradicts --resume");
+    if (train_check_resume(a->o.resume, a->o.fresh))
+        return CLI_USAGE;
     if (cmc_template_parse(a->template, &a->o.host_template, &err) != CMC_OK)
         return cli_usage("--template: %s", err.message);
     a->o.data = a->data.v;

@@ -370,6 +370,10 @@ static int train_temperature(train_args *a) {
     return CLI_OK;
 }
 
+int train_check_resume(bool resume, bool fresh) {
+    return resume && fresh ? cli_usage("--fresh: contradicts --resume") : CLI_OK;
+}
+
 int train_check_keeping(train_args *a) {
     cmc_keep_opts *k = &a->t.keep;
     bool on_gradient = strcmp(k->mask_on, "gradient") == 0;
@@ -409,8 +413,8 @@ static int train_check(train_args *a, const arg_list *operands) {
         return cli_usage("--data: a file of records is needed: --data FILE");
     if (!a->t.out_path)
         return cli_usage("-o: the delta needs a name: -o DELTA");
-    if (a->t.resume && a->t.fresh)
-        return cli_usage("--fresh: contradicts --resume");
+    if (train_check_resume(a->t.resume, a->t.fresh))
+        return CLI_USAGE;
     if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
         return cli_usage("--template: %s", err.message);
     if (cmc_template_parse(a->delta_template, &a->t.delta_template, &err) != CMC_OK)

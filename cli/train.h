@@ -33,6 +33,8 @@ typedef struct train_state {
 
 /* --memory as bytes; NULL leaves *out. Gives the exit status. */
 int train_bytes(const char *size, uint64_t *out);
+/* --resume and --fresh, which exclude each other. */
+int train_check_resume(bool resume, bool fresh);
 /* A cmc_train_callback: shows progress, notes where it stands in a train_state, stops after Ctrl-C. */
 bool train_callback(void *user, const cmc_train_progress *p);
 /* --html: refuses a page that is another of the run's files; begins it; writes its last state. They give the exit status. */

@@ -110,8 +110,8 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
         return cli_usage("--data: a file of records is needed: --data FILE");
     if (!a->t.out_path)
         return cli_usage("-o: what is trained needs a name: -o FILE");
-    if (a->t.resume && a->t.fresh)
-        return cli_usage("--fresh: contradicts --resume");
+    if (train_check_resume(a->t.resume, a->t.fresh))
+        return CLI_USAGE;
     if (!a->expand.kind && base_expand_own(a))
         return cli_usage("%s: is for an expanded model: --expand concat|stack|hybrid", base_expand_own(a));
     if (a->expand.kind && !a->expand.blocks)

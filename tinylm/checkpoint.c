@@ -25,6 +25,15 @@ bool checkpoint_exists(const char *path) {
     return lstat(path, &st) == 0;
 }
 
+cmc_status checkpoint_check(const char *path, bool resume, bool fresh, cmc_error *err) {
+    if (resume && fresh)
+        return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
+    if (!resume && !fresh && checkpoint_exists(path))
+        return cmc_fail(err, CMC_E_ARG, "%s: a checkpoint of an unfinished run is there; --resume goes on with it, --fresh starts "
+                        "again and replaces it", path);
+    return CMC_OK;
+}
+
 typedef struct checkpoint_out {
     cmc_writer *w;
     cmc_hasher *h;

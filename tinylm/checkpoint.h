@@ -24,6 +24,8 @@ cmc_status checkpoint_write(const char *path, const char *settings, const checkp
 cmc_status checkpoint_read(const char *path, const char *settings, checkpoint_state *s, checkpoint_arrays *a,
                            cmc_error *err);
 bool checkpoint_exists(const char *path);
+/* Refuses to begin a run over the checkpoint of an unfinished one, unless it is to be resumed or replaced; and to do both. */
+cmc_status checkpoint_check(const char *path, bool resume, bool fresh, cmc_error *err);
 /* Removes what a process that was killed while it wrote this checkpoint left beside it. */
 void checkpoint_sweep(const char *path);
 #endif

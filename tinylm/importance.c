@@ -48,7 +48,7 @@ typedef struct importance_run {
     float *gates;            /* [batch][n_units] of a piece's sequences */
     double *sum;             /* [n_units], and a whole number of checkpoint_arrays */
     size_t done, pieces;     /* records, and passes that took them */
-    uint64_t sequences, tokens;
+    uint64_t tokens;
     double apart;            /* sum of KL over tokens */
     char *checkpoint, *settings;
     double saved;            /* when */
@@ -65,8 +65,6 @@ static cmc_status importance_check(const cmc_importance_opts *o, cmc_error *err)
     if (o->max_len < 2 || o->batch < 1 || o->batch > 4096)
         return cmc_fail(err, CMC_E_ARG, "max_len is %d and batch %d; they must be at least 2 and from 1 to 4096", o->max_len,
                         o->batch);
-    if (o->resume && o->fresh)
-        return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
     return CMC_OK;
 }
 
@@ -79,10 +77,7 @@ static cmc_status importance_paths(importance_run *r, cmc_error *err) {
     }
     CMC_TRY(output_check(o->out_path, in, sizeof in / sizeof *in, err));
     CMC_TRY(output_check(r->checkpoint, in, sizeof in / sizeof *in, err));
-    if (!o->resume && !o->fresh && checkpoint_exists(r->checkpoint))
-        return cmc_fail(err, CMC_E_ARG, "%s: a checkpoint of an unfinished run is there; --resume goes on with it, --fresh starts "
-                        "again and replaces it", r->checkpoint);
-    return CMC_OK;
+    return checkpoint_check(r->checkpoint, o->resume, o->fresh, err);
 }
 
 static cmc_status importance_data(importance_run *r, cmc_error *err) {
@@ -96,10 +91,15 @@ static cmc_status importance_data(importance_run *r, cmc_error *err) {
     return data_open(&d, &r->data, err);
 }
 
+/* A checkpoint has four arrays of floats, so many as two doubles are. */
+static size_t importance_sums(const importance_run *r) {
+    return (r->n_units + 1) / 2 * 2;
+}
+
 static uint64_t importance_bytes(const importance_run *r, size_t piece) {
     size_t e = (size_t)r->layout.p.n_embd;
     return lm_bytes(&r->layout, cmc_runtime_threads(r->rt), piece, r->data.max_seq) + lm_kl_bytes(&r->layout.p) +
-           piece * (56 + 3 * e * sizeof(float)) + r->n_units * ((size_t)r->o.batch * sizeof(float) + sizeof(double)) + 2 * sizeof(double);
+           piece * (56 + 3 * e * sizeof(float)) + r->n_units * (size_t)r->o.batch * sizeof(float) + importance_sums(r) * sizeof(double);
 }
 
 static cmc_status importance_memory(importance_run *r, cmc_error *err) {
@@ -115,11 +115,6 @@ static cmc_status importance_memory(importance_run *r, cmc_error *err) {
                         "max_len or batch takes less", (unsigned long long)(r->planned >> 20),
                         (unsigned long long)((bound ? bound : room) >> 20));
     return CMC_OK;
-}
-
-/* A checkpoint has four arrays of floats, so many as two doubles are. */
-static size_t importance_sums(const importance_run *r) {
-    return (r->n_units + 1) / 2 * 2;
 }
 
 static cmc_status importance_buffers(importance_run *r, cmc_error *err) {
@@ -150,8 +145,7 @@ static checkpoint_arrays importance_arrays(const importance_run *r) {
 }
 
 static cmc_status importance_save_state(importance_run *r, cmc_error *err) {
-    const checkpoint_state s = {.step = (int64_t)r->done, .best_step = (int64_t)r->sequences, .evals_since_best = (int64_t)r->pieces,
-                                .tokens = r->tokens, .best = r->apart, .held_out = NAN, .loss = NAN};
+    const checkpoint_state s = {.step = (int64_t)r->done, .best_step = (int64_t)r->pieces, .tokens = r->tokens, .best = r->apart, .held_out = NAN, .loss = NAN};
     const checkpoint_arrays a = importance_arrays(r);
     r->saved = cmc_now();
     return checkpoint_write(r->checkpoint, r->settings, &s, &a, err);
@@ -172,8 +166,7 @@ static cmc_status importance_resume(importance_run *r, cmc_error *err) {
         return CMC_OK;
     CMC_TRY(checkpoint_read(r->checkpoint, r->settings, &s, &a, err));
     r->done = (size_t)s.step;
-    r->sequences = (uint64_t)s.best_step;
-    r->pieces = (size_t)s.evals_since_best;
+    r->pieces = (size_t)s.best_step;
     r->tokens = s.tokens;
     r->apart = s.best;
     return CMC_OK;
@@ -219,7 +212,6 @@ static void importance_piece(importance_run *r, uint64_t key) {
             double g = (double)r->gates[s * r->n_units + u];
             r->sum[u] += r->o.absolute ? fabs(g) : g;
         }
-    r->sequences += r->b.n_seqs;
     r->tokens += n;
 }
 
@@ -259,7 +251,7 @@ static cmc_status importance_all(importance_run *r, cmc_error *err) {
 
 static cmc_status importance_write(const importance_run *r, cmc_error *err) {
     importance_how how = {.model_hash = cmc_model_hash(r->model), .data_hash = r->data.hash, .absolute = r->o.absolute,
-                          .dropout = r->o.dropout, .seed = r->o.seed, .sequences = r->sequences, .tokens = r->tokens};
+                          .dropout = r->o.dropout, .seed = r->o.seed, .sequences = r->done, .tokens = r->tokens};
     float *v = cmc_alloc(r->n_units, sizeof *v);
     if (!v)
         return cmc_fail_nomem(err, "the importance", r->n_units * sizeof *v);
@@ -297,7 +289,7 @@ cmc_status cmc_importance(cmc_runtime *rt, const cmc_importance_opts *opts, cmc_
     if (st == CMC_OK)
         unlink(r.checkpoint);
     if (out)
-        *out = (cmc_importance_result){.records = r.sequences, .tokens = r.tokens, .units = r.n_units,
+        *out = (cmc_importance_result){.records = r.done, .tokens = r.tokens, .units = r.n_units,
                                        .kl = r.tokens ? r.apart / (double)r.tokens : NAN, .seconds = cmc_now() - began};
     importance_release(&r);
     return st;

@@ -109,8 +109,6 @@ static cmc_status tune_options(tune *t, cmc_error *err) {
     cmc_train_opts *o = &t->o.how;
     if (!t->o.base || !o->out_path || !o->data || o->n_data == 0)
         return cmc_fail(err, CMC_E_ARG, "tuning needs a base model, data and a path to write to");
-    if (o->resume && o->fresh)
-        return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
     if (o->lr == 0.0)
         o->lr = t->o.lora_rank ? tune_lr_lora : tune_lr_full;
     if (t->o.lora_alpha == 0.0)
@@ -131,10 +129,7 @@ static cmc_status tune_options(tune *t, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "%s: named both for the model and for the checkpoint", o->out_path);
     if (o->log_path)
         CMC_TRY(tune_check_output(t, o->log_path, err));
-    if (!o->resume && !o->fresh && checkpoint_exists(t->checkpoint))
-        return cmc_fail(err, CMC_E_ARG, "%s: a checkpoint of an unfinished run is there; --resume goes on with it, "
-                        "--fresh starts again and replaces it", t->checkpoint);
-    return CMC_OK;
+    return checkpoint_check(t->checkpoint, o->resume, o->fresh, err);
 }
 
 /* ------------------------------------------------------------------------------------------------- plan */

@@ -114,8 +114,6 @@ static cmc_status setup_options(train *t, cmc_error *err) {
     cmc_train_opts *o = &t->o;
     if (!o->hosts || o->n_hosts == 0 || !o->out_path || !o->data || o->n_data == 0)
         return cmc_fail(err, CMC_E_ARG, "training needs a host, data and a path to write the delta to");
-    if (o->resume && o->fresh)
-        return cmc_fail(err, CMC_E_ARG, "resume and fresh exclude each other");
     if (o->cut > 0 && !o->init_path)
         return cmc_fail(err, CMC_E_ARG, "there is nothing to cut %d layers from; name a start with init", o->cut);
     if ((o->train_layers || o->train_modules) && !o->init_path)
@@ -143,12 +141,7 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "%s: named both for the delta and for the checkpoint", o->out_path);
     if (o->log_path)
         CMC_TRY(train_check_output(t, o->log_path, err));
-    if (!o->resume && !o->fresh && checkpoint_exists(t->checkpoint))
-        return cmc_fail(err, CMC_E_ARG,
-                        "%s: a checkpoint of an unfinished run is there; --resume goes on with it, --fresh starts "
-                        "again and replaces it",
-                        t->checkpoint);
-    return CMC_OK;
+    return checkpoint_check(t->checkpoint, o->resume, o->fresh, err);
 }
 
 /* ------------------------------------------------------------------------------------------------ shape */

@@ -314,13 +314,16 @@ void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, double
 #ifdef SHIFT_LANES
     int32_t lo, hi;
     part_range(n_host, part, &lo, &hi);
+    if (centre == 0) {
+        return;
+    }
 #ifdef SHIFT_X86
     if (wide_lanes(in)) {
         shift_centre_avx512(logits, in->map, lo, hi, centre);
         return;
     }
 #endif
-    if (lo < hi && centre != 0) {
+    if (lo < hi) {
         take_centre(logits + lo, hi - lo, in->map->to + lo, centre);
     }
 #else

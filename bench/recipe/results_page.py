@@ -35,9 +35,8 @@ def instruction_row(h, earlier):
 
 def unlearning_rows(rows):
     deltas = [r for r in rows if r["kind"] == "delta"]
-    chosen = unlearning.choose(rows)
-    named = chosen and {"objective": next(iter(chosen.values()))["objective"], "alphas": {h: r["alpha"] for h, r in chosen.items()}}
-    return {"unlearning": deltas, "unlearning_beside": [r for r in rows if r["kind"] != "delta"], "unlearning_chosen": named}
+    return {"unlearning": deltas, "unlearning_beside": [r for r in rows if r["kind"] != "delta"],
+            "unlearning_chosen": unlearning.named(unlearning.choose(rows))}
 
 
 # ------------------------------------------------------------------------------------------------------------- statements

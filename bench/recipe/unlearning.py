@@ -157,9 +157,9 @@ def plan(work, hosts, tofu, seeds):
     for name, (measure, host) in measures.items():
         for objective in (o for o, arm in OBJECTIVES.items() if arm.objective != "distil"):   # which is for deltas alone
             plan_own(work, name, measure, host, sets[name], objective)
-    chosen = choose([r for r in collect(work, hosts, intervals=False) if r.get("seed") == 0])
+    chosen = named(choose([r for r in collect(work, hosts, intervals=False) if r.get("seed") == 0]))
     again = {name: {h: arm.again for h in hosts} for name, arm in OBJECTIVES.items() if arm.again}
-    further = {r["objective"]: {h: s["alpha"] for h, s in chosen.items()} for r in chosen.values()} | again if chosen else {}
+    further = {chosen["objective"]: chosen["alphas"]} | again if chosen else {}
     for seed in range(1, seeds):
         for objective, alphas in further.items():
             plan_delta(work, hosts, measures, sets, objective, seed, {h: (a,) for h, a in alphas.items()})
@@ -285,9 +285,15 @@ def choose(rows):
     """{host: setting}, the host that was trained beside first: there the objective and strength that miss least, of those that do equally
     well the one of the greatest forget quality; on other hosts that objective's best strength. Of what has as many seeds as any. None:
     nothing to choose from."""
-    hosts = list(dict.fromkeys(r["host"] for r in sorted(rows, key=lambda r: not r["seen"]) if r["kind"] == "delta"))
-    if not hosts:
+    hosts = {r["host"]: r["seen"] for r in rows if r["kind"] == "delta"}
+    first = next((h for h, seen in hosts.items() if seen), None)
+    if not first:
         return None
-    best = least_missed(settings(rows, hosts[0]), True)
-    others = {h: settings(rows, h, best["objective"]) for h in hosts[1:]}
-    return {hosts[0]: best} | {h: least_missed(of, False) for h, of in others.items() if of}
+    best = least_missed(settings(rows, first), True)
+    others = {h: settings(rows, h, best["objective"]) for h in hosts if h != first}
+    return {first: best} | {h: least_missed(of, False) for h, of in others.items() if of}
+
+
+def named(chosen):
+    """What was chosen: the objective, and a strength for each host."""
+    return chosen and {"objective": next(iter(chosen.values()))["objective"], "alphas": {h: r["alpha"] for h, r in chosen.items()}}
