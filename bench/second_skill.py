@@ -31,11 +31,18 @@ RIVAL, SHARES = "two deltas, added at run time", [k / 10 for k in range(1, 16)]
 def arms():
     """By name: what `cmc train --init` gets beside the rest. IMPORTANCE and REPLAY stand for files."""
     mask, arm = ["--soft-mask", "IMPORTANCE"], forgetting.Arm
+
+    def blocks(kind):
+        return ["--expand", kind, "--blocks", "2"]      # one for each layer
     return {FULL: arm([]),
             RIVAL: arm([]),
             "replay, 5 %": arm(["--replay", "REPLAY", "--replay-share", "0.05"], old_data=True),
             "replay, 30 %": arm(["--replay", "REPLAY", "--replay-share", "0.3"], old_data=True),
             "L2 to the start": arm(["--l2-start", "0.1", "--weight-decay", "0"]),
+            "LoRA, rank 8": arm(["--lora", "8"]),
+            "blocks beside the layers, mse": arm(blocks("concat")),
+            "blocks beside the layers, no alignment": arm(blocks("concat") + ["--align", "none"]),
+            "blocks behind the layers": arm(blocks("stack") + ["--align", "none"]),
             "mask on updates": arm(mask),
             "mask permuted": arm(mask + ["--mask-control", "permuted"], control=True),
             "mask constant": arm(mask + ["--mask-control", "constant"], control=True),
@@ -134,7 +141,8 @@ def measure(a):
             seeds = range(a.seeds) if rate == best or name == FULL else [0]     # the first has every rate
             runs = {seed: train(a, name, arm.options, rate, seed) for seed in seeds}
             curves, at = {s: r[0] for s, r in runs.items()}, "" if rate == best else f", rate {rate:g}"
-            how = {"rate": rate, "trainable": int(runs[0][1]), "parameters": size, "control": arm.control, "old_data": arm.old_data}
+            added = costs.inspect(CMC, run_path(a, name, rate, 0, "gguf"))["params"] - size if "--expand" in arm.options else 0
+            how = {"rate": rate, "trainable": int(runs[0][1]), "parameters": size + added, "control": arm.control, "old_data": arm.old_data}
             if name == RIVAL:
                 curves = {s: [first] + kept_line(run_path(a, "added", rate, s, "json"), lambda s=s, rate=rate: line_of_rival(a, run_path(a, name, rate, s, "gguf")))
                           for s in curves}

@@ -80,33 +80,33 @@ static const arg_opt train_model[] = {
     {.name = "base", .kind = ARG_STR, .at = offsetof(train_args, base), .value = "MODEL",
      .help = "in place of -m: tune this GGUF model itself, without a host; -o becomes a whole model"},
     {.name = "lora", .kind = ARG_STR, .at = offsetof(train_args, lora), .value = "RANK[:ALPHA]",
-     .help = "train an adapter of this rank beside the model; -o becomes a LoRA adapter, for --lora of cmc run and of "
-             "llama.cpp (stored as f32, or f16 where --save-type says that); ALPHA otherwise twice the rank"},
-    {.name = "lora-targets", .kind = ARG_STR, .at = offsetof(train_args, lora_targets), .value = "LIST",
+     .help = "train an adapter of this rank, ALPHA otherwise twice it. With --base -o becomes a LoRA adapter, for --lora of cmc run and "
+             "of llama.cpp (stored as f32, or f16 where --save-type says that); with --init it becomes a delta that has it in it"},
+    {.name = "lora-targets", .kind = ARG_STR, .at = TRAIN_AT(lora_targets), .value = "LIST",
      .help = "the matrices with an adapter: q,k,v,o,gate,up,down or some of them; otherwise all"},
-    {.name = "expand", .kind = ARG_STR, .at = offsetof(train_args, expand.kind), .value = "concat|stack|hybrid",
-     .help = "train new blocks and leave the model as it is: beside layers, fed the same and merged (concat), behind them (stack), "
-             "or in turn; -o becomes the model with its blocks, for --expand-strength of cmc run",
+    {.name = "expand", .kind = ARG_STR, .at = TRAIN_AT(expand.kind), .value = "concat|stack|hybrid",
+     .help = "train new blocks and leave the model of --base, or the delta of --init, as it is: beside layers, fed the same and merged "
+             "(concat), behind them (stack), or in turn; -o becomes the model with its blocks, for --expand-strength of cmc run, or the delta",
      .choices = "concat|stack|hybrid"},
-    {.name = "blocks", .kind = ARG_INT, .at = offsetof(train_args, expand.blocks), .value = "E",
+    {.name = "blocks", .kind = ARG_INT, .at = TRAIN_AT(expand.blocks), .value = "E",
      .help = "with --expand: how many, at even distances; a number that divides the model's layers", .lo = 1, .hi = 4096},
-    {.name = "merge", .kind = ARG_STR, .at = offsetof(train_args, expand.merge), .value = "lerp|dlerp|dlerpin|slerp",
+    {.name = "merge", .kind = ARG_STR, .at = TRAIN_AT(expand.merge), .value = "lerp|dlerp|dlerpin|slerp",
      .help = "how a layer's output is merged with that of the block beside it: with one share for all tokens (lerp; slerp along an "
              "arc), or with one for each token, by the two outputs (dlerp) or by the layer's input (dlerpin)",
      .choices = "lerp|dlerp|dlerpin|slerp", .show_default = true},
-    {.name = "merge-share", .kind = ARG_REAL, .at = offsetof(train_args, expand.share), .value = "X",
+    {.name = "merge-share", .kind = ARG_REAL, .at = TRAIN_AT(expand.share), .value = "X",
      .help = "the block's share to begin with", .lo = 1e-6, .hi = 0.999999, .show_default = true},
-    {.name = "learn-share", .kind = ARG_FLAG, .at = offsetof(train_args, expand.learn_share), .help = "train the share too"},
-    {.name = "align", .kind = ARG_STR, .at = offsetof(train_args, expand.align), .value = "none|mse|relative|cosine",
+    {.name = "learn-share", .kind = ARG_FLAG, .at = TRAIN_AT(expand.learn_share), .help = "train the share too"},
+    {.name = "align", .kind = ARG_STR, .at = TRAIN_AT(expand.align), .value = "none|mse|relative|cosine",
      .help = "the loss that holds a block to the layer beside it: mean square of the difference of their outputs (mse), that over "
              "the layer's (relative), or by their angle", .choices = "none|mse|relative|cosine", .show_default = true},
-    {.name = "align-weight", .kind = ARG_REAL, .at = offsetof(train_args, expand.align_weight), .value = "X",
+    {.name = "align-weight", .kind = ARG_REAL, .at = TRAIN_AT(expand.align_weight), .value = "X",
      .help = "its weight", .lo = 0, .hi = 1e6, .show_default = true},
-    {.name = "align-by-share", .kind = ARG_FLAG, .at = offsetof(train_args, expand.align_by_share),
+    {.name = "align-by-share", .kind = ARG_FLAG, .at = TRAIN_AT(expand.align_by_share),
      .help = "times the block's share, token by token"},
-    {.name = "align-through", .kind = ARG_FLAG, .at = offsetof(train_args, expand.align_through),
+    {.name = "align-through", .kind = ARG_FLAG, .at = TRAIN_AT(expand.align_through),
      .help = "the layer's output learns from it too, by way of earlier blocks; otherwise it only teaches"},
-    {.name = "unfrozen", .kind = ARG_FLAG, .at = offsetof(train_args, expand.unfrozen),
+    {.name = "unfrozen", .kind = ARG_FLAG, .at = TRAIN_AT(expand.unfrozen),
      .help = "with --expand: train the model's own weights beside the blocks, to see what freezing them is worth; "
              "--expand-strength 0 is then not the base"},
     {.name = NULL},
@@ -221,7 +221,7 @@ const arg_opt train_how[] = {
 static const arg_group train_groups[] = {
     {"Files", train_files, 0},
     {"The delta", train_delta, 0},
-    {"A model by itself", train_model, 0},
+    {"A model by itself, and what is added to it or to a delta", train_model, 0},
     {"Forgetting less, of --init or --base", train_keeping, 0},
     {"Training", train_how, 0},
     {"Every verb", common_opts, offsetof(train_args, common)},
@@ -405,6 +405,9 @@ void train_take_lists(train_args *a) {
 
 static int train_check(train_args *a, const arg_list *operands) {
     cmc_error err = {0};
+    int rc = train_take_added(a);
+    if (rc)
+        return rc;
     if (operands->n)
         return cli_usage("\"%s\": train takes its records from files: --data FILE", operands->v[0]);
     if (!a->hosts.n)
@@ -479,7 +482,7 @@ static int train_main(void *opts, const arg_list *operands) {
         rc = train_layers(a);
     if (!rc)
         rc = train_temperature(a);
-    if (!rc && train_is_base(a))
+    if (!rc && a->base)
         return train_base_main(a, operands);
     if (!rc)
         rc = train_check(a, operands);
@@ -492,7 +495,7 @@ static int train_main(void *opts, const arg_list *operands) {
         return rc;
     }
     if (a->t.lr == 0)
-        a->t.lr = cmc_train_defaults().lr;
+        a->t.lr = a->lora ? 5e-4 : cmc_train_defaults().lr;
     cmc_runtime_opts rt_opts = cli_runtime_opts(&a->common, a->exact, a->batches);
     if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK) {
         free(a->host_weights);
@@ -523,7 +526,6 @@ static void train_defaults(void *opts) {
     a->delta_template = cmc_template_name(a->t.delta_template);
     a->t.objective = "sft";
     a->retain_term = "default";
-    a->expand = cmc_tune_defaults().expand;
     a->t.keep.mask_control = "none";
     a->common.seed = a->t.seed;
 }

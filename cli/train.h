@@ -14,9 +14,9 @@ typedef struct train_args {
     const char *temperature;   /* of the host, as given: "0.7:1.5" */
     const char *html;
     const char *layers;    /* as given: the delta's number, or which of them are trained */
-    const char *base, *lora, *lora_targets;   /* a model to be tuned by itself (train_base.c) */
+    const char *base;      /* a model to be tuned by itself (train_base.c) */
+    const char *lora;      /* as given: "8" or "8:16" */
     arg_list replay, watch;
-    cmc_expand_opts expand;
     bool exact;
     const char *batches;
     cmc_train_opts t;      /* its lists, templates and seed are filled in from the above */
@@ -52,8 +52,8 @@ void train_json_result(jbuild *o, const cmc_train_result *r);
 /* The options that say how a run goes, of both kinds; their struct is train_args. */
 extern const arg_opt train_how[];
 
-/* Whether an option was given that is for --base, or that itself. */
-bool train_is_base(const train_args *a);
+/* An adapter or blocks, on a model or on a delta that goes on: what goes together; fills in a->t. Gives the exit status. */
+int train_take_added(train_args *a);
 /* Fills a->t's lists, retain term and seed from what was given. */
 void train_take_lists(train_args *a);
 /* What the options come to for cmc_tune; gives the exit status. */

@@ -40,67 +40,8 @@ static const char *base_foreign(const train_args *a) {
     return NULL;
 }
 
-/* The first option that is for --expand and was given, NULL where none was. */
-static const char *base_expand_own(const train_args *a) {
-    const cmc_expand_opts d = cmc_tune_defaults().expand, *x = &a->expand;
-    const struct {
-        const char *name;
-        bool given;
-    } own[] = {
-        {"--blocks", x->blocks != d.blocks},
-        {"--merge", strcmp(x->merge, d.merge) != 0},
-        {"--merge-share", x->share != d.share},
-        {"--learn-share", x->learn_share},
-        {"--align", strcmp(x->align, d.align) != 0},
-        {"--align-weight", x->align_weight != d.align_weight},
-        {"--align-by-share", x->align_by_share},
-        {"--align-through", x->align_through},
-        {"--unfrozen", x->unfrozen},
-    };
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (own[i].given)
-            return own[i].name;
-    return NULL;
-}
-
-/* The first option that is for --base alone and was given, NULL where none was. */
-static const char *base_own(const train_args *a) {
-    const struct {
-        const char *name;
-        bool given;
-    } own[] = {
-        {"--lora", a->lora != NULL},
-        {"--lora-targets", a->lora_targets != NULL},
-        {"--expand", a->expand.kind != NULL},
-        {base_expand_own(a), base_expand_own(a) != NULL},
-    };
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (own[i].given)
-            return own[i].name;
-    return NULL;
-}
-
-bool train_is_base(const train_args *a) {
-    return a->base || base_own(a);
-}
-
-/* "RANK" or "RANK:ALPHA". */
-static int base_lora(const char *s, cmc_tune_opts *o) {
-    char *end;
-    long rank = strtol(s, &end, 10);
-    bool ok = end != s && rank >= 1 && rank <= 4096 && (*end == '\0' || *end == ':');
-    if (ok && *end == ':')
-        ok = arg_number(end + 1, &o->lora_alpha) && o->lora_alpha > 0 && o->lora_alpha <= 1e6;
-    if (!ok)
-        return cli_usage("--lora: \"%s\" is not RANK or RANK:ALPHA, a rank from 1 to 4096 and a number above 0", s);
-    o->lora_rank = (int32_t)rank;
-    return CLI_OK;
-}
-
 int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
     cmc_error err = {0};
-    if (!a->base)
-        return cli_usage("%s: is for tuning a model by itself: --base MODEL", base_own(a));
     const char *foreign = base_foreign(a);
     if (foreign)
         return cli_usage("%s: is for training a delta, and --base tunes a model by itself", foreign);
@@ -112,28 +53,20 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
         return cli_usage("-o: what is trained needs a name: -o FILE");
     if (train_check_resume(a->t.resume, a->t.fresh))
         return CLI_USAGE;
-    if (!a->expand.kind && base_expand_own(a))
-        return cli_usage("%s: is for an expanded model: --expand concat|stack|hybrid", base_expand_own(a));
-    if (a->expand.kind && !a->expand.blocks)
-        return cli_usage("--blocks: an expanded model needs a number of blocks: --blocks E");
-    if (a->expand.kind && a->lora)
-        return cli_usage("--lora: trains an adapter, and --expand trains blocks");
-    if (a->lora_targets && !a->lora)
-        return cli_usage("--lora-targets: is for an adapter: --lora RANK");
     if (cmc_template_parse(a->host_template, &a->t.host_template, &err) != CMC_OK)
         return cli_usage("--template: %s", err.message);
     train_take_lists(a);
-    int rc = train_check_keeping(a);
-    if (rc)
-        return rc;
-    *o = (cmc_tune_opts){.base = a->base, .lora_targets = a->lora_targets, .expand = a->expand, .how = a->t};
-    return a->lora ? base_lora(a->lora, o) : CLI_OK;
+    int rc = train_take_added(a);
+    if (!rc)
+        rc = train_check_keeping(a);
+    *o = (cmc_tune_opts){.base = a->base, .how = a->t};
+    return rc;
 }
 
 static int base_json(const cmc_tune_opts *o, const cmc_train_result *r) {
     jbuild j = jobject();
     jset_string(&j, "out", o->how.out_path);
-    jset_string(&j, "kind", o->lora_rank ? "lora" : o->expand.kind ? "expanded" : "model");
+    jset_string(&j, "kind", o->how.lora_rank ? "lora" : o->how.expand.kind ? "expanded" : "model");
     train_json_result(&j, r);
     jset_real(&j, "held_out_base", r->held_out_host);
     jset_real(&j, "held_out", r->held_out_steered);
@@ -142,7 +75,7 @@ static int base_json(const cmc_tune_opts *o, const cmc_train_result *r) {
 
 static int base_summary(const cmc_tune_opts *o, const cmc_train_result *r) {
     int rc = out_printf("%s: %s, %" PRIu64 " parameters trained, %" PRId64 " steps, %" PRIu64 " tokens in %.1f s\n",
-                        o->how.out_path, o->lora_rank ? "an adapter" : o->expand.kind ? "an expanded model" : "a model", r->params, r->steps, r->tokens,
+                        o->how.out_path, o->how.lora_rank ? "an adapter" : o->how.expand.kind ? "an expanded model" : "a model", r->params, r->steps, r->tokens,
                         r->seconds);
     if (rc == CLI_OK)
         rc = out_printf("records: %zu trained on, %zu held out, %zu left out as too long\n", r->records,

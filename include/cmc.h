@@ -560,6 +560,25 @@ typedef struct cmc_keep_opts {
                                            layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
 } cmc_keep_opts;
 
+/* Expanding a model or a delta (Control LLM, arXiv 2501.10979): blocks are added and alone are trained (but see `unfrozen`); out_path
+ * becomes the start's file, its tensors as they are stored, with the blocks. */
+typedef struct cmc_expand_opts {
+    const char *kind;                   /* NULL: none of this. "concat": blocks beside layers, copies of them to begin with;
+                                           "stack": behind them, changing nothing to begin with; "hybrid": in turn */
+    int32_t blocks;                     /* how many, at even distances: a number that divides the start's layers */
+    const char *merge;                  /* of layer and block beside it: "lerp", "dlerp", "dlerpin", "slerp" (cmc_expand_info) */
+    double share;                       /* of what is merged, the block's to begin with, above 0 and below 1; of dlerp and
+                                           dlerpin before the token has its say, which is trained */
+    bool learn_share;                   /* it is trained too */
+    const char *align;                  /* what holds a block to the layer beside it, a loss: "none"; "mse", the mean square of
+                                           the difference of their outputs; "relative", over that of the layer's; "cosine" */
+    double align_weight;                /* of its mean over tokens and merges */
+    bool align_by_share;                /* and each token's times the block's share of it */
+    bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
+    bool unfrozen;                      /* the start's own weights are trained too, and stored as save_type: shows what freezing
+                                           them is worth. A strength of 0 is then the model without its blocks, not the start */
+} cmc_expand_opts;
+
 typedef struct cmc_train_opts {
     const char *const *hosts; size_t n_hosts;   /* the frozen hosts that one delta is trained beside */
     const double *host_weights;         /* [n_hosts] shares of the loss; NULL: equal */
@@ -610,6 +629,12 @@ typedef struct cmc_train_opts {
     const char *host_mix_with;          /* u is this model's distribution, through a token map, where it stands between two of
                                            its tokens, in place of the unigram; with one host only. NULL: the unigram */
     cmc_keep_opts keep;
+    int32_t lora_rank;                  /* 0: none. Else what is trained is an adapter (arXiv 2106.09685) on init_path, which the delta
+                                           that comes out has in it */
+    double lora_alpha;                  /* what the adapter adds is scaled by alpha / rank; 0: twice the rank */
+    const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
+    cmc_expand_opts expand;             /* blocks that are added to init_path, and trained in its place; as cmc_train_defaults has it
+                                           none, else 0.5 of lerp, held by mse with a weight of 1 */
     double held_out;                    /* share of records held out */
     int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
                                            scores without gain before it stops */
@@ -648,38 +673,16 @@ typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 
-/* Expanding a model (Control LLM, arXiv 2501.10979): blocks are added and alone are trained (but see `unfrozen`); out_path becomes
- * the base's file, its tensors as they are stored, with the blocks. */
-typedef struct cmc_expand_opts {
-    const char *kind;                   /* NULL: none of this. "concat": blocks beside layers, copies of them to begin with;
-                                           "stack": behind them, changing nothing to begin with; "hybrid": in turn */
-    int32_t blocks;                     /* how many, at even distances: a number that divides the base's layers */
-    const char *merge;                  /* of layer and block beside it: "lerp", "dlerp", "dlerpin", "slerp" (cmc_expand_info) */
-    double share;                       /* of what is merged, the block's to begin with, above 0 and below 1; of dlerp and
-                                           dlerpin before the token has its say, which is trained */
-    bool learn_share;                   /* it is trained too */
-    const char *align;                  /* what holds a block to the layer beside it, a loss: "none"; "mse", the mean square of
-                                           the difference of their outputs; "relative", over that of the layer's; "cosine" */
-    double align_weight;                /* of its mean over tokens and merges */
-    bool align_by_share;                /* and each token's times the block's share of it */
-    bool align_through;                 /* the layer's output learns from it too, by way of earlier blocks */
-    bool unfrozen;                      /* the model's own weights are trained too, and stored as save_type: shows what freezing
-                                           them is worth. A strength of 0 is then the model without its blocks, not the base */
-} cmc_expand_opts;
-
 /* Tuning a language model itself on the responses of records, without a host: all of it, or a LoRA adapter beside it. */
 typedef struct cmc_tune_opts {
     const char *base;                   /* a GGUF model of any architecture that cmc runs */
-    int32_t lora_rank;                  /* 0: all of the model; out_path becomes a whole model. Else an adapter */
-    double lora_alpha;                  /* what the adapter adds is scaled by alpha / rank; 0: twice the rank */
-    const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
-    cmc_expand_opts expand;             /* blocks that are trained in place of the model itself */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
                                            save_type; the objective with all that belongs to it, in which the host is the base as
                                            it was at the start, steered is as it is tuned, and replay and watch are for sft alone;
-                                           what is for deltas alone must be as cmc_train_defaults has it */
+                                           what is for deltas alone must be as cmc_train_defaults has it.
+                                           lora_rank: out_path becomes an adapter in place of a whole model; expand: of the base */
 } cmc_tune_opts;
-CMC_API cmc_tune_opts cmc_tune_defaults(void);   /* expand: 0.5 of lerp, held by mse with a weight of 1 */
+CMC_API cmc_tune_opts cmc_tune_defaults(void);   /* cmc_train_defaults, but for the rate */
 /* As cmc_train, with the base for the host: held_out_host is the base's score, held_out_steered the tuned model's. */
 CMC_API cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callback cb, void *user,
                             cmc_train_result *out, cmc_error *err);

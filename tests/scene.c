@@ -109,7 +109,7 @@ double scene_loss(scene *s, double alpha) {
     double nll = 0.0;
     cmc_error err = {0};
     net_forward(&s->n, &s->b);
-    assert_int_equal(loss_score(&s->l, &s->n, &s->b, &alpha, 1, &nll, NULL, &err), CMC_OK);
+    assert_int_equal(loss_score(&s->l, net_output(&s->n), &s->b, &alpha, 1, &nll, NULL, &err), CMC_OK);
     return nll / (double)s->b.n_targets;
 }
 
@@ -120,7 +120,7 @@ double scene_grad(scene *s, float alpha) {
     cmc_error err = {0};
     memset(s->n.grad, 0, s->p.n * sizeof(float));
     net_forward(&s->n, &s->b);
-    assert_int_equal(loss_train(&s->l, &s->n, &s->b, &nll_alone, alpha, scale, s->dhidden, &nll, &err), CMC_OK);
+    assert_int_equal(loss_train(&s->l, net_output(&s->n), &s->b, &nll_alone, alpha, scale, s->dhidden, &nll, &err), CMC_OK);
     net_backward(&s->n, &s->b, s->dhidden);
     return nll / (double)s->b.n_targets;
 }

@@ -20,11 +20,11 @@ enum { STEPS = 12 };
 
 static cmc_tune_opts expand_opts(const rig *r, const char *kind, const char *merge, const char *align) {
     cmc_tune_opts o = rig_tune_opts(r);
-    o.expand.kind = kind;
-    o.expand.blocks = 2;
-    o.expand.merge = merge;
-    o.expand.align = align;
-    o.expand.align_weight = 0.3;
+    o.how.expand.kind = kind;
+    o.how.expand.blocks = 2;
+    o.how.expand.merge = merge;
+    o.how.expand.align = align;
+    o.how.expand.align_weight = 0.3;
     o.how.max_steps = STEPS;
     return o;
 }
@@ -38,7 +38,7 @@ enum { WAYS = sizeof ways / sizeof *ways };
 
 static cmc_tune_opts opts_of(const rig *r, size_t way) {
     cmc_tune_opts o = expand_opts(r, ways[way].kind, ways[way].merge, ways[way].align);
-    o.expand.learn_share = ways[way].learn;
+    o.how.expand.learn_share = ways[way].learn;
     return o;
 }
 
@@ -152,7 +152,7 @@ static void test_unfrozen(void **state) {
     cmc_tune_opts o = opts_of(&r, 0);
     cmc_train_result frozen = rig_tune(&r, &o, NULL, NULL, CMC_OK);
     double kept = score_of(&r, r.out, 0);
-    o.expand.unfrozen = true;
+    o.how.expand.unfrozen = true;
     cmc_train_result res = rig_tune(&r, &o, NULL, NULL, CMC_OK);
     assert_true(res.params > 2 * frozen.params && res.held_out_steered < res.held_out_host - 0.2);
     assert_true(score_of(&r, r.out, 0) < kept - 0.1);
@@ -170,7 +170,7 @@ static void test_exact_resume(void **state) {
     for (size_t k = 2; k < WAYS; k += 4)
         rig_tune_resumes(&r, opts_of(&r, k));
     cmc_tune_opts o = opts_of(&r, 0);
-    o.expand.unfrozen = true;
+    o.how.expand.unfrozen = true;
     rig_tune_resumes(&r, o);
     rig_close(&r);
 }
@@ -188,16 +188,16 @@ static void test_whose_checkpoint(void **state) {
         cmc_tune_opts other = o;
         cmc_error err = {0};
         switch (i) {
-        case 0: other.expand.kind = NULL; break;
-        case 1: other.expand.kind = "hybrid"; break;
-        case 2: other.expand.blocks = 1; break;
-        case 3: other.expand.merge = "slerp"; break;
-        case 4: other.expand.share = 0.4; break;
-        case 5: other.expand.learn_share = true; break;
-        case 6: other.expand.align = "cosine"; break;
-        case 7: other.expand.align_weight = 0.4; break;
-        case 8: other.expand.unfrozen = true; break;
-        default: other.expand.align_through = true; break;
+        case 0: other.how.expand.kind = NULL; break;
+        case 1: other.how.expand.kind = "hybrid"; break;
+        case 2: other.how.expand.blocks = 1; break;
+        case 3: other.how.expand.merge = "slerp"; break;
+        case 4: other.how.expand.share = 0.4; break;
+        case 5: other.how.expand.learn_share = true; break;
+        case 6: other.how.expand.align = "cosine"; break;
+        case 7: other.how.expand.align_weight = 0.4; break;
+        case 8: other.how.expand.unfrozen = true; break;
+        default: other.how.expand.align_through = true; break;
         }
         if (cmc_tune(r.rt, &other, NULL, NULL, NULL, &err) != CMC_E_ARG || !strstr(err.message, "was made with"))
             fail_msg("case %d: %s", i, err.message);
@@ -215,18 +215,18 @@ static void test_refusals(void **state) {
         cmc_error err = {0};
         cmc_status want = CMC_E_ARG;
         switch (i) {
-        case 0: o.expand.kind = "beside"; break;
-        case 1: o.expand.merge = "prog"; break;
-        case 2: o.expand.align = "dot"; break;
-        case 3: o.expand.blocks = 3; break;
-        case 4: o.expand.blocks = 0; break;
-        case 5: o.expand.share = 1.0; break;
-        case 6: o.expand.share = 0.0; break;
-        case 7: o.expand.align_weight = -1.0; break;
-        case 8: o.lora_rank = 2; break;
+        case 0: o.how.expand.kind = "beside"; break;
+        case 1: o.how.expand.merge = "prog"; break;
+        case 2: o.how.expand.align = "dot"; break;
+        case 3: o.how.expand.blocks = 3; break;
+        case 4: o.how.expand.blocks = 0; break;
+        case 5: o.how.expand.share = 1.0; break;
+        case 6: o.how.expand.share = 0.0; break;
+        case 7: o.how.expand.align_weight = -1.0; break;
+        case 8: o.how.lora_rank = 2; break;
         case 9: o.how.train_layers = "0"; break;
         case 10: o.how.keep.soft_mask = r.data; break;
-        case 11: o.expand.align_weight = NAN; break;
+        case 11: o.how.expand.align_weight = NAN; break;
         default: o.how.memory = 1 << 20; want = CMC_E_NOMEM; break;
         }
         if (cmc_tune(r.rt, &o, NULL, NULL, NULL, &err) != want || err.message[0] == '\0')

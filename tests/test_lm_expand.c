@@ -133,7 +133,7 @@ static void test_saved(void **state) {
             rig_open(&r, &families[f], &ways[k], 2, true);
             rig_train(&r);
             const char *path = tiny_path(r.s.dir, "expanded.gguf");
-            assert_int_equal(lm_save_expanded(path, &r.s.l, r.s.m, &r.spec, r.s.n.w, r.s.n.trained, CMC_F32, &err), CMC_OK);
+            assert_int_equal(lm_save_expanded(path, &r.s.l, r.s.m, &r.spec, r.s.n.w, r.s.n.trained, CMC_F32, NULL, &err), CMC_OK);
             if (cmc_model_open(r.s.rt, path, &m, &err) != CMC_OK)
                 fail_msg("%s", err.message);
             size_t e = (size_t)r.s.l.p.n_embd, first = r.s.start[2], start[2] = {0, TOKENS - first}, rows[TOKENS];

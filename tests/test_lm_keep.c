@@ -341,7 +341,7 @@ static void test_line_of_adapter(void **state) {
     cmc_tune_opts o = tune_opts(&k);
     char *part = rig_path(&k.r, "part.gguf");
     double off[2];
-    o.lora_rank = 2;
+    o.how.lora_rank = 2;
     o.how.save_type = "f32";
     cmc_train_result whole = rig_tune(&k.r, &o, NULL, NULL, CMC_OK);
     o.how.out_path = part;
@@ -369,14 +369,14 @@ static void test_refusals(void **state) {
         case 0: o.how.keep.replay_share = 0.0; break;
         case 1: o.how.keep.replay_share = 0.95; break;
         case 2: o.how.keep.l2_start = -1.0; break;
-        case 3: o.how.keep.l2_start = 1.0; o.lora_rank = 2; break;
-        case 4: o.how.keep.soft_mask = k.importance; o.lora_rank = 2; break;
+        case 3: o.how.keep.l2_start = 1.0; o.how.lora_rank = 2; break;
+        case 4: o.how.keep.soft_mask = k.importance; o.how.lora_rank = 2; break;
         case 5: o.how.keep.soft_mask = k.importance; o.how.keep.mask_on = "weights"; break;
         case 6: o.how.keep.soft_mask = k.importance; o.how.keep.mask_control = "random"; break;
         case 7: o.how.keep.soft_mask = k.r.host; break;
         case 8: o.how.keep.replay = k.olds; o.how.keep.n_replay = 1; o.how.out_path = k.old; break;
         case 9: o.how.keep.wise_ft = 0.0; break;
-        case 10: o.how.keep.wise_ft = 0.5; o.expand.kind = "concat"; o.expand.blocks = 1; break;
+        case 10: o.how.keep.wise_ft = 0.5; o.how.expand.kind = "concat"; o.how.expand.blocks = 1; break;
         default: o.how.keep.soft_mask = k.old; want = CMC_E_FORMAT; break;
         }
         if (cmc_tune(k.r.rt, &o, NULL, NULL, NULL, &err) != want || err.message[0] == '\0')

@@ -94,7 +94,7 @@ static cmc_train_opts with_objective(const scene *s, cmc_train_opts o, const cha
 
 static cmc_tune_opts tune_opts(const scene *s, const char *name, const char *term) {
     cmc_tune_opts o = rig_tune_opts(&s->r);
-    o.expand.align = "none"; /* it teaches in one direction only, which no difference of losses shows */
+    o.how.expand.align = "none"; /* it teaches in one direction only, which no difference of losses shows */
     o.how = with_objective(s, o.how, name, term);
     return o;
 }
@@ -137,12 +137,12 @@ static double tuned_step(const scene *s, cmc_tune_opts o, const char *what, tune
 
 /* Every tensor's gradient, against the length of all. */
 static void compare_gradients(const train *a, const tune *b, const char *what) {
-    double norm = adamw_norm(a->rt->pool, a->net.grad, a->p.n), worst = 0.0;
+    double norm = adamw_norm(a->rt->pool, a->body.grad, a->p.n), worst = 0.0;
     for (size_t k = 0; k < a->p.n_tensors; k++) {
         const params_tensor *x = &a->p.tensors[k], *y = lm_find(&b->layout.base, x->name, strlen(x->name));
         assert_true(y && y->n_out == x->n_out && y->n_in == x->n_in);
         for (size_t i = 0; i < x->n_out * x->n_in; i++)
-            worst = fmax(worst, fabs((double)a->net.grad[x->off + i] - (double)b->net.grad[y->off + i]));
+            worst = fmax(worst, fabs((double)a->body.grad[x->off + i] - (double)b->net.grad[y->off + i]));
     }
     if (!(norm > 1e-3 && worst < 1e-5 * norm))
         fail_msg("%s: gradients are %g apart, their length %g", what, worst, norm);
@@ -193,7 +193,7 @@ static void test_start(void **state) {
     for (size_t k = 0; k < 2; k++) {
         for (int32_t rank = 0; rank <= 3; rank += 3) {
             cmc_tune_opts o = tune_opts(&s, cases[k].name, "kl");
-            o.lora_rank = rank;
+            o.how.lora_rank = rank;
             tune t = {.rt = s.r.rt, .o = o};
             cmc_error err = {0};
             uint64_t targets;
@@ -246,10 +246,10 @@ static void test_gradients(void **state) {
             char what[80];
             cmc_tune_opts o = tune_opts(&s, NAMES[i], i > 0 && way % 2 ? "kl" : "default");
             o.how.kl = way == 2 ? 0.4 : 0.0;
-            o.lora_rank = way == 1 ? 3 : 0;
+            o.how.lora_rank = way == 1 ? 3 : 0;
             o.how.train_layers = way == 2 ? "1-1" : NULL;   /* the output matrix is not among what is trained */
-            o.expand.kind = way == 3 ? "concat" : NULL;
-            o.expand.blocks = 2;
+            o.how.expand.kind = way == 3 ? "concat" : NULL;
+            o.how.expand.blocks = 2;
             snprintf(what, sizeof what, "%s, way %d", NAMES[i], way);
             check_gradient(&s, o, what);
         }
@@ -285,7 +285,7 @@ static double score_file(cmc_model *m, const char *data) {
 static void check_run(const scene *s, const char *name, int32_t rank) {
     cmc_error err = {0};
     cmc_tune_opts o = tune_opts(s, name, NULL);
-    o.lora_rank = rank;
+    o.how.lora_rank = rank;
     o.how.max_steps = 30;
     o.how.lr = rank ? 5e-3 : 2e-3;
     o.how.retain_weight = 1.0;
@@ -323,7 +323,7 @@ static void test_resume(void **state) {
     scene_open(&s, 2);
     for (size_t i = 1; i < N_NAMES; i++) {
         cmc_tune_opts o = tune_opts(&s, NAMES[i], i % 2 ? "kl" : NULL);
-        o.lora_rank = i % 4 < 2 ? 3 : 0;
+        o.how.lora_rank = i % 4 < 2 ? 3 : 0;
         rig_tune_resumes(&s.r, o);
     }
     scene_close(&s);

@@ -20,7 +20,7 @@ enum { STEPS = 12 };
 
 static cmc_tune_opts tune_opts(const rig *r, int32_t rank) {
     cmc_tune_opts o = rig_tune_opts(r);
-    o.lora_rank = rank;
+    o.how.lora_rank = rank;
     o.how.max_steps = STEPS;
     o.how.lr = rank ? 1e-2 : o.how.lr;
     return o;
@@ -140,9 +140,9 @@ static void test_whose_checkpoint(void **state) {
     o.how.resume = true;
     for (int i = 0; i < 4; i++) {
         cmc_tune_opts other = o;
-        other.lora_rank = i == 0 ? 4 : 3;
-        other.lora_alpha = i == 1 ? 7.0 : 0.0;
-        other.lora_targets = i == 2 ? "q,v" : NULL;
+        other.how.lora_rank = i == 0 ? 4 : 3;
+        other.how.lora_alpha = i == 1 ? 7.0 : 0.0;
+        other.how.lora_targets = i == 2 ? "q,v" : NULL;
         other.how.lr = i == 3 ? 1e-4 : o.how.lr;
         cmc_error err = {0};
         assert_int_equal(cmc_tune(r.rt, &other, NULL, NULL, NULL, &err), CMC_E_ARG);
@@ -169,8 +169,8 @@ static void test_refusals(void **state) {
         case 4: o.how.n_embd = 32; break;
         case 5: o.how.out_path = r.host; break;
         case 6: o.how.out_path = r.data; break;
-        case 7: o.lora_rank = -1; break;
-        case 8: o.lora_targets = "qkv"; break;
+        case 7: o.how.lora_rank = -1; break;
+        case 8: o.how.lora_targets = "qkv"; break;
         case 9: o.how.save_type = "q4_0"; break;
         case 10: o.how.memory = 1 << 20; want = CMC_E_NOMEM; break;
         default: o.base = r.data; want = CMC_E_FORMAT; break;

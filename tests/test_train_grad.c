@@ -169,7 +169,7 @@ static void test_pieces(void **state) {
                            .n_targets = TARGETS - cut};
     for (int i = 0; i < 2; i++) {
         net_forward(&s.n, &piece[i]);
-        assert_int_equal(loss_train(&s.l, &s.n, &piece[i], &nll_alone, ALPHA, 1.0f / TARGETS, s.dhidden, &nll, &err),
+        assert_int_equal(loss_train(&s.l, net_output(&s.n), &piece[i], &nll_alone, ALPHA, 1.0f / TARGETS, s.dhidden, &nll, &err),
                          CMC_OK);
         net_backward(&s.n, &piece[i], s.dhidden);
     }
@@ -217,7 +217,7 @@ static void test_loss(void **state) {
         cmc_error err = {0};
         grad_open(&s, threads, true, 2, threads != 2);
         net_forward(&s.n, &s.b);
-        assert_int_equal(loss_score(&s.l, &s.n, &s.b, alphas, 4, nll, NULL, &err), CMC_OK);
+        assert_int_equal(loss_score(&s.l, net_output(&s.n), &s.b, alphas, 4, nll, NULL, &err), CMC_OK);
         for (int a = 0; a < 4; a++)
             assert_true(fabs(nll[a] - plain_loss(&s, alphas[a])) < 1e-4 * TARGETS);
         scene_close(&s);

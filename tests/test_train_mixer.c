@@ -136,7 +136,7 @@ static void test_loss_is_defined(void **state) {
         loss_parts parts = {.nll = 1.0f, .perturb = p, .mixed = mixed};
         double nll = 0.0;
         net_forward(&s.n, &s.b);
-        assert_int_equal(loss_train(&s.l, &s.n, &s.b, &parts, 0.6f, 1.0f, s.dhidden, &nll, &err), CMC_OK);
+        assert_int_equal(loss_train(&s.l, net_output(&s.n), &s.b, &parts, 0.6f, 1.0f, s.dhidden, &nll, &err), CMC_OK);
         double want = defined_loss(&s, other, map, mixed, p, 0.6f);
         if (!(fabs(nll - want) < 1e-4 * ROWS))
             fail_msg("loss %.6f, by its definition %.6f", nll, want);

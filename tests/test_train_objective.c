@@ -153,14 +153,14 @@ static void check_gradient(const unlearn *u, cmc_train_opts o, const char *what)
     for (size_t i = 0; i < 3; i++)
         s.index[i] = train_data(&t)->train[s.index[i]];
     uint64_t rng = 4;
-    for (size_t i = 0; i < t.p.n; i++) /* far from the start, where the delta says nothing */
-        t.net.w[i] += 0.15f * (float)(uniform(&rng) - 0.5);
-    memset(t.net.grad, 0, t.p.n * sizeof(float));
+    for (size_t i = 0; i < t.body.n; i++) /* far from the start, where the delta says nothing */
+        t.body.w[i] += 0.15f * (float)(uniform(&rng) - 0.5);
+    memset(t.body.grad, 0, t.body.n * sizeof(float));
     step_loss(&s);
-    float *g = cmc_alloc(t.p.n, sizeof *g);
-    memcpy(g, t.net.grad, t.p.n * sizeof *g);
+    float *g = cmc_alloc(t.body.n, sizeof *g);
+    memcpy(g, t.body.grad, t.body.n * sizeof *g);
     slope_check c = {.loss = step_loss, .scene = &s, .h = 0.02, .least = 1e-3, .rel = 4e-3, .directions = 1};
-    slope_assert(&c, what, t.net.w, g, t.p.n, &rng);
+    slope_assert(&c, what, t.body.w, g, t.body.n, &rng);
     free(g);
     train_release(&t);
 }
@@ -228,6 +228,41 @@ static void test_gradients(void **state) {
     o.n_hosts = 2;
     o.dropout = 0.3;
     check_gradient(&u, o, "npo with dropout");
+    unlearn_close(&u);
+}
+
+/* An adapter or blocks on a delta, beside hosts of its vocabulary and of another. */
+static void test_added_gradients(void **state) {
+    (void)state;
+    static const struct {
+        const char *what, *objective;
+        int32_t rank;
+        const char *kind, *merge, *align;
+        bool unfrozen;
+    } cases[] = {
+        {"an adapter", "sft", 3, NULL, "lerp", "none", false},        {"an adapter, npo", "npo", 3, NULL, "lerp", "none", false},
+        {"an adapter, dpo", "dpo", 2, NULL, "lerp", "none", false},   {"blocks beside", "sft", 0, "concat", "dlerp", "mse", false},
+        {"blocks beside, kl", "kl", 0, "concat", "lerp", "cosine", false}, {"blocks behind", "sft", 0, "stack", "lerp", "none", false},
+        {"nothing frozen", "sft", 0, "hybrid", "dlerpin", "mse", true},
+    };
+    unlearn u;
+    unlearn_open(&u, 2);
+    char *start = rig_path(&u.r, "start.gguf");
+    cmc_train_opts first = rig_opts(&u.r);
+    first.out_path = start;
+    rig_run(&u.r, &first, NULL, NULL, CMC_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t hosts = 1; hosts <= 2; hosts++) {
+            cmc_train_opts o = unlearn_opts(&u, cases[i].objective);
+            o.n_hosts = hosts;
+            o.init_path = start;
+            o.lora_rank = cases[i].rank;
+            o.expand = (cmc_expand_opts){.kind = cases[i].kind, .blocks = 2, .merge = cases[i].merge, .share = 0.4, .learn_share = true,
+                                         .align = cases[i].align, .align_weight = 0.3, .align_through = true,
+                                         .unfrozen = cases[i].unfrozen};
+            check_gradient(&u, o, cases[i].what);
+        }
+    free(start);
     unlearn_close(&u);
 }
 
@@ -468,7 +503,7 @@ static void test_options(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),         cmocka_unit_test(test_record_losses), cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_record_losses), cmocka_unit_test(test_gradients), cmocka_unit_test(test_added_gradients),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_runs),          cmocka_unit_test(test_distil),        cmocka_unit_test(test_kl_holds_back),
         cmocka_unit_test(test_options),

@@ -125,11 +125,11 @@ static void test_loss_is_defined(void **state) {
         loss_parts parts = {.nll = 1.0f, .perturb = p, .log_unigram = log_u};
         double nll = 0.0, plain = 0.0, alpha = 0.6;
         net_forward(&s.n, &s.b);
-        assert_int_equal(loss_train(&s.l, &s.n, &s.b, &parts, 0.6f, 1.0f, s.dhidden, &nll, &err), CMC_OK);
+        assert_int_equal(loss_train(&s.l, net_output(&s.n), &s.b, &parts, 0.6f, 1.0f, s.dhidden, &nll, &err), CMC_OK);
         double want = defined_loss(&s, 0.6f, p, log_u);
         if (!(fabs(nll - want) < 1e-4 * ROWS))
             fail_msg("loss %.6f, by its definition %.6f", nll, want);
-        assert_int_equal(loss_score(&s.l, &s.n, &s.b, &alpha, 1, &plain, NULL, &err), CMC_OK); /* a score is of the host as it is */
+        assert_int_equal(loss_score(&s.l, net_output(&s.n), &s.b, &alpha, 1, &plain, NULL, &err), CMC_OK); /* a score is of the host as it is */
         assert_true(fabs(plain - nll) > 0.1);
         for (size_t i = 0; i < ROWS; i++)
             p[i] = (perturb){1.0f, 0.0f};

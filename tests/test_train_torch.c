@@ -62,7 +62,7 @@ static void check_part(scene *s, size_t k) {
     const char *part = torch_parts[k].part;
     loss_parts parts = {.nll = strcmp(part, "nll") == 0, .kl_host = strcmp(part, "kl_host") == 0,
                         .kl_steered = strcmp(part, "kl_steered") == 0};
-    assert_int_equal(loss_train(&s->l, &s->n, &s->b, &parts, 0.8f, 1.0f, s->dhidden, &sum, &err), CMC_OK);
+    assert_int_equal(loss_train(&s->l, net_output(&s->n), &s->b, &parts, 0.8f, 1.0f, s->dhidden, &sum, &err), CMC_OK);
     if (!(fabs(sum - torch_parts[k].loss) < 2e-5))
         fail_msg("%s: %.9g, PyTorch has %.9g", part, sum, torch_parts[k].loss);
     for (int r = 0; r < ROWS; r++) {

@@ -121,7 +121,7 @@ static cmc_status alpha_other_hosts(train *t, cmc_error *err) {
     if (asprintf(&path, "%s.alpha.%ld", t->o.out_path, (long)getpid()) < 0)
         return cmc_fail_nomem(err, "a path", strlen(t->o.out_path));
     cmc_delta_info info = train_info(t);
-    cmc_status st = save_delta(path, &t->p, t->best, t->save_type, train_context(t), &t->vocab, &info, err);
+    cmc_status st = body_save(&t->body, path, &t->p, t->best, t->save_type, train_context(t), &t->vocab, &info, err);
     double sum = 0.0;
     for (size_t i = 0; i < t->o.n_alpha_hosts && st == CMC_OK; i++) {
         st = alpha_other_host(t, path, i, &t->alphas[t->n_hosts + i], err);
@@ -142,7 +142,7 @@ cmc_status alpha_search(train *t, cmc_error *err) {
     t->alphas = cmc_calloc(n, sizeof *t->alphas);
     if (!t->alphas)
         return cmc_fail_nomem(err, "the table of strengths", n * sizeof *t->alphas);
-    memcpy(t->net.w, t->best, t->p.n * sizeof(float));
+    memcpy(t->body.w, t->best, t->body.n * sizeof(float));
     for (size_t k = 0; k < t->n_hosts; k++) {
         CMC_TRY(alpha_training_host(t, &t->hosts[k], &t->alphas[k], err));
         sum += t->alphas[k].alpha;

@@ -62,14 +62,20 @@ size_t lm_save_expanded_bytes(const lm_layout *l, uint32_t type) {
     return bytes;
 }
 
-static bool save_base(gguf_writer *g, const lm_layout *l, const cmc_model *base) {
+/* It is left behind: of a split file, or what a delta says of itself, which is written anew. */
+static bool save_leaves(const gguf_kv *kv, const cmc_delta_info *info) {
+    return (kv->key.n > 6 && memcmp(kv->key.s, "split.", 6) == 0) || (info && kv->key.n > 4 && memcmp(kv->key.s, "cmc.", 4) == 0);
+}
+
+static bool save_base(gguf_writer *g, const lm_layout *l, const cmc_model *base, const cmc_delta_info *info) {
     const save_rows s = {l, NULL};
     bool ok = true;
     char name[128];
     for (size_t i = 0; ok && i < base->parts[0]->n_kv; i++) {
         const gguf_kv *kv = &base->parts[0]->kv[i];
-        ok = (kv->key.n > 6 && memcmp(kv->key.s, "split.", 6) == 0) || gguf_put_kv(g, kv);
+        ok = save_leaves(kv, info) || gguf_put_kv(g, kv);
     }
+    ok = ok && (!info || delta_info_write(g, info));
     for (size_t i = 0; i < base->n_parts; i++)
         for (size_t k = 0; ok && k < base->parts[i]->n_tensors; k++) {
             const gguf_tensor *t = &base->parts[i]->tensors[k];
@@ -100,11 +106,11 @@ static bool save_new(gguf_writer *g, const lm_layout *l, const float *w, const f
 }
 
 cmc_status lm_save_expanded(const char *path, const lm_layout *l, const cmc_model *base, const expand_spec *spec, const float *w,
-                            const float *trained, uint32_t type, cmc_error *err) {
+                            const float *trained, uint32_t type, const cmc_delta_info *info, cmc_error *err) {
     size_t bytes = lm_save_expanded_bytes(l, type);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
-    bool ok = g && buf && save_base(g, l, base) && expand_write(g, spec) && save_new(g, l, w, trained, type, buf);
+    bool ok = g && buf && save_base(g, l, base, info) && expand_write(g, spec) && save_new(g, l, w, trained, type, buf);
     cmc_status st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the model's file", bytes);
     gguf_writer_free(g);
     free(buf);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "runtime/model_save.h"
 #include "tinylm/carve.h"
+#include "tinylm/lm_added.h"
 #include "tinylm/lm_save.h"
 #include "tinylm/lm_train.h"
 #include "tinylm/output.h"
@@ -20,7 +21,6 @@ static const double tune_lr_full = 5e-5, tune_lr_lora = 5e-4;
 cmc_tune_opts cmc_tune_defaults(void) {
     cmc_tune_opts o = {.how = cmc_train_defaults()};
     o.how.lr = 0.0;
-    o.expand = (cmc_expand_opts){.merge = "lerp", .share = 0.5, .align = "mse", .align_weight = 1.0};
     return o;
 }
 
@@ -56,18 +56,6 @@ static cmc_status tune_check_output(const tune *t, const char *path, cmc_error *
     return output_check(path, in, sizeof in / sizeof *in, err);
 }
 
-/* What is for the model's own weights alone. */
-static cmc_status tune_check_keeping(const cmc_tune_opts *o, cmc_error *err) {
-    const cmc_keep_opts *k = &o->how.keep;
-    CMC_TRY(keep_check(k, err));
-    if (o->lora_rank && (k->l2_start > 0.0 || k->soft_mask))
-        return cmc_fail(err, CMC_E_ARG, "%s is for training the model itself, not an adapter",
-                        k->soft_mask ? "soft_mask" : "l2_start");
-    if (o->expand.kind && k->wise_ft < 1.0)
-        return cmc_fail(err, CMC_E_ARG, "wise_ft is %g; expanded blocks have a strength at run time in its place", k->wise_ft);
-    return CMC_OK;
-}
-
 /* What is trained for, and what does not go with forgetting. */
 static cmc_status tune_objective(tune *t, cmc_error *err) {
     const cmc_keep_opts *k = &t->o.how.keep;
@@ -84,37 +72,15 @@ static cmc_status tune_objective(tune *t, cmc_error *err) {
     return CMC_OK;
 }
 
-/* Blocks: which, how their outputs are merged, and what holds them to their layers. */
-static cmc_status tune_expand(tune *t, cmc_error *err) {
-    const cmc_expand_opts *x = &t->o.expand;
-    expand_kind kind;
-    expand_merge merge;
-    if (!x->kind)
-        return CMC_OK;
-    if (t->o.how.keep.soft_mask)
-        return cmc_fail(err, CMC_E_ARG, "soft_mask is for training the model itself, not blocks beside it");
-    if (!(x->share > 0.0 && x->share < 1.0))
-        return cmc_fail(err, CMC_E_ARG, "expand.share is %g; a number between 0 and 1 would be right", x->share);
-    if (!(x->align_weight >= 0.0 && x->align_weight <= 1e6))
-        return cmc_fail(err, CMC_E_ARG, "expand.align_weight is %g; it must be from 0 to 1e6", x->align_weight);
-    CMC_TRY(expand_kind_parse(x->kind, &kind, err));
-    CMC_TRY(expand_merge_parse(x->merge, &merge, err));
-    CMC_TRY(align_parse(x->align, &t->align.kind, err));
-    t->align.by_share = x->align_by_share;
-    t->align.through = x->align_through;
-    return expand_plan(kind, merge, x->blocks, t->base->p.n_layer, &t->expand, err);
-}
-
 static cmc_status tune_options(tune *t, cmc_error *err) {
     cmc_train_opts *o = &t->o.how;
     if (!t->o.base || !o->out_path || !o->data || o->n_data == 0)
         return cmc_fail(err, CMC_E_ARG, "tuning needs a base model, data and a path to write to");
     if (o->lr == 0.0)
-        o->lr = t->o.lora_rank ? tune_lr_lora : tune_lr_full;
-    if (t->o.lora_alpha == 0.0)
-        t->o.lora_alpha = 2.0 * t->o.lora_rank;
+        o->lr = t->o.how.lora_rank ? tune_lr_lora : tune_lr_full;
     CMC_TRY(tune_check_foreign(o, err));
-    CMC_TRY(tune_check_keeping(&t->o, err));
+    CMC_TRY(keep_check(&o->keep, err));
+    CMC_TRY(added_check(o, err));
     CMC_TRY(train_check_numbers(o, err));
     CMC_TRY(tune_objective(t, err));
     CMC_TRY(model_save_type(o->save_type ? o->save_type : "q8_0", &t->save_type, err));
@@ -181,18 +147,14 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
 /* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. NULL where
  * memory is out. */
 static char *tune_extras(const tune *t) {
-    const cmc_expand_opts *x = &t->o.expand;
     const objective *of = &t->objective;
-    char aim[240] = "", expand[200] = "", *all = NULL;
+    char aim[240] = "", expand[ADDED_SETTING], *all = NULL;
     char *trained = select_setting(t->o.how.train_layers, t->o.how.train_modules);
     char *keep = keep_setting(&t->o.how.keep, t->replay.hash, &t->mask);
     if (of->kind != OBJECTIVE_SFT || of->kl > 0.0)
         snprintf(aim, sizeof aim, "objective %s %d %.17g %.17g %.17g %.17g %s\n", objective_name(of->kind), (int)of->retain,
                  of->retain_weight, of->beta, of->gamma, of->kl, t->data.rows_hash);
-    if (x->kind)
-        snprintf(expand, sizeof expand, "expand %s %d %s %.17g %d align %s %.17g %d %d%s\n", x->kind, x->blocks, x->merge,
-                 x->share, x->learn_share, x->align, x->align_weight, x->align_by_share, x->align_through,
-                 x->unfrozen ? " unfrozen" : "");
+    added_expand_setting(&t->o.how.expand, expand);
     if (!trained || !keep || asprintf(&all, "%s%s%s%s", trained, aim, keep, expand) < 0)
         all = NULL;
     free(trained);
@@ -209,8 +171,8 @@ static cmc_status tune_settings(tune *t, cmc_error *err) {
                      "batch %d\nsteps %lld\nlr %.17g\nwarmup %.17g\nmin_lr %.17g\nbeta1 %.17g\nbeta2 %.17g\n"
                      "eps %.17g\nweight_decay %.17g\nclip %.17g\nheld_out %.17g\neval_every %d\npatience %d\n"
                      "seed %llu\n%s",
-                     cmc_model_hash(t->base), t->o.lora_rank, t->o.lora_alpha,
-                     t->o.lora_targets ? t->o.lora_targets : "all", t->piece, t->data.hash, t->data.host_template,
+                     cmc_model_hash(t->base), t->o.how.lora_rank, t->o.how.lora_alpha,
+                     t->o.how.lora_targets ? t->o.how.lora_targets : "all", t->piece, t->data.hash, t->data.host_template,
                      t->rt->exact ? 1 : 0, o->max_len, o->batch, (long long)t->pace.steps, o->lr, o->warmup,
                      o->min_lr, o->beta1, o->beta2, o->eps, o->weight_decay, o->clip, o->held_out, o->eval_every,
                      o->patience, (unsigned long long)o->seed, extras);
@@ -247,16 +209,16 @@ static uint64_t tune_bytes(const tune *t, size_t piece) {
                  (objective_has_kl(&t->objective) ? lm_kl_bytes(&t->layout.p) : 0) +
                  tune_floats(t, piece, lm_trained(&t->layout)->n_trained) * sizeof(float) +
                  piece * (48 + (objective_by_record(&t->objective) ? 2 * sizeof(double) : 0));
-    if (t->o.expand.kind)
+    if (t->o.how.expand.kind)
         return n + lm_save_expanded_bytes(&t->layout, t->save_type);
-    return t->o.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
+    return t->o.how.lora_rank ? n : n + model_save_bytes(t->base, t->save_type);
 }
 
 /* How the work is cut so that it fits the bound, if there is one; refused, with figures, where it cannot. */
 static cmc_status tune_memory(tune *t, cmc_error *err) {
     size_t longest = tune_longest(t) * objective_group(&t->objective), whole = longest * (size_t)t->o.how.batch;
     uint64_t bound = t->o.how.memory, room = cmc_mem_available(), mapped = cmc_model_bytes(t->base) + TUNE_PROGRAM;
-    const char *less = t->o.lora_rank ? "" : "an adapter (lora) or ";
+    const char *less = t->o.how.lora_rank ? "" : "an adapter (lora) or ";
     t->piece = longest > TUNE_PIECE_TOKENS ? longest : whole < TUNE_PIECE_TOKENS ? whole : TUNE_PIECE_TOKENS;
     while (bound && t->piece > longest && mapped + tune_bytes(t, t->piece) > bound)
         t->piece = t->piece / 2 > longest ? t->piece / 2 : longest;
@@ -275,12 +237,7 @@ static cmc_status tune_memory(tune *t, cmc_error *err) {
 cmc_status tune_setup(tune *t, cmc_error *err) {
     CMC_TRY(tune_options(t, err));
     CMC_TRY(cmc_model_open(t->rt, t->o.base, &t->base, err));
-    CMC_TRY(tune_expand(t, err));
-    lm_trainable what = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha, .targets = t->o.lora_targets,
-                         .layers = t->o.how.train_layers, .modules = t->o.how.train_modules,
-                         .expand = t->o.expand.kind ? &t->expand : NULL, .learn_share = t->o.expand.learn_share,
-                         .unfrozen = t->o.expand.unfrozen};
-    CMC_TRY(lm_layout_init(t->base, &what, &t->layout, err));
+    CMC_TRY(added_layout(&t->o.how, t->base, &t->expand, &t->align, &t->layout, err));
     CMC_TRY(tune_data(t, err));
     CMC_TRY(tune_plan(t, err));
     CMC_TRY(tune_memory(t, err));
@@ -323,12 +280,7 @@ cmc_status tune_start(tune *t, cmc_error *err) {
     CMC_TRY(tune_buffers(t, err));
     checkpoint_sweep(t->checkpoint);
     t->s = (checkpoint_state){.best = NAN, .held_out = NAN, .loss = NAN};
-    lm_load(&t->layout, t->base, t->net.w);
-    if (t->o.lora_rank)
-        lm_lora_start(&t->layout, t->o.how.seed, t->net.trained);
-    lm_expand_copy(&t->layout, t->net.w);
-    lm_expand_gates(&t->layout, log(t->o.expand.share / (1.0 - t->o.expand.share)), t->o.how.seed, t->net.w);
-    t->net.align = t->align;
+    added_start(&t->o.how, t->base, &t->align, &t->net);
     memcpy(t->best, t->net.trained, n * sizeof(float));
     if (t->start)
         memcpy(t->start, t->net.trained, n * sizeof(float));

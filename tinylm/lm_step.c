@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "tinylm/lm_added.h"
 #include "tinylm/lm_train.h"
 
 /* Those to replay in a step: *n of t->replay_order.batch. */
@@ -11,13 +12,6 @@ static const size_t *step_replay(tune *t, int64_t step, size_t *n) {
     size_t first = keep_replay_before(&o->keep, o->batch, step);
     *n = keep_replay_before(&o->keep, o->batch, step + 1) - first;
     return step_order_take(&t->replay_order, d->train, d->n_train, o->seed + 1, first, *n);
-}
-
-static size_t step_tokens(const data_set *d, const size_t *index, size_t n) {
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        count += d->v[index[i]].n_delta;
-    return count;
 }
 
 /* Examples that have one kind of loss in a step. */
@@ -124,8 +118,7 @@ double tune_gradient(tune *t, const size_t *index, size_t n, uint64_t *targets) 
         *targets += i > 0 ? step_targets(part[i].d, part[i].index, part[i].n) : 0;
         tokens += step_tokens(part[i].d, part[i].index, part[i].n);
     }
-    t->net.align_weight =
-        t->layout.n_merges ? t->o.expand.align_weight / ((double)t->layout.n_merges * (double)tokens) : 0.0;
+    t->net.align_weight = added_align_weight(&t->o.how, &t->layout, tokens);
     for (size_t i = 0; i < STEP_PARTS; i++) {
         double sum = 0.0;
         step_pass(t, &part[i], &sum, &align);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "tinylm/lm_added.h"
 #include "tinylm/lm_save.h"
 
 static cmc_train_progress tune_progress(const tune *t, const char *phase) {
@@ -54,7 +55,7 @@ static cmc_status tune_log_base(tune *t, cmc_error *err) {
 
 static cmc_status tune_all(tune *t, cmc_error *err) {
     trainlog_field f[] = {{"params", (double)lm_trained(&t->layout)->n_trained},
-                          {"lora_rank", t->o.lora_rank},
+                          {"lora_rank", t->o.how.lora_rank},
                           {"expand_blocks", (double)t->layout.n_blocks},
                           {"records", (double)t->data.n_train},
                           {"records_held_out", (double)t->data.n_held},
@@ -74,26 +75,12 @@ static cmc_status tune_all(tune *t, cmc_error *err) {
     return run_steps(&v, err);
 }
 
-/* Of an adapter it is the product of two factors that goes along the line: one of them does. */
-static void tune_adapter_on_line(tune *t) {
-    const params *p = &t->layout.lora;
-    for (size_t i = 0; i < p->n_tensors; i++) {
-        const params_tensor *a = &p->tensors[i];
-        const char *end = strrchr(a->name, '.');
-        if (end && strcmp(end, ".lora_b") == 0)
-            keep_on_line(&t->o.how.keep, t->start + a->off, t->best + a->off, a->n_in * a->n_out);
-    }
-}
-
 /* Before it is saved; the result's score is then of what is saved. */
 static void tune_on_line(tune *t) {
     const size_t n = lm_trained(&t->layout)->n_trained;
     if (t->o.how.keep.wise_ft == 1.0)
         return;
-    if (t->o.lora_rank)
-        tune_adapter_on_line(t);
-    else
-        keep_on_line(&t->o.how.keep, t->start, t->best, n);
+    added_on_line(&t->o.how, &t->layout, t->start, t->best);
     memcpy(t->net.trained, t->best, n * sizeof(float));
     if (t->data.n_held > 0)
         t->s.best = tune_score(t, &t->data, t->data.held, t->data.n_held);
@@ -102,10 +89,10 @@ static void tune_on_line(tune *t) {
 static cmc_status tune_finish(tune *t, cmc_error *err) {
     const char *path = t->o.how.out_path;
     tune_on_line(t);
-    if (t->o.expand.kind)
-        CMC_TRY(lm_save_expanded(path, &t->layout, t->base, &t->expand, t->net.w, t->best, t->save_type, err));
-    else if (t->o.lora_rank)
-        CMC_TRY(lm_save_lora(path, &t->layout, t->base, t->o.lora_alpha, t->best, t->save_type, err));
+    if (t->o.how.expand.kind)
+        CMC_TRY(lm_save_expanded(path, &t->layout, t->base, &t->expand, t->net.w, t->best, t->save_type, NULL, err));
+    else if (t->o.how.lora_rank)
+        CMC_TRY(lm_save_lora(path, &t->layout, t->base, t->o.how.lora_alpha, t->best, t->save_type, err));
     else
         CMC_TRY(lm_save_model(path, &t->layout, t->base, t->best, t->save_type, err));
     trainlog_field f[] = {

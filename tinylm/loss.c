@@ -167,19 +167,19 @@ void loss_host_columns(const loss_job *j, size_t lo, size_t hi) {
 void loss_delta_columns(const loss_job *j, size_t lo, size_t hi, float alpha, float beta, float *out) {
     const loss *l = j->l;
     if (hi > lo)
-        blas_gemm(l->blas, false, false, j->rows, hi - lo, l->embd, alpha, j->n->hidden + j->first * l->embd, l->embd,
-                  j->n->w + j->n->p->embd + lo * l->embd, l->embd, beta, out + lo, l->n_delta);
+        blas_gemm(l->blas, false, false, j->rows, hi - lo, l->embd, alpha, j->d.hidden + j->first * l->embd, l->embd,
+                  j->d.embd + lo * l->embd, l->embd, beta, out + lo, l->n_delta);
 }
 
 void loss_back_columns(const loss_job *j, int t, const float *d, size_t lo, size_t hi) {
     const loss *l = j->l;
     size_t e = l->embd, v = l->n_delta;
-    const float *emb = j->n->w + j->n->p->embd, *h = j->n->hidden + j->first * e;
-    float *demb = j->n->grad + j->n->p->embd, *part = l->dh_part + (size_t)t * l->rows * e;
+    const float *h = j->d.hidden + j->first * e;
+    float *part = l->dh_part + (size_t)t * l->rows * e;
     if (hi > lo) {
-        if (params_embedding(j->n->p)->trained)
-            blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, d + lo, v, h, e, 1.0f, demb + lo * e, e);
-        blas_gemm(l->blas, false, true, j->rows, e, hi - lo, 1.0f, d + lo, v, emb + lo * e, e, 0.0f, part, e);
+        if (j->d.grad)
+            blas_gemm(l->blas, true, true, hi - lo, e, j->rows, 1.0f, d + lo, v, h, e, 1.0f, j->d.grad + lo * e, e);
+        blas_gemm(l->blas, false, true, j->rows, e, hi - lo, 1.0f, d + lo, v, j->d.embd + lo * e, e, 0.0f, part, e);
     } else {
         memset(part, 0, j->rows * e * sizeof(float));
     }
@@ -265,10 +265,10 @@ static void loss_train_worker(void *arg, int t, int nt) {
     loss_join_hidden(j, t, nt);
 }
 
-cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *parts, float alpha, float scale,
+cmc_status loss_train(loss *l, net_out d, const net_batch *b, const loss_parts *parts, float alpha, float scale,
                       float *dhidden, double *sum, cmc_error *err) {
     /* d NLL / d delta logit = alpha * (q - onehot) */
-    loss_job j = {.l = l, .n = n, .b = b, .parts = parts, .alpha = alpha, .scale = alpha * scale, .dhidden = dhidden,
+    loss_job j = {.l = l, .d = d, .b = b, .parts = parts, .alpha = alpha, .scale = alpha * scale, .dhidden = dhidden,
                   .nll = sum};
     if (!l->map && (parts->kl_host != 0.0f || parts->kl_steered != 0.0f || parts->kl_teacher != 0.0f))
         return cmc_fail(err, CMC_E_ARG, "a KL part needs the path through a map");
@@ -322,12 +322,11 @@ static void loss_score_worker(void *arg, int t, int nt) {
     }
 }
 
-cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *alphas, size_t n_alphas, double *nll,
+cmc_status loss_score(loss *l, net_out d, const net_batch *b, const double *alphas, size_t n_alphas, double *nll,
                       double *each, cmc_error *err) {
     if (n_alphas > LOSS_MAX_ALPHAS)
         return cmc_fail(err, CMC_E_ARG, "at most %d strengths can be scored at once", LOSS_MAX_ALPHAS);
-    net view = *n;
-    loss_job j = {.l = l, .n = &view, .b = b, .alphas = alphas, .n_alphas = n_alphas, .nll = nll, .each = each};
+    loss_job j = {.l = l, .d = d, .b = b, .alphas = alphas, .n_alphas = n_alphas, .nll = nll, .each = each};
     size_t most = l->map ? l->rows : l->rows / 2; /* with a map the delta's logits have a block of their own */
     for (j.first = 0; j.first < b->n_targets; j.first += j.rows) {
         j.rows = b->n_targets - j.first < most ? b->n_targets - j.first : most;

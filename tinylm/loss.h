@@ -73,12 +73,12 @@ typedef struct loss_parts {
     const uint8_t *const *mixed;   /* [n_targets] packed states of the mixer; NULL: none there; as a whole: there is no mixer in it */
 } loss_parts;
 
-/* Adds the batch's summed parts to *sum, the gradient times `scale` to the embedding's part of n->grad where that is trained, and writes
- * dhidden[n_targets][embd]. n->hidden must hold the batch's forward pass. */
-cmc_status loss_train(loss *l, net *n, const net_batch *b, const loss_parts *parts, float alpha, float scale,
+/* Adds the batch's summed parts to *sum, the gradient times `scale` to d.grad where the embedding is trained, and writes
+ * dhidden[n_targets][embd]. */
+cmc_status loss_train(loss *l, net_out d, const net_batch *b, const loss_parts *parts, float alpha, float scale,
                       float *dhidden, double *sum, cmc_error *err);
 /* Adds the batch's summed NLL under each strength (0: the host alone) to nll[n_alphas], at most LOSS_MAX_ALPHAS. With
  * `each`, [n_targets][n_alphas], every target's is left there as well. */
-cmc_status loss_score(loss *l, const net *n, const net_batch *b, const double *alphas, size_t n_alphas, double *nll,
+cmc_status loss_score(loss *l, net_out d, const net_batch *b, const double *alphas, size_t n_alphas, double *nll,
                       double *each, cmc_error *err);
 #endif

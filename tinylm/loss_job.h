@@ -7,7 +7,7 @@ enum { LOSS_GRAIN = 64 };   /* columns that a thread takes together */
 
 typedef struct loss_job {
     loss *l;
-    net *n;
+    net_out d;
     const net_batch *b;
     size_t first, rows;       /* the block's targets */
     const loss_parts *parts;

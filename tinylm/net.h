@@ -62,6 +62,16 @@ void net_forward(net *n, const net_batch *b);
 /* Right after net_forward: adds the gradients of all but the output matrix to n->grad, given those of n->hidden. */
 void net_backward(net *n, const net_batch *b, const float *dhidden);
 
+/* The output side of a delta after a forward pass, whatever computed it. The output matrix is tied to the embedding. */
+typedef struct net_out {
+    const float *hidden;         /* [n_targets][E] final-norm states */
+    const float *embd;           /* [vocabulary][E] */
+    float *grad;                 /* its gradient, added to; NULL: it is not trained */
+} net_out;
+static inline net_out net_output(const net *n) {
+    return (net_out){n->hidden, n->w + n->p->embd, params_embedding(n->p)->trained ? n->grad + n->p->embd : NULL};
+}
+
 /* net_attention.c: causal attention of the whole batch, a (sequence, key-value head) at a time. */
 void net_attention_worker(net *n, const net_layer *l, int t);
 /* datt -> dqkv, both for rotated q and k. */

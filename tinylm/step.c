@@ -49,6 +49,13 @@ const size_t *step_pairs(const objective *o, const data_set *d, const size_t *in
     return pairs;
 }
 
+size_t step_tokens(const data_set *d, const size_t *index, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += d->v[index[i]].n_delta;
+    return count;
+}
+
 size_t step_targets(const data_set *d, const size_t *index, size_t n) {
     size_t all = 0;
     for (size_t i = 0; i < n; i++)

@@ -21,6 +21,8 @@ const size_t *step_order_epoch(step_order *o, const data_set *d, uint64_t seed, 
 /* The list as the objective wants it: for dpo, in `pairs`, every record with its refusal behind it, *n becoming twice as many. */
 const size_t *step_pairs(const objective *o, const data_set *d, const size_t *index, size_t *n, size_t *pairs);
 size_t step_targets(const data_set *d, const size_t *index, size_t n);
+/* Of what is trained, or of the delta: in the sequences that all of them are read in. */
+size_t step_tokens(const data_set *d, const size_t *index, size_t n);
 /* Of an objective by record: adds the losses of the responses index[0..n), in pairs where it wants them, to *sum, and gives each
  * target of theirs, one after the other, its weight: d loss / d NLL of its response. Target i has the NLL nll[i * stride], by the
  * host alone host_nll[i * stride]. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "tinylm/lm_added.h"
 
 /* --------------------------------------------------------------------------------------------- reporting */
 
@@ -143,7 +144,7 @@ static cmc_status train_hosts_alone(train *t, cmc_error *err) {
 
 static cmc_status train_all(train *t, cmc_error *err) {
     trainlog_field f[] = {
-        {"params", (double)t->p.n},       {"trained", (double)t->p.n_trained},       {"records", (double)train_data(t)->n_train},
+        {"params", (double)body_params(&t->body, &t->p)}, {"trained", (double)t->body.p->n_trained},       {"records", (double)train_data(t)->n_train},
         {"records_held_out", (double)train_data(t)->n_held},
         {"steps", (double)t->pace.steps}, {"seed", (double)t->o.seed}, {"lr", t->o.lr},
         {"batch", t->o.batch},            {"memory_planned", (double)t->plan.planned}};
@@ -152,7 +153,7 @@ static cmc_status train_all(train *t, cmc_error *err) {
     CMC_TRY(train_hosts_alone(t, err));
     CMC_TRY(train_log_start(t, err));
     run_view v = {.kind = &train_kind, .run = t, .o = &t->o, .s = &t->s, .pace = &t->pace, .log = &t->log,
-                  .arrays = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n}, .checkpoint = t->checkpoint,
+                  .arrays = {t->body.w, t->best, t->adam.m, t->adam.v, t->body.n}, .checkpoint = t->checkpoint,
                   .settings = t->settings, .n_held = train_data(t)->n_held, .held_beside = t->held_host, .cb = t->cb,
                   .user = t->user};
     return run_steps(&v, err);
@@ -164,8 +165,11 @@ static cmc_status train_all(train *t, cmc_error *err) {
 static cmc_status train_on_line(train *t, cmc_error *err) {
     if (t->o.keep.wise_ft == 1.0)
         return CMC_OK;
-    keep_on_line(&t->o.keep, t->start, t->best, t->p.n);
-    memcpy(t->net.w, t->best, t->p.n * sizeof(float));
+    if (t->body.start)
+        added_on_line(&t->o, &t->body.layout, t->start, t->best);
+    else
+        keep_on_line(&t->o.keep, t->start, t->best, t->p.n);
+    memcpy(t->body.w, t->best, t->body.n * sizeof(float));
     return train_data(t)->n_held ? train_kind_held_out(t, &t->s.best, err) : CMC_OK;
 }
 
@@ -173,7 +177,7 @@ static cmc_status train_finish(train *t, cmc_error *err) {
     CMC_TRY(train_on_line(t, err));
     CMC_TRY(alpha_search(t, err));
     cmc_delta_info info = train_info(t);
-    CMC_TRY(save_delta(t->o.out_path, &t->p, t->best, t->save_type, train_context(t), &t->vocab, &info, err));
+    CMC_TRY(body_save(&t->body, t->o.out_path, &t->p, t->best, t->save_type, train_context(t), &t->vocab, &info, err));
     trainlog_field f[] = {{"alpha", t->alphas[0].alpha},
                           {"gain", t->alphas[0].gain},
                           {"alpha_default", t->alpha_default},
@@ -197,7 +201,7 @@ static void train_result(const train *t, double seconds, bool finished, cmc_trai
     }
     *out = (cmc_train_result){
         .steps = t->s.step,
-        .params = t->p.n,
+        .params = body_params(&t->body, &t->p),
         .tokens = t->s.tokens,
         .records = d->n_train,
         .records_held_out = d->n_held,

@@ -3,10 +3,10 @@
 #define CMC_TINYLM_TRAIN_H
 #include "tinylm/adamw.h"
 #include "tinylm/batch.h"
+#include "tinylm/body.h"
 #include "tinylm/keep.h"
 #include "tinylm/loss.h"
 #include "tinylm/run.h"
-#include "tinylm/save.h"
 #include "tinylm/step.h"
 #include "tinylm/train_memory.h"
 
@@ -45,7 +45,7 @@ typedef struct train {
     uint32_t save_type;
     bool own_cache;              /* the states' files are beside the checkpoint, and removed with it */
 
-    net net;
+    body body;
     batch batch;                 /* of a piece of a step: at most max_tokens */
     adamw adam;
     soft_mask mask;              /* rows NULL: none */
@@ -55,6 +55,7 @@ typedef struct train {
     step_order main, kept;       /* of what is learnt or forgotten, then what is replayed; of what is to be retained or replayed */
     size_t *pairs;               /* [2 batch] */
     uint64_t piece;              /* of the step: every forward pass has its own dropout */
+    double align_loss;           /* of the step: what holds blocks to their layers */
     double *each;                /* [piece][2] NLL of each target, steered and by the host alone */
     float *weights;              /* [piece] */
     perturb *perturb;            /* [piece] of each target, where hosts are perturbed, else NULL */

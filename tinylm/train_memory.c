@@ -179,8 +179,8 @@ static uint64_t head_bytes(const train_host *h) {
 
 /* The delta with its gradient, and activations for the piece; the optimiser's arrays. */
 static uint64_t need_delta(const train *t, const train_plan *p) {
-    return net_bytes(&t->p, cmc_runtime_threads(t->rt), p->tokens, train_longest_sequence(t)) +
-           (keep_needs_start(&t->o.keep) ? 4 : 3) * (uint64_t)t->p.n * sizeof(float);
+    return body_bytes(&t->body, cmc_runtime_threads(t->rt), p->tokens, train_longest_sequence(t)) +
+           (keep_needs_start(&t->o.keep) ? 4 : 3) * (uint64_t)t->body.n * sizeof(float);
 }
 
 /* Stacks, and what BLAS and the allocator keep for each thread. */
@@ -209,7 +209,7 @@ static cmc_status fixed_states(const train *t, bool bounded, bool as_cached, mem
             rows = 0;
         f->kept += graph_bytes(h->model, GRAPH_BATCH) + (bounded ? 0 : layers + rows + file);
     }
-    f->states += 2 * (uint64_t)t->p.n * sizeof(float) + memory_threads(t);
+    f->states += body_weight_bytes(&t->body) + memory_threads(t);
     return CMC_OK;
 }
 
@@ -265,7 +265,7 @@ static uint64_t need_scoring(const cmc_model *m, size_t n) {
 
 /* When the steps are done the output layers are gone; the delta is encoded whole, and other hosts score it. */
 static cmc_status fixed_save(const train *t, memory_fixed *f, cmc_error *err) {
-    uint64_t file = save_delta_bytes(&t->p, t->save_type);
+    uint64_t file = body_save_bytes(&t->body, &t->p, t->save_type);
     f->save = file;
     for (size_t i = 0; i < t->o.n_alpha_hosts; i++) {
         cmc_model *m;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tinylm/lm_added.h"
 #include "tinylm/output.h"
 #include "tinylm/select.h"
 #include "tinylm/train.h"
@@ -29,6 +30,7 @@ cmc_train_opts cmc_train_defaults(void) {
         .held_out = 0.05,
         .patience = 10,
         .keep = {.replay_share = 0.05, .wise_ft = 1.0, .mask_on = "update"},
+        .expand = {.merge = "lerp", .share = 0.5, .align = "mse", .align_weight = 1.0},
         .save_type = "q8_0",
     };
 }
@@ -110,6 +112,19 @@ static cmc_status setup_check_keeping(const train *t, cmc_error *err) {
     return CMC_OK;
 }
 
+/* An adapter or blocks go with a start as it is. */
+static cmc_status setup_check_added(train *t, cmc_error *err) {
+    cmc_train_opts *o = &t->o;
+    const char *what = o->lora_rank ? "lora_rank" : "expand";
+    if (!added_any(o))
+        return CMC_OK;
+    if (!o->init_path)
+        return cmc_fail(err, CMC_E_ARG, "%s adds to a start; name one with init", what);
+    if (o->cut > 0 || o->dropout > 0.0)
+        return cmc_fail(err, CMC_E_ARG, "%s: %s is for a delta whose own weights are trained", what, o->cut > 0 ? "cut" : "dropout");
+    return added_check(o, err);
+}
+
 static cmc_status setup_options(train *t, cmc_error *err) {
     cmc_train_opts *o = &t->o;
     if (!o->hosts || o->n_hosts == 0 || !o->out_path || !o->data || o->n_data == 0)
@@ -131,6 +146,7 @@ static cmc_status setup_options(train *t, cmc_error *err) {
     if (t->objective.kind != OBJECTIVE_SFT) /* a record that is held out would not be forgotten */
         o->held_out = 0.0;
     CMC_TRY(setup_check_keeping(t, err));
+    CMC_TRY(setup_check_added(t, err));
     t->checkpoint = o->checkpoint_path ? cmc_strndup(o->checkpoint_path, strlen(o->checkpoint_path))
                                        : setup_format(o->out_path, ".ckpt", "", "");
     if (!t->checkpoint)
@@ -212,7 +228,9 @@ static cmc_status setup_shape(train *t, cmc_error *err) {
     if (t->o.init_path)
         CMC_TRY(setup_shape_from_init(t, &s, err));
     CMC_TRY(params_init(&t->p, &s, err));
-    CMC_TRY(setup_selection(t, err));
+    CMC_TRY(body_plan(t->rt, &t->o, &t->p, &t->body, err));
+    if (!t->body.start)
+        CMC_TRY(setup_selection(t, err));
     CMC_TRY(setup_mask(t, err));
     return save_type_parse(t->o.save_type, &s, &t->save_type, err);
 }
@@ -261,18 +279,24 @@ static void setup_cut(const train *t, char out[SETUP_CUT]) {
     snprintf(out, SETUP_CUT, "pieces of %zu tokens, %zu KiB of logits, heads %s", t->plan.piece, t->plan.block >> 10, heads);
 }
 
-enum { SETUP_EXTRAS = 320 };
+enum { SETUP_EXTRAS = 320 + ADDED_SETTING };
 
 /* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. */
 static void setup_extras(const train *t, char out[SETUP_EXTRAS]) {
     const cmc_train_opts *o = &t->o;
     size_t at = 0;
+    char expand[ADDED_SETTING];
     out[0] = '\0';
     if (t->mix)
         at += (size_t)snprintf(out, SETUP_EXTRAS, "mixed_with %s:%s:%s\n", cmc_model_hash(t->mix->model),
                                t->mix->data.host_template, t->mix->data.rows_hash);
     if (o->cuts > 0.0)
         at += (size_t)snprintf(out + at, SETUP_EXTRAS - at, "cuts %.17g\n", o->cuts);
+    if (o->lora_rank)
+        at += (size_t)snprintf(out + at, SETUP_EXTRAS - at, "lora %d %.17g %.40s\n", o->lora_rank, o->lora_alpha,
+                               o->lora_targets ? o->lora_targets : "all");
+    added_expand_setting(&o->expand, expand);
+    at += (size_t)snprintf(out + at, SETUP_EXTRAS - at, "%s", expand);
     if (perturb_on(o))
         snprintf(out + at, SETUP_EXTRAS - at, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo,
                  o->host_temperature_hi, o->host_mix);
@@ -326,18 +350,20 @@ cmc_status train_setup(train *t, cmc_error *err) {
 
 static cmc_status start_weights(train *t, cmc_error *err) {
     cmc_model *m;
+    if (t->body.start) /* body_new has set it */
+        return CMC_OK;
     if (!t->o.init_path) {
-        params_randomise(&t->p, t->o.seed, t->net.w);
+        params_randomise(&t->p, t->o.seed, t->body.w);
         return CMC_OK;
     }
     CMC_TRY(cmc_model_open(t->rt, t->o.init_path, &m, err));
-    load_weights(m, &t->p, t->net.w);
+    load_weights(m, &t->p, t->body.w);
     t->cut_head = m->head.data != m->embd.data;
     cmc_model_free(m);
     if (t->o.cut > 0) {
-        float gain = t->o.cut_gain > 0.0 ? (float)t->o.cut_gain : load_quiet(&t->p, t->net.w);
+        float gain = t->o.cut_gain > 0.0 ? (float)t->o.cut_gain : load_quiet(&t->p, t->body.w);
         for (int32_t i = 0; i < t->p.s.n_embd; i++)
-            t->net.w[t->p.out_norm + (size_t)i] *= gain;
+            t->body.w[t->p.out_norm + (size_t)i] *= gain;
         t->cut_gain = (double)gain;
     }
     return CMC_OK;
@@ -352,8 +378,8 @@ static cmc_status start_log(train *t, cmc_error *err) {
 }
 
 static cmc_status start_buffers(train *t, cmc_error *err) {
-    size_t n = (t->p.n + 15) / 16 * 16, e = (size_t)t->p.s.n_embd, tokens = t->plan.tokens;
-    CMC_TRY(net_new(t->rt, &t->p, tokens, train_longest_sequence(t), &t->net, err));
+    size_t n = (t->body.n + 15) / 16 * 16, e = (size_t)t->p.s.n_embd, tokens = t->plan.tokens;
+    CMC_TRY(body_new(t->rt, &t->o, tokens, train_longest_sequence(t), &t->body, err));
     CMC_TRY(batch_new(tokens, tokens, &t->batch, err));
     t->each = cmc_alloc(tokens, 2 * sizeof *t->each);
     t->weights = cmc_alloc(tokens, sizeof *t->weights);
@@ -381,14 +407,14 @@ cmc_status train_start(train *t, cmc_error *err) {
     checkpoint_sweep(t->checkpoint);
     t->s = (checkpoint_state){.best = NAN, .held_out = NAN, .loss = NAN};
     if (t->o.resume && checkpoint_exists(t->checkpoint)) {
-        checkpoint_arrays none = {.n = t->p.n}; /* checked now, and read when there is room for it */
+        checkpoint_arrays none = {.n = t->body.n}; /* checked now, and read when there is room for it */
         CMC_TRY(checkpoint_read(t->checkpoint, t->settings, &t->s, &none, err));
         t->resumed = true;
     }
     if (!t->resumed || t->start)
         CMC_TRY(start_weights(t, err));
     if (t->start)
-        memcpy(t->start, t->net.w, t->p.n * sizeof(float));
+        memcpy(t->start, t->body.w, t->body.n * sizeof(float));
     t->pace.first_step = t->s.step;
     return start_log(t, err);
 }
@@ -414,19 +440,19 @@ cmc_status train_start_steps(train *t, cmc_error *err) {
         CMC_TRY(loss_mix_with(&t->hosts[0].loss, t->mix->model, t->mix->map, err));
     train_memory_forget_hosts(t); /* what was read of them to decode their output matrices */
     if (t->resumed) {
-        checkpoint_arrays a = {t->net.w, t->best, t->adam.m, t->adam.v, t->p.n};
+        checkpoint_arrays a = {t->body.w, t->best, t->adam.m, t->adam.v, t->body.n};
         return checkpoint_read(t->checkpoint, t->settings, &t->s, &a, err);
     }
-    memset(t->adam.m, 0, t->p.n * sizeof(float));
-    memset(t->adam.v, 0, t->p.n * sizeof(float));
-    memcpy(t->best, t->net.w, t->p.n * sizeof(float));
+    memset(t->adam.m, 0, t->body.n * sizeof(float));
+    memset(t->adam.v, 0, t->body.n * sizeof(float));
+    memcpy(t->best, t->body.w, t->body.n * sizeof(float));
     return CMC_OK;
 }
 
 void train_release(train *t) {
     trainlog_close(&t->log);
     batch_free(&t->batch);
-    net_free(&t->net);
+    body_free(&t->body);
     params_free(&t->p);
     soft_mask_free(&t->mask);
     train_hosts_free(t);

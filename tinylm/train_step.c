@@ -24,7 +24,7 @@ const size_t *train_retain_examples(train *t, int64_t step, size_t n) {
 static cmc_status piece_weights(train *t, train_host *h, const size_t *index, size_t n, double *sum, cmc_error *err) {
     const double alphas[2] = {t->o.alpha, 0.0};
     double unused[2] = {0};
-    CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, 2, unused, t->each, err));
+    CMC_TRY(loss_score(&h->loss, body_output(&t->body), &t->batch.b, alphas, 2, unused, t->each, err));
     step_weights(&t->objective, &h->data, index, n, t->each, t->each + 1, 2, t->weights, sum);
     return CMC_OK;
 }
@@ -66,17 +66,16 @@ static cmc_status step_pass(train *t, train_host *h, const size_t *index, size_t
     for (size_t done = 0; done < n;) {
         size_t k = batch_pack(&t->batch, &h->data, &h->states, index + done, n - done,
                               by_record ? objective_group(&t->objective) : 1);
-        t->net.dropout = (float)t->o.dropout;
-        t->net.drop_key = t->o.seed * 0x9E3779B97F4A7C15u + ((uint64_t)t->s.step << 20) + t->piece++;
-        net_forward(&t->net, &t->batch.b);
+        body_forward(&t->body, &t->batch.b, t->o.dropout, t->o.seed * 0x9E3779B97F4A7C15u + ((uint64_t)t->s.step << 20) + t->piece++);
         if (t->perturb)
             piece_perturb(t, h, index + done, k);
         if (taught)
             piece_teacher(t, h, index + done, k);
         if (by_record)
             CMC_TRY(piece_weights(t, h, index + done, k, sum, err));
-        CMC_TRY(loss_train(&h->loss, &t->net, &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden, sum, err));
-        net_backward(&t->net, &t->batch.b, t->dhidden);
+        CMC_TRY(loss_train(&h->loss, body_output(&t->body), &t->batch.b, &parts, (float)t->o.alpha, scale, t->dhidden, sum, err));
+        body_backward(&t->body, &t->batch.b, t->dhidden);
+        t->align_loss += body_align_loss(&t->body);
         train_memory_forget_states(t, h);
         if (t->mix)
             train_memory_forget_states(t, t->mix);
@@ -104,13 +103,27 @@ static cmc_status step_retain(train *t, train_host *h, const size_t *index, size
     return CMC_OK;
 }
 
+/* What the step goes through, beside all hosts. */
+static size_t step_all_tokens(train *t, const size_t *index, size_t n, size_t n_kept) {
+    size_t tokens = 0;
+    for (size_t k = 0; k < t->n_hosts; k++) {
+        const data_set *d = &t->hosts[k].data;
+        size_t main = n;
+        const size_t *all = step_pairs(&t->objective, d, index, &main, t->pairs);
+        tokens += step_tokens(d, all, main) + step_tokens(d, t->kept.batch, n_kept);
+    }
+    return tokens;
+}
+
 cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total, uint64_t *targets, cmc_error *err) {
     bool retain = objective_needs(&t->objective, ROLE_RETAIN);
     *total = 0.0;
     *targets = 0;
     t->piece = 0;
+    t->align_loss = 0.0;
     if (retain)
         train_retain_examples(t, t->s.step, n);
+    body_align_over(&t->body, &t->o, step_all_tokens(t, index, n, retain ? n : 0));
     for (size_t k = 0; k < t->n_hosts; k++) {
         CMC_TRY(step_main(t, &t->hosts[k], index, n, total, err));
         *targets += step_targets(&t->hosts[k].data, index, n);
@@ -119,6 +132,7 @@ cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total
             *targets += step_targets(&t->hosts[k].data, t->kept.batch, n);
         }
     }
+    *total += t->align_loss;
     return CMC_OK;
 }
 
@@ -127,8 +141,8 @@ cmc_status train_step(train *t, run_step *r, cmc_error *err) {
     const size_t *index = train_step_examples(t, t->s.step, &n);
     CMC_TRY(train_gradient(t, index, n, &r->loss, &r->tokens, err));
     if (t->o.keep.l2_start > 0.0)
-        adamw_pull(t->rt->pool, t->net.w, t->start, t->p.n, t->o.keep.l2_start, t->net.grad);
-    step_update u = {t->rt->pool, &t->adam, &t->p, t->net.w, t->net.grad, t->p.n, t->warmup, t->pace.steps};
+        adamw_pull(t->rt->pool, t->body.w, t->start, t->body.n, t->o.keep.l2_start, t->body.grad);
+    step_update u = {t->rt->pool, &t->adam, t->body.p, t->body.w, t->body.grad, t->body.n, t->warmup, t->pace.steps};
     return step_apply(&u, &t->o, train_data(t), index, n, &t->s, r, err);
 }
 
@@ -140,12 +154,11 @@ cmc_status train_score(train *t, train_host *h, const size_t *index, size_t n_in
                        cmc_error *err) {
     const data_set *d = &h->data;
     size_t targets = 0;
-    t->net.dropout = 0.0f;
     memset(nll, 0, n * sizeof *nll);
     for (size_t done = 0; done < n_index;) {
         done += batch_pack(&t->batch, d, &h->states, index + done, n_index - done, 1);
-        net_forward(&t->net, &t->batch.b);
-        CMC_TRY(loss_score(&h->loss, &t->net, &t->batch.b, alphas, n, nll, NULL, err));
+        body_forward(&t->body, &t->batch.b, 0.0, 0);
+        CMC_TRY(loss_score(&h->loss, body_output(&t->body), &t->batch.b, alphas, n, nll, NULL, err));
         targets += t->batch.b.n_targets;
         train_memory_forget_states(t, h);
     }
