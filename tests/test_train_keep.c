@@ -65,35 +65,6 @@ static double moved(const keep_rig *k, const cmc_train_opts *o, const char *name
     return rig_moved(k->start, k->r.out, name, each);
 }
 
-/* Nats a token of all records of a file, beside the host under that delta's full strength. */
-static double score_of(const keep_rig *k, const char *delta, const char *path) {
-    cmc_error err = {0};
-    cmc_model *host, *d;
-    cmc_steering *st;
-    cmc_records records = {0};
-    const double one = 1.0;
-    double nll = 0.0;
-    size_t n = 0;
-    assert_int_equal(cmc_model_open(k->r.rt, k->r.host, &host, &err), CMC_OK);
-    assert_int_equal(cmc_model_open(k->r.rt, delta, &d, &err), CMC_OK);
-    assert_int_equal(cmc_steering_new(host, &(cmc_steering_opts){.host_template = CMC_TMPL_PLAIN}, &st, &err), CMC_OK);
-    assert_int_equal(cmc_steering_add(st, d, one, NULL, CMC_TMPL_AUTO, &err), CMC_OK);
-    assert_int_equal(cmc_records_read(path, true, &records, &err), CMC_OK);
-    for (size_t i = 0; i < records.n; i++) {
-        cmc_score s;
-        assert_int_equal(cmc_score_record(st, &records.v[i], &one, 1, &s, &err), CMC_OK);
-        for (size_t j = 0; j < s.n; j++)
-            nll -= (double)s.logprob[j];
-        n += s.n;
-        cmc_score_free(&s);
-    }
-    cmc_records_free(&records);
-    cmc_steering_free(st);
-    cmc_model_free(d);
-    cmc_model_free(host);
-    return nll / (double)n;
-}
-
 /* One step from the start: each row goes its factor of the way; of a key's rows the factor is that of the head that matters most. */
 static void test_mask(void **state) {
     (void)state;
@@ -163,12 +134,12 @@ static void test_replay(void **state) {
     cmc_train_opts o = keep_opts(&k);
     o.max_steps = RIG_STEPS;
     cmc_train_result without = rig_run(&k.r, &o, NULL, NULL, CMC_OK);
-    double plain = score_of(&k, k.r.out, k.old);
+    double plain = rig_score(&k.r, k.r.out, k.old, NULL);
     o.keep.replay = k.olds;
     o.keep.n_replay = 1;
     o.keep.replay_share = 0.5;
     cmc_train_result with = rig_run(&k.r, &o, NULL, NULL, CMC_OK);
-    double replayed = score_of(&k, k.r.out, k.old);
+    double replayed = rig_score(&k.r, k.r.out, k.old, NULL);
     assert_true(with.tokens > without.tokens && with.records == without.records);
     assert_true(with.records_held_out == without.records_held_out);
     if (!(replayed < plain - 0.2))
@@ -231,9 +202,9 @@ static void test_watch(void **state) {
     o.patience = 0;
     rig_run(&k.r, &o, NULL, NULL, CMC_OK);
     assert_int_equal(rig_watched(k.r.log, first, last), 1 + 3);
-    assert_true(fabs(first[0] - score_of(&k, k.start, k.old)) < 5e-3);
-    assert_true(fabs(last[0] - score_of(&k, k.r.out, k.old)) < 5e-3);
-    assert_true(fabs(last[1] - score_of(&k, k.r.out, k.r.data)) < 5e-3);
+    assert_true(fabs(first[0] - rig_score(&k.r, k.start, k.old, NULL)) < 5e-3);
+    assert_true(fabs(last[0] - rig_score(&k.r, k.r.out, k.old, NULL)) < 5e-3);
+    assert_true(fabs(last[1] - rig_score(&k.r, k.r.out, k.r.data, NULL)) < 5e-3);
     assert_true(fabs(last[0] - first[0]) > 0.02);
     free(want);
     keep_close(&k);

@@ -298,38 +298,6 @@ static void test_dropout(void **state) {
 
 /* ------------------------------------------------------------------------------------------------ whole runs */
 
-/* Mean NLL a token of the file's responses, steered by the delta written, and by the host alone. */
-static void score_file(const unlearn *u, const char *data, double *steered, double *host) {
-    cmc_error err = {0};
-    cmc_model *h, *d;
-    cmc_steering *st;
-    cmc_records r = {0};
-    size_t n = 0;
-    assert_int_equal(cmc_model_open(u->r.rt, u->r.host, &h, &err), CMC_OK);
-    assert_int_equal(cmc_model_open(u->r.rt, u->r.out, &d, &err), CMC_OK);
-    assert_int_equal(cmc_records_read(data, true, &r, &err), CMC_OK);
-    cmc_steering_opts so = {.host_template = CMC_TMPL_PLAIN};
-    assert_int_equal(cmc_steering_new(h, &so, &st, &err), CMC_OK);
-    assert_int_equal(cmc_steering_add(st, d, 1.0, NULL, CMC_TMPL_AUTO, &err), CMC_OK);
-    *steered = *host = 0.0;
-    for (size_t i = 0; i < r.n; i++) {
-        cmc_score s = {0};
-        assert_int_equal(cmc_score_record(st, &r.v[i], NULL, 0, &s, &err), CMC_OK);
-        for (size_t k = 0; k < s.n; k++) {
-            *steered -= (double)s.logprob[k];
-            *host -= (double)s.host_logprob[k];
-        }
-        n += s.n;
-        cmc_score_free(&s);
-    }
-    *steered /= (double)n;
-    *host /= (double)n;
-    cmc_records_free(&r);
-    cmc_steering_free(st);
-    cmc_model_free(d);
-    cmc_model_free(h);
-}
-
 static void test_runs(void **state) {
     (void)state;
     unlearn u;
@@ -347,8 +315,8 @@ static void test_runs(void **state) {
         o.refusals_path = refusals;
         cmc_train_result res = rig_run(&u.r, &o, NULL, NULL, CMC_OK);
         assert_int_equal(res.records_held_out, 0);
-        score_file(&u, u.forget, &forget[0], &forget[1]);
-        score_file(&u, u.retain, &retain[0], &retain[1]);
+        forget[0] = rig_score(&u.r, u.r.out, u.forget, &forget[1]);
+        retain[0] = rig_score(&u.r, u.r.out, u.retain, &retain[1]);
         bool away = strcmp(NAMES[i], "idk") != 0 && strcmp(NAMES[i], "distil") != 0;
         if (away && !(forget[0] > forget[1] + 0.02))
             fail_msg("%s: what is to be forgotten has %.4f, the host alone %.4f", NAMES[i], forget[0], forget[1]);
@@ -462,7 +430,7 @@ static void test_kl_holds_back(void **state) {
         o.n_hosts = 1;
         o.kl = kl[k];
         rig_run(&u.r, &o, NULL, NULL, CMC_OK);
-        score_file(&u, u.forget, &nll[k], &host);
+        nll[k] = rig_score(&u.r, u.r.out, u.forget, &host);
     }
     assert_true(nll[0] < nll[1] && nll[1] < nll[2] && nll[2] < host);
     unlearn_close(&u);

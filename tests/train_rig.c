@@ -204,6 +204,38 @@ cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callba
     return res;
 }
 
+double rig_score(const rig *r, const char *delta, const char *data, double *alone) {
+    cmc_error err = {0};
+    cmc_model *host, *d;
+    cmc_steering *st;
+    cmc_records records = {0};
+    double nll = 0.0, host_nll = 0.0;
+    size_t n = 0;
+    assert_int_equal(cmc_model_open(r->rt, r->host, &host, &err), CMC_OK);
+    if (cmc_model_open(r->rt, delta, &d, &err) != CMC_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(cmc_steering_new(host, &(cmc_steering_opts){.host_template = CMC_TMPL_PLAIN}, &st, &err), CMC_OK);
+    assert_int_equal(cmc_steering_add(st, d, 1.0, NULL, CMC_TMPL_AUTO, &err), CMC_OK);
+    assert_int_equal(cmc_records_read(data, true, &records, &err), CMC_OK);
+    for (size_t i = 0; i < records.n; i++) {
+        cmc_score s = {0};
+        assert_int_equal(cmc_score_record(st, &records.v[i], NULL, 0, &s, &err), CMC_OK);
+        for (size_t k = 0; k < s.n; k++) {
+            nll -= (double)s.logprob[k];
+            host_nll -= (double)s.host_logprob[k];
+        }
+        n += s.n;
+        cmc_score_free(&s);
+    }
+    cmc_records_free(&records);
+    cmc_steering_free(st);
+    cmc_model_free(d);
+    cmc_model_free(host);
+    if (alone)
+        *alone = host_nll / (double)n;
+    return nll / (double)n;
+}
+
 cmc_tune_opts rig_tune_opts(const rig *r) {
     cmc_tune_opts o = cmc_tune_defaults();
     o.base = r->host;

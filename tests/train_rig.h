@@ -23,6 +23,9 @@ cmc_train_opts rig_opts(const rig *r);
 /* cmc_train, which must end with `want`; a finished run must leave no checkpoint. */
 cmc_train_result rig_run(const rig *r, const cmc_train_opts *o, cmc_train_callback cb, void *user, cmc_status want);
 
+/* Nats a token of a file's records beside the rig's host, under that delta's full strength; by the host alone in *alone, where given. */
+double rig_score(const rig *r, const char *delta, const char *data, double *alone);
+
 /* Of the rig's host by itself: some steps of all of it, stored in float32. */
 cmc_tune_opts rig_tune_opts(const rig *r);
 /* cmc_tune, likewise. */
