@@ -1,6 +1,8 @@
 /* UTF-8: strict decoding (Unicode 15, table 3-7), encoding, where a text can be cut, and what is white space. */
 #include "base/utf8.h"
 
+#include <string.h>
+
 /* What a lead byte asks for: the character's length (0: no lead byte) and the range of the second byte, which is where
  * overlong forms, surrogates and code points past U+10FFFF show. */
 static size_t utf8_lead(uint8_t lead, uint8_t *lo, uint8_t *hi) {
@@ -113,4 +115,8 @@ bool cmc_utf8_is_space(int32_t cp) {
     return (cp >= 0x09 && cp <= 0x0d) || cp == 0x20 || cp == 0x85 || cp == 0xa0 || cp == 0x1680 ||
            (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 || cp == 0x202f || cp == 0x205f ||
            cp == 0x3000;
+}
+
+size_t cmc_utf8_mark(const void *data, size_t size) {
+    return size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }

@@ -12,4 +12,6 @@ bool cmc_utf8_valid(const uint8_t *s, size_t n);
 size_t cmc_utf8_whole(const uint8_t *s, size_t n);
 size_t cmc_utf8_count(const uint8_t *s, size_t n);    /* characters; an invalid byte counts as one */
 bool cmc_utf8_is_space(int32_t cp);                   /* Unicode's White_Space */
+/* Bytes of the byte order mark that a text begins with: 3, or 0 where there is none. */
+size_t cmc_utf8_mark(const void *data, size_t size);
 #endif

@@ -16,7 +16,7 @@ typedef struct ab_args {
 } ab_args;
 
 static const arg_opt ab_opts[] = {
-    {.name = "html", .kind = ARG_STR, .at = offsetof(ab_args, html), .value = "FILE",
+    {.name = "html", .file = ARG_WRITES, .kind = ARG_STR, .at = offsetof(ab_args, html), .value = "FILE",
      .help = "write a page too: both answers with their differences marked, what steering moved at each token, a summary with intervals, "
              "and how likely the records' own answers are"},
     {.name = "sweep", .kind = ARG_STR, .at = offsetof(ab_args, sweep), .value = "A,B,...",
@@ -245,28 +245,6 @@ static int ab_prompts(const ab_args *args, const prompts *p) {
     return rc;
 }
 
-/* Whether a FILE, FILE=NUMBER or N=FILE is the page's. */
-static bool ab_names(const char *arg, const char *page) {
-    const char *eq = strchr(arg, '=');
-    double alpha;
-    char *path = NULL;
-    bool same = cli_same_file(page, arg) || (eq && cli_same_file(page, eq + 1)) ||
-                (steer_split(arg, &path, &alpha) && cli_same_file(page, path));
-    free(path);
-    return same;
-}
-
-/* The page must not take the place of a file that is read, and is known to be writable before the work. */
-static int ab_check_page(const ab_args *a) {
-    const arg_list *lists[] = {&a->steer.deltas, &a->steer.loras, &a->steer.maps, &a->steer.overrides};
-    bool same = cli_same_file(a->html, a->steer.host) || (a->gen.file && cli_same_file(a->html, a->gen.file));
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        for (size_t k = 0; k < lists[i]->n; k++)
-            same = same || ab_names(lists[i]->v[k], a->html);
-    }
-    return same ? cli_usage("--html: \"%s\" is another of this run's files", a->html) : cli_check_write(a->html);
-}
-
 static int ab_check_sweep(ab_args *a) {
     if (!a->html)
         return cli_usage("--sweep: is for a page: --html FILE");
@@ -286,7 +264,7 @@ static int ab_main(void *opts, const arg_list *operands) {
     if (rc)
         return rc;
     if (a->html)
-        rc = ab_check_page(a);
+        rc = cli_check_write(a->html);
     if (rc == CLI_OK && a->sweep)
         rc = ab_check_sweep(a);
     if (rc == CLI_OK)

@@ -3,7 +3,7 @@
 #include "cli/jsonl.h"
 
 const arg_opt answers_opts[] = {
-    {.name = "answers", .kind = ARG_STR, .at = offsetof(answers_args, file), .value = "FILE",
+    {.name = "answers", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(answers_args, file), .value = "FILE",
      .help = "take the answers from here and generate none: JSON lines with \"text\", as cmc run --json writes them, or with "
              "\"response\", \"output\" or \"answer\", in the order of the records"},
     {.name = NULL},
@@ -77,6 +77,7 @@ static int answers_on_result(void *user, size_t index, const gen_side side[2]) {
     answer a = {g->text, g->len, gen_stop_name(g->stop), (int64_t)g->n_ids};
     st->done = index + 1;
     progress_clear(&st->bar);
+    steer_note(&st->s, g->note);
     return g->stop == CMC_STOP_NONE ? CLI_OK : st->job->on_answer(st->job->user, index, &a);
 }
 

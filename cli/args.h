@@ -18,6 +18,13 @@ typedef enum arg_kind {
 
 typedef struct arg_list { const char **v; size_t n, cap; } arg_list;
 
+/* What an ARG_STR or ARG_LIST names. A run must not write what it reads, nor two things into one file. */
+typedef enum arg_file {
+    ARG_NO_FILE,
+    ARG_READS,    /* FILE, FILE=NUMBER or N=FILE */
+    ARG_WRITES
+} arg_file;
+
 typedef struct arg_opt {
     const char *name;     /* without the dashes; NULL ends a table */
     char letter;          /* the short form, 0: none */
@@ -28,6 +35,7 @@ typedef struct arg_opt {
     double lo, hi;        /* both 0: no range check */
     const char *choices;  /* ARG_STR: the words allowed, "a|b|c"; NULL: any */
     bool show_default;    /* the help text names the default, read from the defaults themselves */
+    arg_file file;
 } arg_opt;
 
 typedef struct arg_group {
@@ -47,10 +55,13 @@ typedef struct arg_verb {
     size_t size;          /* of the verb's options struct */
     void (*defaults)(void *opts);                               /* on a zeroed struct; may be NULL */
     int (*main)(void *opts, const arg_list *operands);          /* gives the exit status */
+    bool operands_are_files;                                    /* which it reads */
 } arg_verb;
 
 /* Reads argv[0..argc) into opts. 0: go on; 1: help was asked for; -1: usage error, reported. */
 int arg_parse(const arg_verb *verb, int argc, char **argv, void *opts, arg_list *operands);
+/* Whether no file that is written is another of the run's: false, and it is reported. */
+bool arg_check_files(const arg_verb *verb, const void *opts, const arg_list *operands);
 /* Frees what arg_parse allocated in opts and operands. */
 void arg_release(const arg_verb *verb, void *opts, arg_list *operands);
 void arg_help(const arg_verb *verb, FILE *to);

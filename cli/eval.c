@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 const arg_opt eval_opts[] = {
-    {.name = "out", .letter = 'o', .kind = ARG_STR, .at = offsetof(eval_args, out), .value = "FILE",
+    {.name = "out", .file = ARG_WRITES, .letter = 'o', .kind = ARG_STR, .at = offsetof(eval_args, out), .value = "FILE",
      .help = "write the JSON lines of --json to a file too, whole or not at all"},
     {.name = "draws", .kind = ARG_INT, .at = offsetof(eval_args, draws), .value = "N",
      .help = "bootstrap resamples behind an interval", .lo = 1, .hi = 1e6, .show_default = true},
@@ -44,6 +44,9 @@ double column_mean(const column *c) {
 
 int report_open(report *r, const eval_args *a, const common_args *common) {
     *r = (report){.json = common->json, .path = a->out, .bootstrap = {a->draws, a->level, common->seed}};
+    int rc = a->out ? cli_check_write(a->out) : CLI_OK;
+    if (rc)
+        return rc;
     if (a->out)
         r->memory = open_memstream(&r->text, &r->len);
     return a->out && !r->memory ? cli_no_memory() : CLI_OK;

@@ -184,4 +184,5 @@ const arg_verb verb_eval_compare = {
     .size = sizeof(compare_args),
     .defaults = compare_defaults,
     .main = compare_main,
+    .operands_are_files = true,
 };

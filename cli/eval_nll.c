@@ -14,7 +14,7 @@ typedef struct nll_args {
 } nll_args;
 
 static const arg_opt nll_opts[] = {
-    {.name = "file", .letter = 'f', .kind = ARG_STR, .at = offsetof(nll_args, file), .value = "DATA",
+    {.name = "file", .file = ARG_READS, .letter = 'f', .kind = ARG_STR, .at = offsetof(nll_args, file), .value = "DATA",
      .help = "the records, .jsonl or .json"},
     {.name = NULL},
 };
@@ -73,6 +73,8 @@ static int nll_record(nll_state *st, const cmc_record *r, size_t i) {
         return cli_error(where, &err);
     }
     likelihood l = likelihood_of(&sc, false), host = likelihood_of(&sc, true);
+    progress_clear(&st->bar);
+    steer_note(&st->s, sc.note);
     cmc_score_free(&sc);
     int rc = nll_side_add(&st->steered, &l);
     if (rc == CLI_OK)

@@ -24,15 +24,15 @@ typedef struct tofu_args {
 #define TOFU_AT(k) (offsetof(tofu_args, sets) + (k) * sizeof(const char *))
 
 static const arg_opt tofu_opts[] = {
-    {.name = "forget", .kind = ARG_STR, .at = TOFU_AT(TOFU_FORGET), .value = "DATA",
+    {.name = "forget", .file = ARG_READS, .kind = ARG_STR, .at = TOFU_AT(TOFU_FORGET), .value = "DATA",
      .help = "the forget set (forget10_perturbed.json, say): {\"question\",\"answer\"}, and for truth ratios "
              "\"paraphrased_answer\" and \"perturbed_answer\":[...]"},
-    {.name = "retain", .kind = ARG_STR, .at = TOFU_AT(TOFU_RETAIN), .value = "DATA",
+    {.name = "retain", .file = ARG_READS, .kind = ARG_STR, .at = TOFU_AT(TOFU_RETAIN), .value = "DATA",
      .help = "the retain set (retain_perturbed.json), of the same form"},
-    {.name = "real-authors", .kind = ARG_STR, .at = TOFU_AT(TOFU_REAL_AUTHORS), .value = "DATA",
+    {.name = "real-authors", .file = ARG_READS, .kind = ARG_STR, .at = TOFU_AT(TOFU_REAL_AUTHORS), .value = "DATA",
      .help = "questions with a right answer and wrong ones: \"perturbed_answer\":[...], or \"option1\", \"option2\", ..."},
-    {.name = "world-facts", .kind = ARG_STR, .at = TOFU_AT(TOFU_WORLD_FACTS), .value = "DATA", .help = "the same"},
-    {.name = "reference", .kind = ARG_STR, .at = offsetof(tofu_args, reference), .value = "REPORT",
+    {.name = "world-facts", .file = ARG_READS, .kind = ARG_STR, .at = TOFU_AT(TOFU_WORLD_FACTS), .value = "DATA", .help = "the same"},
+    {.name = "reference", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(tofu_args, reference), .value = "REPORT",
      .help = "what this verb wrote (-o) for a model that never saw the forget set: gives the forget quality"},
     {.name = "alphas", .kind = ARG_STR, .at = offsetof(tofu_args, alphas), .value = "A,B,...",
      .help = "measure at each of these strengths, the host scoring once for all (one delta)"},
@@ -87,6 +87,7 @@ static int tofu_score(tofu_state *st, size_t i, const char *text, likelihood *ou
     }
     for (size_t a = 0; a < tofu_strengths(st); a++)
         out[a] = likelihood_at(&sc, a);
+    steer_note(&st->s, sc.note);
     cmc_score_free(&sc);
     return CLI_OK;
 }
@@ -167,6 +168,7 @@ static int tofu_on_result(void *user, size_t index, const gen_side side[2]) {
     const char *answer = st->set->v[index].answer;
     rouge_score score;
     progress_clear(&st->bar);
+    steer_note(&st->s, g->note);
     st->done = index + 1;
     if (g->stop == CMC_STOP_NONE)          /* interrupted */
         return CLI_OK;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 const arg_opt gen_opts[] = {
-    {.name = "file", .letter = 'f', .kind = ARG_STR, .at = offsetof(gen_args, file), .value = "FILE",
+    {.name = "file", .file = ARG_READS, .letter = 'f', .kind = ARG_STR, .at = offsetof(gen_args, file), .value = "FILE",
      .help = "the prompt, from a text file (- is standard input); or many prompts, from a .jsonl or .json file of "
              "records"},
     {.name = "max-tokens", .letter = 'n', .kind = ARG_INT, .at = offsetof(gen_args, max_tokens), .value = "N",

@@ -17,11 +17,11 @@ typedef struct importance_args {
 #define IMPORTANCE_AT(field) offsetof(importance_args, o.field)
 
 static const arg_opt importance_opts[] = {
-    {.name = "model", .letter = 'm', .kind = ARG_STR, .at = IMPORTANCE_AT(model), .value = "MODEL",
+    {.name = "model", .file = ARG_READS, .letter = 'm', .kind = ARG_STR, .at = IMPORTANCE_AT(model), .value = "MODEL",
      .help = "the model, a GGUF file"},
-    {.name = "data", .kind = ARG_LIST, .at = offsetof(importance_args, data), .value = "FILE",
+    {.name = "data", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(importance_args, data), .value = "FILE",
      .help = "records, .jsonl or .json (may be repeated): those that are to be learnt, as in the paper, or of what is to be kept"},
-    {.name = "out", .letter = 'o', .kind = ARG_STR, .at = IMPORTANCE_AT(out_path), .value = "FILE",
+    {.name = "out", .file = ARG_WRITES, .letter = 'o', .kind = ARG_STR, .at = IMPORTANCE_AT(out_path), .value = "FILE",
      .help = "the importance to write, a GGUF file"},
     {.name = "template", .kind = ARG_STR, .at = offsetof(importance_args, template), .value = "NAME",
      .help = "the prompt template (see cmc run --help)", .show_default = true},
@@ -36,7 +36,7 @@ static const arg_opt importance_opts[] = {
      .hi = 4096, .show_default = true},
     {.name = "memory", .kind = ARG_STR, .at = offsetof(importance_args, memory), .value = "SIZE",
      .help = "stay below this (800M, 2G), counted as resident memory"},
-    {.name = "resume", .kind = ARG_FLAG, .at = IMPORTANCE_AT(resume), .help = "go on from the checkpoint, FILE.ckpt"},
+    {.name = "resume", .kind = ARG_FLAG, .at = IMPORTANCE_AT(resume), .help = "go on from the checkpoint, FILE.ckpt, where there is one"},
     {.name = "fresh", .kind = ARG_FLAG, .at = IMPORTANCE_AT(fresh), .help = "ignore and replace a checkpoint that is there"},
     {.name = NULL},
 };

@@ -248,4 +248,5 @@ const arg_verb verb_inspect = {
     .n_groups = 1,
     .size = sizeof(inspect_args),
     .main = inspect_main,
+    .operands_are_files = true,
 };

@@ -126,7 +126,7 @@ static int main_verb(const arg_verb *verb, int argc, char **argv) {
         verb->defaults(opts);
     int parsed = arg_parse(verb, argc, argv, opts, &operands);
     if (parsed == 0) {
-        rc = verb->main(opts, &operands);
+        rc = arg_check_files(verb, opts, &operands) ? verb->main(opts, &operands) : CLI_USAGE;
     } else if (parsed == 1) {
         arg_help(verb, stdout);
         rc = CLI_OK;

@@ -22,17 +22,17 @@ static const arg_opt map_opts[] = {
      .help = "on bytes and roles, where text that is no delta token goes by the first token of the delta's tokenizer (default) or by "
              "the nearest prefix, as in the paper (prefix); or on spellings, as the paper's code does (reference)",
      .choices = "default|prefix|reference", .show_default = true},
-    {.name = "map", .kind = ARG_STR, .at = offsetof(map_args, list), .value = "FILE",
+    {.name = "map", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(map_args, list), .value = "FILE",
      .help = "read the map from a list that --ids or the paper's code wrote (one2one) in place of building it"},
-    {.name = "override", .kind = ARG_STR, .at = offsetof(map_args, override), .value = "FILE",
+    {.name = "override", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(map_args, override), .value = "FILE",
      .help = "then apply hand edits, a line each: TOKEN -> TOKEN, or TOKEN -> none; a token is its id in digits or its "
              "spelling as a JSON string (\"\\u2581the\", \"<0x0A>\"), and # begins a comment"},
-    {.name = "ids", .kind = ARG_STR, .at = offsetof(map_args, ids), .value = "FILE",
+    {.name = "ids", .file = ARG_WRITES, .kind = ARG_STR, .at = offsetof(map_args, ids), .value = "FILE",
      .help = "write the map: a JSON list with a delta id for every host id, -1 for none"},
-    {.name = "report", .kind = ARG_STR, .at = offsetof(map_args, report), .value = "FILE",
+    {.name = "report", .file = ARG_WRITES, .kind = ARG_STR, .at = offsetof(map_args, report), .value = "FILE",
      .help = "write a page for people where FILE ends in .html: will the pair work, what maps how far, and what not; "
              "else the counts and every host token with what it maps to, as JSON"},
-    {.name = "text", .kind = ARG_STR, .at = offsetof(map_args, text), .value = "FILE",
+    {.name = "text", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(map_args, text), .value = "FILE",
      .help = "weigh by how often the host's tokens stand in this text (-: standard input): what counts is the text "
              "that you mean to steer"},
     {.name = "explain", .kind = ARG_STR, .at = offsetof(map_args, explain), .value = "TEXT",
@@ -159,7 +159,8 @@ static int map_read_text(map_job *j) {
     if (cmc_tokenize(j->view.host, text, len, 0, &j->text, &err) != CMC_OK)
         rc = cli_error(j->args->text, &err);
     else if (j->text.n == 0)
-        rc = cli_failed("%s: is empty; to weigh tokens by, it should hold some text", j->args->text);
+        rc = cli_failed("%s: is empty; to weigh tokens by, it should hold some text",
+                        strcmp(j->args->text, "-") ? j->args->text : "standard input");
     free(text);
     j->has_text = rc == CLI_OK;
     return rc;
@@ -231,5 +232,6 @@ const arg_verb verb_map = {
     .n_groups = sizeof map_groups / sizeof *map_groups,
     .size = sizeof(map_args),
     .defaults = map_defaults,
+    .operands_are_files = true,
     .main = map_main,
 };

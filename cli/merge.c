@@ -18,11 +18,11 @@ typedef struct merge_args {
 } merge_args;
 
 static const arg_opt merge_opts[] = {
-    {.name = "model", .letter = 'm', .kind = ARG_STR, .at = offsetof(merge_args, base), .value = "BASE",
+    {.name = "model", .file = ARG_READS, .letter = 'm', .kind = ARG_STR, .at = offsetof(merge_args, base), .value = "BASE",
      .help = "the model, a GGUF file"},
-    {.name = "lora", .kind = ARG_LIST, .at = offsetof(merge_args, loras), .value = "FILE[=SCALE]",
+    {.name = "lora", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(merge_args, loras), .value = "FILE[=SCALE]",
      .help = "a LoRA adapter, a GGUF file, and its strength, 1 where none is given (may be repeated)"},
-    {.name = "with", .kind = ARG_STR, .at = offsetof(merge_args, with), .value = "TUNED=SHARE",
+    {.name = "with", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(merge_args, with), .value = "TUNED=SHARE",
      .help = "in place of --lora: a model of the same shape, and how far to go to it from BASE, from 0 to 1 (WiSE-FT)"},
     {.name = "fold", .kind = ARG_FLAG, .at = offsetof(merge_args, fold),
      .help = "in place of --lora: make an ordinary model of an expanded one (see cmc train --expand). Blocks beside layers are "
@@ -30,7 +30,7 @@ static const arg_opt merge_opts[] = {
     {.name = "expand-strength", .kind = ARG_REAL, .at = offsetof(merge_args, expand), .value = "X",
      .help = "with --fold: how far blocks beside layers count, 1 as trained, 0 not at all", .lo = -100, .hi = 100,
      .show_default = true},
-    {.name = "out", .letter = 'o', .kind = ARG_STR, .at = offsetof(merge_args, out), .value = "FILE",
+    {.name = "out", .file = ARG_WRITES, .letter = 'o', .kind = ARG_STR, .at = offsetof(merge_args, out), .value = "FILE",
      .help = "the model to write, a GGUF file"},
     {.name = "save-type", .kind = ARG_STR, .at = offsetof(merge_args, save_type), .value = "f32|f16|q8_0",
      .help = "how the matrices are stored", .choices = "f32|f16|q8_0", .show_default = true},
@@ -112,16 +112,12 @@ static int merge_check(merge_args *a, const arg_list *operands) {
         return cli_usage("--with: mixes two models, and --lora merges adapters into one");
     if (!a->out)
         return cli_usage("-o: the merged model needs a name: -o FILE");
-    if (cli_same_file(a->out, a->base))
-        return cli_usage("-o: \"%s\" is the model that is read; name another file", a->out);
     if (!a->with)
         return CLI_OK;
     if (!steer_split(a->with, &a->tuned, &a->share))
         return cli_no_memory();
     if (!*a->tuned || !(a->share >= 0 && a->share <= 1))
         return cli_usage("--with: \"%s\" is not TUNED=SHARE, a model and a number from 0 to 1", a->with);
-    if (cli_same_file(a->out, a->tuned))
-        return cli_usage("-o: \"%s\" is the model that is read; name another file", a->out);
     return CLI_OK;
 }
 

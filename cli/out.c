@@ -61,35 +61,34 @@ int cli_error(const char *where, const cmc_error *err) {
 
 /* --------------------------------------------------------------------------------------------- standard output */
 
-/* Reports a write error once: stdio's error flag stays set, so the report is tied to its first appearance. */
-static int out_check(bool ok, bool had_error) {
-    if (ok && !had_error)
+static bool out_failed;   /* a write error was reported: stdio's error flag stays set, whoever wrote */
+
+static int out_check(bool ok) {
+    if (ok && !ferror(stdout))
         return CLI_OK;
-    if (!had_error)
+    if (!out_failed)
         cli_failed("standard output: %s", errno ? strerror(errno) : "the write failed");
+    out_failed = true;
     return CLI_FAILED;
 }
 
 int out_bytes(const char *s, size_t n) {
-    bool had = ferror(stdout) != 0;
     errno = 0;
-    return out_check(n == 0 || fwrite(s, 1, n, stdout) == n, had);
+    return out_check(n == 0 || fwrite(s, 1, n, stdout) == n);
 }
 
 int out_printf(const char *fmt, ...) {
-    bool had = ferror(stdout) != 0;
     va_list ap;
     va_start(ap, fmt);
     errno = 0;
     int n = vprintf(fmt, ap);
     va_end(ap);
-    return out_check(n >= 0, had);
+    return out_check(n >= 0);
 }
 
 int out_flush(void) {
-    bool had = ferror(stdout) != 0;
     errno = 0;
-    return out_check(fflush(stdout) == 0, had);
+    return out_check(fflush(stdout) == 0);
 }
 
 /* -------------------------------------------------------------------------------------------------- interrupts */
@@ -197,30 +196,68 @@ static bool out_write_all(int fd, const char *data, size_t len) {
         data += n > 0 ? n : 0;
         len -= n > 0 ? (size_t)n : 0;
     }
-    return fsync(fd) == 0;
+    return true;
 }
 
-/* The new file beside `path`, and its name, which is the caller's; -1 where it cannot be made. */
-static int out_open_beside(const char *path, char **beside) {
-    if (asprintf(beside, "%s.tmp.%ld", path, (long)getpid()) < 0)
-        *beside = NULL;
-    return *beside ? open(*beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
+/* A file that is written: itself where it is no regular file (a pipe, a terminal), else a new one beside it, which takes its place. */
+typedef struct out_file {
+    char *path, *beside;   /* beside NULL: itself */
+    int fd;                /* -1: it cannot be, errno says why */
+} out_file;
+
+static void out_file_free(out_file *f) {
+    free(f->path);
+    free(f->beside);
+}
+
+/* Whether there is memory; the rest is in out->fd. A link stays one, and what it names has the mode that it had. */
+static bool out_file_open(const char *path, out_file *out) {
+    struct stat st;
+    bool exists = stat(path, &st) == 0;
+    *out = (out_file){.path = exists ? realpath(path, NULL) : strdup(path), .fd = -1};
+    if (!out->path)
+        return false;
+    if (!*path || path[strlen(path) - 1] == '/') {
+        errno = *path ? EISDIR : ENOENT;
+        return true;
+    }
+    if (exists && !S_ISREG(st.st_mode)) {
+        out->fd = open(path, O_WRONLY | O_CLOEXEC);   /* of a folder the reason why not */
+        return true;
+    }
+    if (exists && access(path, W_OK) != 0)   /* a new one would take its place all the same */
+        return true;
+    if (asprintf(&out->beside, "%s.tmp.%ld", out->path, (long)getpid()) < 0) {
+        out->beside = NULL;
+        return false;
+    }
+    out->fd = open(out->beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (out->fd >= 0 && exists && fchmod(out->fd, st.st_mode & 07777) != 0) {
+        int why = errno;
+        close(out->fd);
+        unlink(out->beside);
+        out->fd = -1;
+        errno = why;
+    }
+    return true;
 }
 
 int cli_check_write(const char *path) {
-    char *beside;
-    struct stat s;
-    int fd = out_open_beside(path, &beside), why = errno;
-    if (fd >= 0) {
-        close(fd);
-        unlink(beside);
+    struct stat st;
+    out_file f;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return CLI_OK;   /* opening a pipe waits for its reader */
+    if (!out_file_open(path, &f)) {
+        out_file_free(&f);
+        return cli_no_memory();
     }
-    free(beside);
-    if (fd >= 0 && stat(path, &s) == 0 && S_ISDIR(s.st_mode)) {
-        fd = -1;
-        why = EISDIR;
-    }
-    return fd >= 0 ? CLI_OK : cli_failed("%s: cannot be written: %s", path, strerror(why));
+    int rc = f.fd >= 0 ? CLI_OK : cli_failed("%s: cannot be written: %s", path, strerror(errno));
+    if (f.fd >= 0)
+        close(f.fd);
+    if (f.fd >= 0 && f.beside)
+        unlink(f.beside);
+    out_file_free(&f);
+    return rc;
 }
 
 bool cli_same_file(const char *a, const char *b) {
@@ -236,25 +273,23 @@ const char *cli_file_name(const char *path) {
 }
 
 int cli_write_file(const char *path, const char *data, size_t len) {
-    char *beside;
-    int fd = out_open_beside(path, &beside), rc = CLI_OK;
-    if (!beside)
+    out_file f;
+    if (!out_file_open(path, &f)) {
+        out_file_free(&f);
         return cli_no_memory();
-    bool ok = fd >= 0 && out_write_all(fd, data, len);
+    }
+    bool ok = f.fd >= 0 && out_write_all(f.fd, data, len) && (!f.beside || fsync(f.fd) == 0);
     int why = errno;
-    if (fd >= 0 && close(fd) != 0 && ok) {
+    if (f.fd >= 0 && close(f.fd) != 0 && ok) {
         ok = false;
         why = errno;
     }
-    if (ok && rename(beside, path) != 0) {
+    if (ok && f.beside && rename(f.beside, f.path) != 0) {
         ok = false;
         why = errno;
     }
-    if (!ok) {
-        rc = cli_failed("%s: cannot be written: %s", path, strerror(why));
-        if (fd >= 0)
-            unlink(beside);
-    }
-    free(beside);
-    return rc;
+    if (!ok && f.fd >= 0 && f.beside)
+        unlink(f.beside);
+    out_file_free(&f);
+    return ok ? CLI_OK : cli_failed("%s: cannot be written: %s", path, strerror(why));
 }

@@ -3,19 +3,25 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 bool prompts_is_records(const char *path) {
     const char *dot = strrchr(path, '.');
-    return dot && (strcmp(dot, ".jsonl") == 0 || strcmp(dot, ".json") == 0);
+    return dot && (strcasecmp(dot, ".jsonl") == 0 || strcasecmp(dot, ".json") == 0);
 }
 
 static int prompts_from_text_file(const char *file, prompts *p) {
-    size_t len;
+    size_t len, mark;
     int rc = cli_read_file(file, &p->text, &len);
     if (rc)
         return rc;
-    if (len > 0 && p->text[len - 1] == '\n')     /* the editor's last newline is no part of the prompt */
+    mark = len >= 3 && memcmp(p->text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;   /* a byte order mark, and the editor's last newline, are no */
+    if (len > mark && p->text[len - 1] == '\n')                            /* part of the prompt */
         len--;
+    if (len > mark && p->text[len - 1] == '\r')
+        len--;
+    memmove(p->text, p->text + mark, len - mark);
+    len -= mark;
     if (len == 0)
         return cli_failed("%s: holds no prompt: it is empty", strcmp(file, "-") ? file : "standard input");
     p->single = (cmc_message){CMC_USER, p->text, len};

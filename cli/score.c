@@ -16,7 +16,7 @@ typedef struct score_args {
 } score_args;
 
 static const arg_opt score_opts[] = {
-    {.name = "file", .letter = 'f', .kind = ARG_STR, .at = offsetof(score_args, file), .value = "DATA",
+    {.name = "file", .file = ARG_READS, .letter = 'f', .kind = ARG_STR, .at = offsetof(score_args, file), .value = "DATA",
      .help = "the records, .jsonl or .json"},
     {.name = "tokens", .kind = ARG_FLAG, .at = offsetof(score_args, tokens),
      .help = "with --json: every record's ids and the log-probability of each but the first, null where it is not "
@@ -87,6 +87,8 @@ static int score_json(const score_state *st, const cmc_score *sc, double nll, do
         if (st->s.n)
             jset(&o, "host_logprobs", score_row(sc, sc->host_logprob));
     }
+    if (sc->note)
+        jset_string(&o, "note", sc->note);
     return jout(o);
 }
 
@@ -134,6 +136,7 @@ static int score_record(score_state *st, const cmc_record *r) {
     for (size_t k = 0; k < st->n_sets; k++)
         st->nll[k] += likelihood_nll(sc.logprob + k * sc.n, sc.n);
     progress_clear(&st->bar);
+    steer_note(&st->s, sc.note);
     int rc = st->args->common.json ? score_json(st, &sc, nll, host_nll)
                                    : score_table_row(st, st->records, sc.n, sc.bytes, nll, host_nll);
     cmc_score_free(&sc);

@@ -4,14 +4,17 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+static const double STEER_MOST = 1e6;   /* as the library has it */
 
 const arg_opt steer_opts[] = {
-    {.name = "model", .letter = 'm', .kind = ARG_STR, .at = offsetof(steer_args, host), .value = "HOST",
+    {.name = "model", .file = ARG_READS, .letter = 'm', .kind = ARG_STR, .at = offsetof(steer_args, host), .value = "HOST",
      .help = "the host, a GGUF file"},
-    {.name = "delta", .letter = 'd', .kind = ARG_LIST, .at = offsetof(steer_args, deltas), .value = "DELTA[=ALPHA]",
+    {.name = "delta", .file = ARG_READS, .letter = 'd', .kind = ARG_LIST, .at = offsetof(steer_args, deltas), .value = "DELTA[=ALPHA]",
      .help = "a delta and its strength (may be repeated); without ALPHA the one stored in the delta for this host; "
              "0 leaves the delta out, below 0 steers the other way"},
-    {.name = "lora", .kind = ARG_LIST, .at = offsetof(steer_args, loras), .value = "FILE[=SCALE]",
+    {.name = "lora", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(steer_args, loras), .value = "FILE[=SCALE]",
      .help = "a LoRA adapter for the host, a GGUF file as llama.cpp reads it, and its strength, 1 where none is given (may be "
              "repeated)"},
     {.name = "expand-strength", .kind = ARG_REAL, .at = offsetof(steer_args, expand), .value = "X",
@@ -27,10 +30,10 @@ const arg_opt steer_opts[] = {
     {.name = "unmapped", .kind = ARG_STR, .at = offsetof(steer_args, unmapped), .value = "keep|raw",
      .help = "tokens that no delta maps keep their probability (keep), or their logit (raw, as the paper's code does)",
      .choices = "keep|raw", .show_default = true},
-    {.name = "map", .kind = ARG_LIST, .at = offsetof(steer_args, maps), .value = "[N=]FILE",
+    {.name = "map", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(steer_args, maps), .value = "[N=]FILE",
      .help = "a delta's token map, as cmc map --ids writes it, in place of the one built here; with several deltas N "
              "says which one, counted from 1"},
-    {.name = "override", .kind = ARG_LIST, .at = offsetof(steer_args, overrides), .value = "[N=]FILE",
+    {.name = "override", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(steer_args, overrides), .value = "[N=]FILE",
      .help = "hand edits of a delta's token map, as cmc map --override takes them; N as for --map"},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(steer_args, exact),
      .help = "slow and reproducible arithmetic: float32, no BLAS, one order of summation"},
@@ -42,7 +45,7 @@ const arg_opt steer_opts[] = {
      .choices = "half|float"},
     {.name = "output", .kind = ARG_STR, .at = offsetof(steer_args, output), .value = "auto|full|screened",
      .help = "how a token's logits are computed when text is written: all from the output matrix (full), or estimated from a copy "
-             "in 4 bits and the likeliest from the matrix (screened); auto is screened where that saves an eighth of what a token reads",
+             "in 4 bits and the likeliest from the matrix (screened); auto is screened where that saves a sixth of what a token reads, and 8 MB at least",
      .choices = "auto|full|screened"},
     {.name = NULL},
 };
@@ -69,6 +72,20 @@ bool steer_split(const char *arg, char **path, double *alpha) {
     return true;
 }
 
+/* As steer_split, and says so where what follows the last '=' was meant for a number: the whole names no file, and what is before does. */
+static int steer_file(const char *option, const char *arg, char **path, double *alpha) {
+    const char *eq = strrchr(arg, '=');
+    if (!steer_split(arg, path, alpha))
+        return cli_no_memory();
+    if (!**path)
+        return cli_usage("%s: \"%s\" names no file", option, arg);
+    char *before = eq && isnan(*alpha) ? strndup(arg, (size_t)(eq - arg)) : NULL;
+    bool meant = before && access(arg, F_OK) != 0 && access(before, F_OK) == 0;
+    free(before);
+    return meant ? cli_usage("%s: \"%s\" is no strength of %.*s; a number such as 0.5 would be right", option, eq + 1, (int)(eq - arg), arg)
+                 : CLI_OK;
+}
+
 int steer_alphas(const char *option, const char *list, double **out, size_t *n) {
     size_t cap = 1;
     *n = 0;
@@ -81,10 +98,13 @@ int steer_alphas(const char *option, const char *list, double **out, size_t *n) 
         char word[64];
         size_t len = strcspn(list, ",");
         snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), list);
-        if (len > 63 || !arg_number(word, &(*out)[(*n)++])) {
+        double *v = *out + (*n)++;
+        bool number = len <= 63 && arg_number(word, v);
+        if (!number || !(fabs(*v) <= STEER_MOST)) {
             free(*out);
             *out = NULL;
-            return cli_usage("%s: \"%s\" is no number", option, word);
+            return number ? cli_usage("%s: %s is no strength that can be used; from -1e6 to 1e6 would be right", option, word)
+                          : cli_usage("%s: \"%s\" is no number", option, word);
         }
         list = list[len] ? list + len + 1 : NULL;
     }
@@ -155,14 +175,12 @@ int steer_map_open(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule r
 static int steer_add(steer *s, const char *arg, const char *list, const char *edits, cmc_template t) {
     cmc_error err = {0};
     double alpha;
-    char *path;
-    int rc = CLI_OK;
-    if (!steer_split(arg, &path, &alpha))
-        return cli_no_memory();
+    char *path = NULL;
+    int rc = steer_file("-d", arg, &path, &alpha);
     size_t k = s->n++;
     s->paths[k] = path;
-    if (!*path)
-        return cli_usage("-d: \"%s\" names no file", arg);
+    if (rc)
+        return rc;
     if (cmc_model_open(s->rt, path, &s->deltas[k], &err) != CMC_OK)
         return cli_error(NULL, &err);
     if (list || edits)
@@ -205,10 +223,8 @@ int steer_add_loras(cmc_model *m, const arg_list *loras) {
     for (size_t i = 0; i < loras->n; i++) {
         cmc_error err = {0};
         double scale;
-        char *path;
-        if (!steer_split(loras->v[i], &path, &scale))
-            return cli_no_memory();
-        int rc = *path ? CLI_OK : cli_usage("--lora: \"%s\" names no file", loras->v[i]);
+        char *path = NULL;
+        int rc = steer_file("--lora", loras->v[i], &path, &scale);
         if (rc == CLI_OK && cmc_model_add_lora(m, path, isnan(scale) ? 1.0 : scale, &err) != CMC_OK)
             rc = cli_error(NULL, &err);
         free(path);
@@ -295,4 +311,10 @@ void steer_json(jbuild *o, const steer *s) {
     }
     jset_built(o, "deltas", a);
     guards_json(o, s->guards);
+}
+
+void steer_note(steer *s, const char *note) {
+    if (note && !s->noted)
+        cli_note("%s", note);
+    s->noted = s->noted || note;
 }

@@ -27,8 +27,11 @@ typedef struct steer {
     size_t n;
     cmc_steering *st;
     const cmc_guards *guards;     /* the options' */
+    bool noted;                   /* steer_note has said something */
 } steer;
 
+/* What there is to say of a text that was made or scored, on standard error, the first time; NULL: nothing. */
+void steer_note(steer *s, const char *note);
 /* Gives an exit status; on failure everything is reported and freed. */
 int steer_open(const steer_args *a, const common_args *common, steer *out);
 void steer_close(steer *s);

@@ -14,9 +14,9 @@ typedef struct tokenize_args {
 } tokenize_args;
 
 static const arg_opt tokenize_opts[] = {
-    {.name = "model", .letter = 'm', .kind = ARG_STR, .at = offsetof(tokenize_args, model), .value = "FILE",
+    {.name = "model", .file = ARG_READS, .letter = 'm', .kind = ARG_STR, .at = offsetof(tokenize_args, model), .value = "FILE",
      .help = "whose vocabulary: a GGUF file, a SentencePiece .model or a tokenizer.json"},
-    {.name = "file", .letter = 'f', .kind = ARG_STR, .at = offsetof(tokenize_args, file), .value = "FILE",
+    {.name = "file", .file = ARG_READS, .letter = 'f', .kind = ARG_STR, .at = offsetof(tokenize_args, file), .value = "FILE",
      .help = "the text, every byte of it (- is standard input)"},
     {.name = "ids", .kind = ARG_FLAG, .at = offsetof(tokenize_args, ids), .help = "one line of ids, no pieces"},
     {.name = "special", .kind = ARG_FLAG, .at = offsetof(tokenize_args, special),

@@ -12,22 +12,22 @@
 #define TRAIN_AT(field) offsetof(train_args, t.field)
 
 static const arg_opt train_files[] = {
-    {.name = "model", .letter = 'm', .kind = ARG_LIST, .at = offsetof(train_args, hosts), .value = "HOST",
+    {.name = "model", .file = ARG_READS, .letter = 'm', .kind = ARG_LIST, .at = offsetof(train_args, hosts), .value = "HOST",
      .help = "the frozen host, a GGUF file; may be repeated: one delta for all of them"},
     {.name = "host-weight", .kind = ARG_LIST, .at = offsetof(train_args, weights), .value = "X",
      .help = "the share that a host's loss has, one for each -m in their order; otherwise all alike"},
-    {.name = "data", .kind = ARG_LIST, .at = offsetof(train_args, data), .value = "FILE",
+    {.name = "data", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(train_args, data), .value = "FILE",
      .help = "records with responses, .jsonl or .json (may be repeated): to learn or, by objective, to forget"},
-    {.name = "retain", .kind = ARG_LIST, .at = offsetof(train_args, retain), .value = "FILE",
+    {.name = "retain", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(train_args, retain), .value = "FILE",
      .help = "records whose responses are to be kept, where others are to be forgotten (may be repeated)"},
-    {.name = "refusals", .kind = ARG_STR, .at = TRAIN_AT(refusals_path), .value = "FILE",
+    {.name = "refusals", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(refusals_path), .value = "FILE",
      .help = "for idk and dpo: what is said instead, one a line; otherwise some of cmc's own"},
-    {.name = "teacher", .kind = ARG_STR, .at = TRAIN_AT(teacher), .value = "MODEL",
+    {.name = "teacher", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(teacher), .value = "MODEL",
      .help = "for distil: a model with the host's vocabulary, which never learnt what is to be forgotten: what the host was tuned "
              "from, say"},
-    {.name = "out", .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
+    {.name = "out", .file = ARG_WRITES, .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
      .help = "the delta to write, a GGUF file"},
-    {.name = "init", .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
+    {.name = "init", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
      .help = "start from this delta, or with --cut from this model; otherwise at random"},
     {.name = "cut", .kind = ARG_INT, .at = TRAIN_AT(cut), .value = "K",
      .help = "start from the embedding and the first K layers of --init, a llama-family model; 0: from all of it", .lo = 0,
@@ -35,22 +35,22 @@ static const arg_opt train_files[] = {
     {.name = "cut-gain", .kind = ARG_REAL, .at = TRAIN_AT(cut_gain), .value = "X",
      .help = "scale a cut's final norm by this; 0: so that host and delta together begin as the host alone", .lo = 0,
      .hi = 100, .show_default = true},
-    {.name = "vocab", .kind = ARG_STR, .at = TRAIN_AT(vocab_path), .value = "FILE",
+    {.name = "vocab", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(vocab_path), .value = "FILE",
      .help = "a GGUF file or SentencePiece .model whose vocabulary the delta gets (see cmc train-vocab); otherwise its "
              "start's, or the first host's"},
-    {.name = "alpha-host", .kind = ARG_LIST, .at = offsetof(train_args, alpha_hosts), .value = "FILE",
+    {.name = "alpha-host", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(train_args, alpha_hosts), .value = "FILE",
      .help = "find the best strength for this host as well (may be repeated)"},
-    {.name = "checkpoint", .kind = ARG_STR, .at = TRAIN_AT(checkpoint_path), .value = "FILE",
+    {.name = "checkpoint", .file = ARG_WRITES, .kind = ARG_STR, .at = TRAIN_AT(checkpoint_path), .value = "FILE",
      .help = "where the state of the training is kept; DELTA.ckpt otherwise"},
     {.name = "cache", .kind = ARG_STR, .at = TRAIN_AT(cache_dir), .value = "DIR",
      .help = "where the host's states are kept, made where it is not there; beside the checkpoint otherwise"},
-    {.name = "log", .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE",
+    {.name = "log", .file = ARG_WRITES, .kind = ARG_STR, .at = TRAIN_AT(log_path), .value = "FILE",
      .help = "write a log, a JSON object a line"},
-    {.name = "html", .kind = ARG_STR, .at = offsetof(train_args, html), .value = "FILE",
+    {.name = "html", .file = ARG_WRITES, .kind = ARG_STR, .at = offsetof(train_args, html), .value = "FILE",
      .help = "write a page with the run's curves and settings, anew with every held-out score while it runs"},
     {.name = "memory", .kind = ARG_STR, .at = offsetof(train_args, memory), .value = "SIZE",
      .help = "stay below this (800M, 2G), counted as resident memory: the work is cut accordingly; otherwise as fast as it goes"},
-    {.name = "resume", .kind = ARG_FLAG, .at = TRAIN_AT(resume), .help = "go on from the checkpoint"},
+    {.name = "resume", .kind = ARG_FLAG, .at = TRAIN_AT(resume), .help = "go on from the checkpoint, where there is one"},
     {.name = "fresh", .kind = ARG_FLAG, .at = TRAIN_AT(fresh), .help = "ignore and replace a checkpoint that is there"},
     {.name = NULL},
 };
@@ -65,6 +65,9 @@ static const arg_opt train_delta[] = {
     {.name = "layers", .kind = ARG_STR, .at = offsetof(train_args, layers), .value = "N|WHICH",
      .help = "N: how many layers the delta has, 4 where none is said. WHICH: of --init or --base train only these: A-B%, a part "
              "of the depth, or indices from 0 on and ranges of them, 0,2,4-6 (2-2 for a single one)"},
+    {.name = "modules", .kind = ARG_STR, .at = TRAIN_AT(train_modules), .value = "LIST",
+     .help = "of --init or --base train only these: q,k,v,o,gate,up,down,norms or some of them, embeddings, output; otherwise "
+             "all, with --layers all that a layer has. What is not trained stays as it is"},
     {.name = "heads", .kind = ARG_INT, .at = TRAIN_AT(n_head), .value = "N", 
      .help = "attention heads; 0: one for every 32 of the width", .lo = 0, .hi = 4096},
     {.name = "kv-heads", .kind = ARG_INT, .at = TRAIN_AT(n_head_kv), .value = "N", 
@@ -77,7 +80,7 @@ static const arg_opt train_delta[] = {
 };
 
 static const arg_opt train_model[] = {
-    {.name = "base", .kind = ARG_STR, .at = offsetof(train_args, base), .value = "MODEL",
+    {.name = "base", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(train_args, base), .value = "MODEL",
      .help = "in place of -m: tune this GGUF model itself, without a host; -o becomes a whole model"},
     {.name = "lora", .kind = ARG_STR, .at = offsetof(train_args, lora), .value = "RANK[:ALPHA]",
      .help = "train an adapter of this rank, ALPHA otherwise twice it. With --base -o becomes a LoRA adapter, for --lora of cmc run and "
@@ -114,11 +117,11 @@ static const arg_opt train_model[] = {
 
 /* Of --init or --base. */
 static const arg_opt train_keeping[] = {
-    {.name = "replay", .kind = ARG_LIST, .at = offsetof(train_args, replay), .value = "FILE",
+    {.name = "replay", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(train_args, replay), .value = "FILE",
      .help = "records of what it could before, gone through beside --data so that less is forgotten (may be repeated)"},
     {.name = "replay-share", .kind = ARG_REAL, .at = TRAIN_AT(keep.replay_share), .value = "X",
      .help = "the share of all records gone through that are --replay's", .lo = 1e-6, .hi = 0.9, .show_default = true},
-    {.name = "watch", .kind = ARG_LIST, .at = offsetof(train_args, watch), .value = "FILE",
+    {.name = "watch", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(train_args, watch), .value = "FILE",
      .help = "records to score with every held-out score, for --log alone: what is forgotten, say (may be repeated)"},
     {.name = "l2-start", .kind = ARG_REAL, .at = TRAIN_AT(keep.l2_start), .value = "X",
      .help = "pull the weights back to where they start: adds X/2 times their squared distance to the loss", .lo = 0, .hi = 1e6,
@@ -126,7 +129,7 @@ static const arg_opt train_keeping[] = {
     {.name = "wise-ft", .kind = ARG_REAL, .at = TRAIN_AT(keep.wise_ft), .value = "SHARE",
      .help = "save what is so far on the line from the start to what was learnt, which keeps more of the start (WiSE-FT); 1: all the way",
      .lo = 1e-3, .hi = 1, .show_default = true},
-    {.name = "soft-mask", .kind = ARG_STR, .at = TRAIN_AT(keep.soft_mask), .value = "FILE",
+    {.name = "soft-mask", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(keep.soft_mask), .value = "FILE",
      .help = "change the rows of q, k, v, up and down the less, the more their importance stands out in this file, from cmc "
              "importance of what is started from"},
     {.name = "mask-on", .kind = ARG_STR, .at = TRAIN_AT(keep.mask_on), .value = "update|gradient",
@@ -138,10 +141,7 @@ static const arg_opt train_keeping[] = {
     {.name = NULL},
 };
 
-const arg_opt train_how[] = {
-    {.name = "modules", .kind = ARG_STR, .at = TRAIN_AT(train_modules), .value = "LIST",
-     .help = "of --init or --base train only these: q,k,v,o,gate,up,down,norms or some of them, embeddings, output; otherwise "
-             "all, with --layers all that a layer has. What is not trained stays as it is"},
+static const arg_opt train_aim[] = {
     {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
      .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
              "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals, distil says what a teacher says", .choices = OBJECTIVES,
@@ -159,6 +159,33 @@ const arg_opt train_how[] = {
     {.name = "kl", .kind = ARG_REAL, .at = TRAIN_AT(kl), .value = "X",
      .help = "weight of KL(steered || host) on what is learnt: holds the delta back, or with --base the model", .lo = 0, .hi = 1e6,
      .show_default = true},
+    {.name = NULL},
+};
+
+/* Beside hosts. */
+static const arg_opt train_beside[] = {
+    {.name = "alpha", .kind = ARG_REAL, .at = TRAIN_AT(alpha), .value = "X", .help = "strength while training",
+     .lo = 0.001, .hi = 100, .show_default = true},
+    {.name = "dropout", .kind = ARG_REAL, .at = TRAIN_AT(dropout), .value = "X",
+     .help = "share of each branch's output that a step leaves out", .lo = 0, .hi = 0.9, .show_default = true},
+    {.name = "host-temperature", .kind = ARG_STR, .at = offsetof(train_args, temperature), .value = "LO:HI",
+     .help = "with sft: divide the host's logits by a temperature between these, drawn anew for every record of every step "
+             "(log-uniformly), so that the delta relies less on what is this host's alone; held-out scores are as ever"},
+    {.name = "host-mix", .kind = ARG_REAL, .at = TRAIN_AT(host_mix), .value = "M",
+     .help = "likewise mix the host's distribution, geometrically, with the training targets' unigram, whose share is drawn "
+             "between 0 and this; 0: not", .lo = 0, .hi = 0.999, .show_default = true},
+    {.name = "host-mix-with", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(host_mix_with), .value = "MODEL",
+     .help = "beside one host: mix in what this model says, through the token map, in place of the unigram"},
+    {.name = "prefix-rows", .kind = ARG_FLAG, .at = TRAIN_AT(prefix_rows),
+     .help = "beside a host with another vocabulary: also learn from tokens that begin inside one of the delta's"},
+    {.name = "cuts", .kind = ARG_REAL, .at = TRAIN_AT(cuts), .value = "P",
+     .help = "chance that a response is cut once, at a random character, into two texts with tokens of their own, as the delta "
+             "meets them where a host's token ends inside one of its own; never what is held out", .lo = 0, .hi = 1,
+     .show_default = true},
+    {.name = NULL},
+};
+
+const arg_opt train_how[] = {
     {.name = "epochs", .kind = ARG_INT, .at = TRAIN_AT(epochs), .value = "N", .help = "passes over the data", .lo = 1,
      .hi = 100000, .show_default = true},
     {.name = "max-steps", .kind = ARG_INT64, .at = TRAIN_AT(max_steps), .value = "N",
@@ -167,8 +194,6 @@ const arg_opt train_how[] = {
      .hi = 65536, .show_default = true},
     {.name = "max-len", .kind = ARG_INT, .at = TRAIN_AT(max_len), .value = "N",
      .help = "tokens in a record; longer ones are left out and counted", .lo = 2, .hi = 1 << 24, .show_default = true},
-    {.name = "alpha", .kind = ARG_REAL, .at = TRAIN_AT(alpha), .value = "X", .help = "strength while training",
-     .lo = 0.001, .hi = 100, .show_default = true},
     {.name = "lr", .kind = ARG_REAL, .at = TRAIN_AT(lr), .value = "X",
      .help = "learning rate at its highest; 0: 0.001, with --base 5e-5, with --lora 5e-4", .lo = 0, .hi = 10},
     {.name = "warmup", .kind = ARG_REAL, .at = TRAIN_AT(warmup), .value = "X",
@@ -183,16 +208,6 @@ const arg_opt train_how[] = {
      .show_default = true},
     {.name = "weight-decay", .kind = ARG_REAL, .at = TRAIN_AT(weight_decay), .value = "X", .help = "weight decay",
      .lo = 0, .hi = 10, .show_default = true},
-    {.name = "dropout", .kind = ARG_REAL, .at = TRAIN_AT(dropout), .value = "X",
-     .help = "share of each branch's output that a step leaves out", .lo = 0, .hi = 0.9, .show_default = true},
-    {.name = "host-temperature", .kind = ARG_STR, .at = offsetof(train_args, temperature), .value = "LO:HI",
-     .help = "with sft: divide the host's logits by a temperature between these, drawn anew for every record of every step "
-             "(log-uniformly), so that the delta relies less on what is this host's alone; held-out scores are as ever"},
-    {.name = "host-mix", .kind = ARG_REAL, .at = TRAIN_AT(host_mix), .value = "M",
-     .help = "likewise mix the host's distribution, geometrically, with the training targets' unigram, whose share is drawn "
-             "between 0 and this; 0: not", .lo = 0, .hi = 0.999, .show_default = true},
-    {.name = "host-mix-with", .kind = ARG_STR, .at = TRAIN_AT(host_mix_with), .value = "MODEL",
-     .help = "beside one host: mix in what this model says, through the token map, in place of the unigram"},
     {.name = "clip", .kind = ARG_REAL, .at = TRAIN_AT(clip), .value = "X",
      .help = "longest gradient; 0: as long as it is", .lo = 0, .hi = 1e6, .show_default = true},
     {.name = "held-out", .kind = ARG_REAL, .at = TRAIN_AT(held_out), .value = "X",
@@ -204,12 +219,6 @@ const arg_opt train_how[] = {
      .help = "stop after so many scores without gain; 0: never", .lo = 0, .hi = INT32_MAX, .show_default = true},
     {.name = "checkpoint-every", .kind = ARG_INT, .at = TRAIN_AT(checkpoint_every), .value = "N",
      .help = "steps between checkpoints; 0: with every score", .lo = 0, .hi = INT32_MAX, .show_default = true},
-    {.name = "prefix-rows", .kind = ARG_FLAG, .at = TRAIN_AT(prefix_rows),
-     .help = "beside a host with another vocabulary: also learn from tokens that begin inside one of the delta's"},
-    {.name = "cuts", .kind = ARG_REAL, .at = TRAIN_AT(cuts), .value = "P",
-     .help = "chance that a response is cut once, at a random character, into two texts with tokens of their own, as the delta "
-             "meets them where a host's token ends inside one of its own; never what is held out", .lo = 0, .hi = 1,
-     .show_default = true},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(train_args, exact),
      .help = "slow and reproducible arithmetic for the host"},
     {.name = "batches", .kind = ARG_STR, .at = offsetof(train_args, batches), .value = CLI_BATCHES,
@@ -223,6 +232,8 @@ static const arg_group train_groups[] = {
     {"The delta", train_delta, 0},
     {"A model by itself, and what is added to it or to a delta", train_model, 0},
     {"Forgetting less, of --init or --base", train_keeping, 0},
+    {"What is learnt or forgotten", train_aim, 0},
+    {"Beside hosts", train_beside, 0},
     {"Training", train_how, 0},
     {"Every verb", common_opts, offsetof(train_args, common)},
 };
@@ -263,6 +274,7 @@ bool train_callback(void *user, const cmc_train_progress *p) {
 void train_json_result(jbuild *o, const cmc_train_result *r) {
     jset_int(o, "steps", r->steps);
     jset_int(o, "params", (int64_t)r->params);
+    jset_int(o, "trained", (int64_t)r->trained);
     jset_int(o, "tokens", (int64_t)r->tokens);
     jset_int(o, "records", (int64_t)r->records);
     jset_int(o, "records_held_out", (int64_t)r->records_held_out);
@@ -445,19 +457,16 @@ static int train_weights(train_args *a) {
     return CLI_OK;
 }
 
-/* The page is written before anything else is: it must not be one of the run's files. */
+/* The page is written before anything else is: it must not be the checkpoint that nobody named either. */
 int train_page_check(const train_args *a) {
-    const arg_list *lists[] = {&a->hosts, &a->data, &a->retain, &a->alpha_hosts, &a->replay, &a->watch};
-    const char *const files[] = {a->base, a->t.out_path, a->t.checkpoint_path, a->t.log_path, a->t.init_path, a->t.vocab_path,
-                                 a->t.refusals_path, a->t.host_mix_with, a->t.teacher, a->t.keep.soft_mask};   /* NULL: not given */
-    bool same = false;
-    for (size_t i = 0; a->html && i < sizeof lists / sizeof *lists; i++) {
-        for (size_t k = 0; k < lists[i]->n; k++)
-            same = same || cli_same_file(a->html, lists[i]->v[k]);
-    }
-    for (size_t i = 0; a->html && i < sizeof files / sizeof *files; i++)
-        same = same || (files[i] && cli_same_file(a->html, files[i]));
-    return same ? cli_usage("--html: \"%s\" is another of this run's files", a->html) : CLI_OK;
+    char *checkpoint = NULL;
+    if (!a->html)
+        return CLI_OK;
+    if (asprintf(&checkpoint, "%s.ckpt", a->t.out_path) < 0)
+        return cli_no_memory();
+    bool same = !a->t.checkpoint_path && cli_same_file(a->html, checkpoint);
+    free(checkpoint);
+    return same ? cli_usage("--html: \"%s\" is the run's checkpoint; name another to write", a->html) : cli_check_write(a->html);
 }
 
 void train_page_begin(train_state *st, const train_args *a) {

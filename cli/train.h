@@ -49,7 +49,7 @@ int train_interrupted(const train_args *a, const train_state *st);
 /* The fields of --json that both kinds have. */
 void train_json_result(jbuild *o, const cmc_train_result *r);
 
-/* The options that say how a run goes, of both kinds; their struct is train_args. */
+/* The options that say how a run goes, of both kinds and of a search; their struct is train_args. */
 extern const arg_opt train_how[];
 
 /* An adapter or blocks, on a model or on a delta that goes on: what goes together; fills in a->t. Gives the exit status. */

@@ -18,11 +18,11 @@ typedef struct search_args {
 } search_args;
 
 static const arg_opt search_opts[] = {
-    {.name = "base", .kind = ARG_STR, .at = offsetof(search_args, t.base), .value = "MODEL",
+    {.name = "base", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(search_args, t.base), .value = "MODEL",
      .help = "the model to be tuned, a GGUF file"},
-    {.name = "data", .kind = ARG_LIST, .at = offsetof(search_args, t.data), .value = "FILE",
+    {.name = "data", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(search_args, t.data), .value = "FILE",
      .help = "records of what is to be learnt (may be repeated); spec is what those gain that are held out"},
-    {.name = "keep", .kind = ARG_LIST, .at = offsetof(search_args, keep), .value = "FILE",
+    {.name = "keep", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(search_args, keep), .value = "FILE",
      .help = "records of what is to be kept, never trained on (may be repeated); vers is what they lose"},
     {.name = "out", .letter = 'o', .kind = ARG_STR, .at = offsetof(search_args, dir), .value = "DIR",
      .help = "a folder for the search's state, made where it is not there: the same command goes on from it"},
@@ -176,8 +176,6 @@ static int search_check(const search_args *a, const arg_list *operands) {
                          a->t.data.n ? "--keep" : "--data");
     if (!a->dir)
         return cli_usage("-o: a folder is needed for the search's state: -o DIR");
-    if (a->t.t.train_modules)
-        return cli_usage("--modules: is what is looked for");
     return CLI_OK;
 }
 

@@ -14,9 +14,9 @@ typedef struct vocab_args {
 #define VOCAB_AT(field) offsetof(vocab_args, v.field)
 
 static const arg_opt vocab_opts[] = {
-    {.name = "data", .kind = ARG_LIST, .at = offsetof(vocab_args, data), .value = "FILE",
+    {.name = "data", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(vocab_args, data), .value = "FILE",
      .help = "records, .jsonl or .json, or a text under any other name (may be repeated)"},
-    {.name = "out", .letter = 'o', .kind = ARG_STR, .at = VOCAB_AT(out_path), .value = "VOCAB",
+    {.name = "out", .file = ARG_WRITES, .letter = 'o', .kind = ARG_STR, .at = VOCAB_AT(out_path), .value = "VOCAB",
      .help = "what to write: NAME.model is a SentencePiece model, any other name a GGUF file"},
     {.name = "template", .kind = ARG_STR, .at = offsetof(vocab_args, template), .value = "NAME",
      .help = "how records are rendered (see cmc run --help): the delta's template in training", .show_default = true},

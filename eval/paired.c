@@ -24,7 +24,7 @@ static double paired_quantile(const double *sorted, size_t n, double q) {
 }
 
 static double paired_ratio(double x, double weight) {
-    return weight > 0 ? x / weight : 0;
+    return weight > 0 ? x / weight : NAN;
 }
 
 cmc_status bootstrap_ratio(const double *x, const double *weight, size_t n, const bootstrap_opts *o, interval *out) {
@@ -39,7 +39,11 @@ cmc_status bootstrap_ratio(const double *x, const double *weight, size_t n, cons
         sum += x[i];
         total += weight ? weight[i] : 1;
     }
-    out->value = paired_ratio(sum, total);
+    out->value = out->lo = out->hi = paired_ratio(sum, total);
+    if (isnan(out->value)) {   /* there is nothing to weigh by */
+        free(drawn);
+        return CMC_OK;
+    }
     for (size_t d = 0; d < draws; d++) {
         sum = total = 0;
         for (size_t i = 0; i < n; i++) {
@@ -47,7 +51,7 @@ cmc_status bootstrap_ratio(const double *x, const double *weight, size_t n, cons
             sum += x[k];
             total += weight ? weight[k] : 1;
         }
-        drawn[d] = paired_ratio(sum, total);
+        drawn[d] = total > 0 ? sum / total : out->value;
     }
     qsort(drawn, draws, sizeof *drawn, paired_compare);
     out->lo = paired_quantile(drawn, draws, (1 - o->level) / 2);

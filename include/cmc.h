@@ -93,7 +93,7 @@ typedef enum cmc_kv {
 
 /* How the logits are computed that a token is chosen by (CMC_WANT_SAMPLING). */
 typedef enum cmc_output {
-    CMC_OUTPUT_AUTO,     /* screened with AVX-512 VNNI where that saves 1/8 of what a step reads and 8 MB at least */
+    CMC_OUTPUT_AUTO,     /* screened with AVX-512 VNNI where that saves 1/6 of what a step reads and 8 MB at least */
     CMC_OUTPUT_FULL,     /* all from the output matrix, as CMC_WANT_LOGITS */
     CMC_OUTPUT_SCREENED  /* screened whatever it saves; full still with `exact`, beside an adapter of the output matrix, and
                             where its rows are no multiple of 32 */
@@ -529,9 +529,10 @@ typedef struct cmc_score {
     uint8_t *top, *host_top;  /* [n_alphas][n] and [n]: 1 where the token is the likeliest of all, steered and unsteered: what
                                  greedy decoding would have taken (of equals, the lowest id) */
     size_t bytes;             /* of the scored tokens */
+    char *note;               /* what cmc_stream_note would say, e.g. that the delta's context was full; NULL: nothing */
 } cmc_score;
 /* Scores under several strengths at once: alphas[n_sets][n_deltas]; n_sets 0 or no deltas: the steering's own alphas,
- * one set. At every response token the delta sees its own rendering of the prompt and the bytes of the response so far
+ * one set; each must be a number from -1e6 to 1e6 (CMC_E_ARG). At every response token the delta sees its own rendering of the prompt and the bytes of the response so far
  * (design, contract 5), exactly as when generating. */
 CMC_API cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
                                     cmc_score *out, cmc_error *err);
@@ -641,7 +642,7 @@ typedef struct cmc_train_opts {
     int32_t checkpoint_every;           /* steps; 0: as eval_every */
     uint64_t memory;                    /* the process is to stay below so many resident bytes, pages of mapped files included;
                                            0: no bound. The work is cut accordingly */
-    bool resume;
+    bool resume;                        /* goes on from the checkpoint, where there is one */
     bool fresh;                         /* a checkpoint that is there is ignored and replaced */
     uint64_t seed;
     const char *save_type;              /* "f32", "f16" or "q8_0" */
@@ -649,7 +650,9 @@ typedef struct cmc_train_opts {
 CMC_API cmc_train_opts cmc_train_defaults(void);
 
 typedef struct cmc_train_result {
-    int64_t steps; uint64_t params, tokens;
+    int64_t steps; uint64_t tokens;
+    uint64_t params, trained;           /* of the delta that comes out (cmc_tune: those that are trained); of them, or of the adapter that
+                                           went into it, those that were trained */
     size_t records, records_held_out, records_left_out;
     size_t targets, targets_prefix, targets_left_out;   /* over all hosts: as they are; by prefix_rows; without a row */
     double held_out_host, held_out_steered, alpha, seconds;

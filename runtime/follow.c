@@ -1,6 +1,8 @@
 /* A delta's context, kept up with the host's response. */
 #include "runtime/follow.h"
 
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "runtime/lead.h"
 #include "runtime/model.h"
@@ -80,4 +82,9 @@ cmc_status follow_context(follow *f, steering_row *kind, cmc_error *err) {
     }
     if (f->ctx.n > 0) *kind = f->first_map && !f->begun ? STEERING_FIRST_ROW : STEERING_ROW;
     return CMC_OK;
+}
+
+void follow_note(const follow *f, const cmc_model *model, char *out, size_t size) {
+    snprintf(out, size, "%.200s: its context of %zu tokens is full; it goes on with its prompt and the newest half of the response",
+             cmc_model_path(model), f->n_ctx);
 }

@@ -32,4 +32,6 @@ cmc_status follow_push_text(follow *f, const int32_t *ids, size_t n, cmc_error *
 /* The delta's context now, in f->ctx, and whether its row counts: not while a UTF-8 character is unfinished (then the
  * context is as it was), nor where there is no token at all. */
 cmc_status follow_context(follow *f, steering_row *kind, cmc_error *err);
+/* What there is to say of a context that was cut, of a delta's that is `model`. */
+void follow_note(const follow *f, const cmc_model *model, char *out, size_t size);
 #endif

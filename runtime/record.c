@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "runtime/prompt.h"
 
 /* Where the reader is, for messages: `FILE: line N: what, what would be right`. */
@@ -244,7 +245,7 @@ static cmc_status add_hash(const record_place *p, cmc_records *out, const char *
 cmc_status records_read_memory(const char *data, size_t n, const char *name, bool need_response, cmc_records *out,
                                cmc_error *err) {
     record_place p = {.name = name, .line = 1, .need_response = need_response, .err = err};
-    size_t had = out->n, white = n >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark */
+    size_t had = out->n, white = cmc_utf8_mark(data, n);
     const char *s = data + white, *end = data + n, *first = skip_white(&p, s, end);
     cmc_status status;
     if (first < end && *first == '[') {

@@ -38,6 +38,7 @@ void cmc_score_free(cmc_score *s) {
     free(s->end);
     free(s->top);
     free(s->host_top);
+    free(s->note);
     *s = (cmc_score){0};
 }
 
@@ -130,15 +131,17 @@ static bool delta_used(const score_job *job, size_t k) {
 
 static cmc_status delta_rows(score_job *job, const cmc_record *r, const cmc_rendered *host, cmc_error *err) {
     size_t n = job->out->n;
+    char note[SCORE_NOTE] = "";
     for (size_t k = 0; k < job->st->n; k++) {
         const steering_delta *d = &job->st->deltas[k];
         if (!delta_used(job, k)) continue;
         size_t width = (size_t)cmc_model_n_embd(d->model);
         job->delta_hidden[k] = cmc_calloc(n * width, sizeof(float)); /* zeros where there is no row */
         if (!job->delta_hidden[k]) return cmc_fail_nomem(err, "hidden states", n * width * sizeof(float));
-        CMC_TRY(score_delta(job->st, d, r, host, job->kinds + k * n, job->delta_hidden[k], err));
+        CMC_TRY(score_delta(job->st, d, r, host, job->kinds + k * n, job->delta_hidden[k], note, err));
     }
-    return CMC_OK;
+    job->out->note = note[0] ? cmc_strndup(note, strlen(note)) : NULL;
+    return job->out->note || !note[0] ? CMC_OK : cmc_fail_nomem(err, "a note", sizeof note);
 }
 
 /* -------------------------------------------------------------------------------------------------- the blocks */
@@ -291,10 +294,12 @@ cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const d
                             cmc_score *out, cmc_error *err) {
     *out = (cmc_score){0};
     cmc_rendered host = {0};
+    bool given = alphas && n_sets > 0 && st->n > 0;
+    for (size_t i = 0; given && i < n_sets * st->n; i++)
+        CMC_TRY(steering_check_alpha(st->deltas[i % st->n].model, alphas[i], err));
     double *own = cmc_alloc(st->n, sizeof *own);
     if (!own) return cmc_fail_nomem(err, "a score", st->n * sizeof *own);
     for (size_t k = 0; k < st->n; k++) own[k] = st->deltas[k].alpha;
-    bool given = alphas && n_sets > 0 && st->n > 0;
     score_job job = {.st = st, .alphas = given ? alphas : own, .n_sets = given ? n_sets : 1, .out = out};
     cmc_status s = cmc_render(cmc_model_vocab(st->host), st->t, r, st->opts.special, &host, err);
     if (s == CMC_OK) s = score_rendered(&job, r, &host, err);

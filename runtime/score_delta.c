@@ -60,6 +60,7 @@ typedef struct score_span {
     const int32_t *ids; size_t n;             /* the host's */
     steering_row *kinds;
     float *hidden;
+    char *note;                               /* [SCORE_NOTE] */
 } score_span;
 
 static cmc_status span_follow(const score_span *sp, follow *f, cmc_error *err) {
@@ -82,6 +83,7 @@ static cmc_status whole_context(const score_span *sp, cmc_ids *whole, cmc_error 
         }
         if (s == CMC_OK && i + 1 < sp->n) s = follow_push(&f, sp->ids[i], err);
     }
+    if (f.cut && !sp->note[0]) follow_note(&f, sp->d->model, sp->note, SCORE_NOTE);
     follow_free(&f);
     return s;
 }
@@ -192,7 +194,7 @@ static cmc_status render_own(const cmc_steering *st, const steering_delta *d, co
 }
 
 cmc_status score_delta(const cmc_steering *st, const steering_delta *d, const cmc_record *r, const cmc_rendered *host,
-                       steering_row *kinds, float *hidden, cmc_error *err) {
+                       steering_row *kinds, float *hidden, char note[SCORE_NOTE], cmc_error *err) {
     cmc_rendered own = {0};
     cmc_session *main = NULL;
     size_t q = 0, width = (size_t)cmc_model_n_embd(d->model);
@@ -200,6 +202,7 @@ cmc_status score_delta(const cmc_steering *st, const steering_delta *d, const cm
     if (s == CMC_OK) s = cmc_session_new(d->model, 0, &main, err);
     for (size_t j = 0; s == CMC_OK && j < host->n_spans; j++) {
         score_span sp = span_of(st, d, r, host, &own, j, kinds + q, hidden + q * width);
+        sp.note = note;
         s = score_span_rows(&sp, main, err);
         q += sp.n;
     }

@@ -11,7 +11,9 @@ typedef struct score_want { size_t pos; float *out; } score_want;
 cmc_status score_rows(cmc_session *s, const int32_t *ids, const score_want *want, size_t n, cmc_error *err);
 
 /* For delta d and every scored token q of the host's rendering `host` of `r` (spans in order, each from token
- * max(first, 1)): kinds[q], and hidden[q][n_embd of the delta] where it is not STEERING_NO_ROW. */
+ * max(first, 1)): kinds[q], and hidden[q][n_embd of the delta] where it is not STEERING_NO_ROW. Of a context that was full, `note`
+ * says so, where it is empty so far. */
+enum { SCORE_NOTE = 400 };
 cmc_status score_delta(const cmc_steering *st, const steering_delta *d, const cmc_record *r, const cmc_rendered *host,
-                       steering_row *kinds, float *hidden, cmc_error *err);
+                       steering_row *kinds, float *hidden, char note[SCORE_NOTE], cmc_error *err);
 #endif

@@ -77,7 +77,7 @@ cmc_status steering_session(const cmc_steering *st, int32_t n_ctx, cmc_session *
     return cmc_session_set_expand(*out, st->expand, err);
 }
 
-static cmc_status check_alpha(const cmc_model *delta, double alpha, cmc_error *err) {
+cmc_status steering_check_alpha(const cmc_model *delta, double alpha, cmc_error *err) {
     if (isfinite(alpha) && fabs(alpha) <= 1e6) return CMC_OK;
     return cmc_fail(err, CMC_E_ARG, "%s: the strength %g is no number that can be used, expected one such as 1 or -0.5",
                     cmc_model_path(delta), alpha);
@@ -121,7 +121,7 @@ static cmc_status add_maps(const cmc_steering *st, steering_delta *d, cmc_error 
 cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double alpha, const cmc_map *map, cmc_template t,
                             cmc_error *err) {
     steering_delta d = {.model = delta, .map = map, .alpha = isnan(alpha) ? stored_alpha(st->host, delta) : alpha};
-    CMC_TRY(check_alpha(delta, d.alpha, err));
+    CMC_TRY(steering_check_alpha(delta, d.alpha, err));
     CMC_TRY(delta_template(delta, t, &d.t, err));
     d.lead = template_lead(d.t, cmc_model_vocab(delta));
     cmc_status s = add_maps(st, &d, err);
@@ -147,7 +147,7 @@ double cmc_steering_alpha(const cmc_steering *st, size_t k) {
 
 cmc_status cmc_steering_set_alpha(cmc_steering *st, size_t k, double alpha, cmc_error *err) {
     if (k >= st->n) return cmc_fail(err, CMC_E_ARG, "there is no delta %zu, expected one below %zu", k, st->n);
-    CMC_TRY(check_alpha(st->deltas[k].model, alpha, err));
+    CMC_TRY(steering_check_alpha(st->deltas[k].model, alpha, err));
     st->deltas[k].alpha = alpha;
     return CMC_OK;
 }

@@ -41,6 +41,8 @@ cmc_status steering_session(const cmc_steering *st, int32_t n_ctx, cmc_session *
 
 /* Whether a strength steers at all: the arithmetic is float32. */
 bool steering_active(double alpha);
+/* A strength that can be used: CMC_E_ARG for any other. */
+cmc_status steering_check_alpha(const cmc_model *delta, double alpha, cmc_error *err);
 /* Contract 4, and the guards' bounds, on logits[n_host] in place. rows[k] counts where kinds[k] says so and alphas[k] is not 0. True where it
  * did change something. */
 bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,

@@ -87,11 +87,7 @@ static cmc_status sync_delta(cmc_stream *s, size_t k, cmc_error *err) {
     CMC_TRY(cmc_session_sync(d->session, d->f.ctx.v, d->f.ctx.n, err));
     s->kinds[k] = kind;
     s->rows[k] = d->row;
-    if (d->f.cut && !s->note[0]) {
-        snprintf(s->note, sizeof s->note,
-                 "%.200s: its context of %zu tokens is full; it goes on with its prompt and the newest half of the response",
-                 cmc_model_path(s->st->deltas[k].model), d->f.n_ctx);
-    }
+    if (d->f.cut && !s->note[0]) follow_note(&d->f, s->st->deltas[k].model, s->note, sizeof s->note);
     return CMC_OK;
 }
 

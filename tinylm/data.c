@@ -65,7 +65,7 @@ static cmc_status data_split(data_set *d, double held_out, cmc_error *err) {
     if (d->n_train == 0)
         return cmc_fail(err, CMC_E_ARG,
                         "all %zu usable records are held out (a share of %g): nothing is left to train on; "
-                        "records with the same prompt stay together",
+                        "records with the same prompt stay together, numbers, case and punctuation apart; a held_out of 0 holds nothing out",
                         all, held_out);
     return CMC_OK;
 }

@@ -42,7 +42,7 @@ static bool refusals_add(refusals *r, const char *s, size_t n) {
 static cmc_status refusals_read(const char *path, refusals *r, cmc_error *err) {
     CMC_TRY(cmc_file_map(path, &r->file, err));
     const char *s = (const char *)r->file.data;
-    for (size_t at = 0, line = 1; at < r->file.size; line++) {
+    for (size_t at = cmc_utf8_mark(s, r->file.size), line = 1; at < r->file.size; line++) {
         const char *nl = memchr(s + at, '\n', r->file.size - at);
         size_t end = nl ? (size_t)(nl - s) : r->file.size, n = end - at;
         while (n > 0 && strchr(" \t\r", s[at + n - 1]))

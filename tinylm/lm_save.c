@@ -37,6 +37,12 @@ cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *
     return model_save(base, path, type, &(model_source){.rows = save_trained_rows, .keeps = save_keeps, .user = &s}, err);
 }
 
+/* general.name is the file's, without its ending. */
+static bool save_name(gguf_writer *g, const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    return gguf_put_str(g, "general.name", name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
+}
+
 /* ---------------------------------------------------------------------------------------------- expanded models */
 
 /* A gate, whose w is one row as a norm is, keeps its precision as norms do. */
@@ -64,10 +70,13 @@ size_t lm_save_expanded_bytes(const lm_layout *l, uint32_t type) {
 
 /* It is left behind: of a split file, or what a delta says of itself, which is written anew. */
 static bool save_leaves(const gguf_kv *kv, const cmc_delta_info *info) {
-    return (kv->key.n > 6 && memcmp(kv->key.s, "split.", 6) == 0) || (info && kv->key.n > 4 && memcmp(kv->key.s, "cmc.", 4) == 0);
+    static const char name[] = "general.name";
+    bool named = kv->key.n == sizeof name - 1 && memcmp(kv->key.s, name, kv->key.n) == 0;
+    return (kv->key.n > 6 && memcmp(kv->key.s, "split.", 6) == 0) ||
+           (info && (named || (kv->key.n > 4 && memcmp(kv->key.s, "cmc.", 4) == 0)));
 }
 
-static bool save_base(gguf_writer *g, const lm_layout *l, const cmc_model *base, const cmc_delta_info *info) {
+static bool save_base(gguf_writer *g, const char *path, const lm_layout *l, const cmc_model *base, const cmc_delta_info *info) {
     const save_rows s = {l, NULL};
     bool ok = true;
     char name[128];
@@ -75,7 +84,7 @@ static bool save_base(gguf_writer *g, const lm_layout *l, const cmc_model *base,
         const gguf_kv *kv = &base->parts[0]->kv[i];
         ok = save_leaves(kv, info) || gguf_put_kv(g, kv);
     }
-    ok = ok && (!info || delta_info_write(g, info));
+    ok = ok && (!info || (save_name(g, path) && delta_info_write(g, info)));
     for (size_t i = 0; i < base->n_parts; i++)
         for (size_t k = 0; ok && k < base->parts[i]->n_tensors; k++) {
             const gguf_tensor *t = &base->parts[i]->tensors[k];
@@ -110,7 +119,7 @@ cmc_status lm_save_expanded(const char *path, const lm_layout *l, const cmc_mode
     size_t bytes = lm_save_expanded_bytes(l, type);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
-    bool ok = g && buf && save_base(g, l, base, info) && expand_write(g, spec) && save_new(g, l, w, trained, type, buf);
+    bool ok = g && buf && save_base(g, path, l, base, info) && expand_write(g, spec) && save_new(g, l, w, trained, type, buf);
     cmc_status st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the model's file", bytes);
     gguf_writer_free(g);
     free(buf);
@@ -124,11 +133,9 @@ static bool save_text(gguf_writer *g, const char *key, const char *s) {
 }
 
 static bool save_lora_keys(gguf_writer *g, const char *path, const cmc_model *base, double alpha, bool f16) {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-    size_t n = dot && dot > name ? (size_t)(dot - name) : strlen(name);
     return save_text(g, "general.architecture", load_arch_name(base->p.arch)) &&
            save_text(g, "general.type", "adapter") &&
-           gguf_put_str(g, "general.name", name, n) && gguf_put_u32(g, "general.base_model.count", 1) &&
+           save_name(g, path) && gguf_put_u32(g, "general.base_model.count", 1) &&
            save_text(g, "general.base_model.0.name", cmc_model_name(base)) &&
            gguf_put_u32(g, "general.file_type", f16 ? 1 : 0) && gguf_put_u32(g, "general.quantization_version", 2) &&
            save_text(g, "adapter.type", "lora") && gguf_put_f32(g, "adapter.lora.alpha", (float)alpha);

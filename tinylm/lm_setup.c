@@ -91,8 +91,7 @@ static cmc_status tune_options(tune *t, cmc_error *err) {
     }
     CMC_TRY(tune_check_output(t, o->out_path, err));
     CMC_TRY(tune_check_output(t, t->checkpoint, err));
-    if (strcmp(o->out_path, t->checkpoint) == 0)
-        return cmc_fail(err, CMC_E_ARG, "%s: named both for the model and for the checkpoint", o->out_path);
+    CMC_TRY(output_check_own(o->out_path, t->checkpoint, o->log_path, err));
     if (o->log_path)
         CMC_TRY(tune_check_output(t, o->log_path, err));
     return checkpoint_check(t->checkpoint, o->resume, o->fresh, err);

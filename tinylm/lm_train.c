@@ -120,6 +120,7 @@ cmc_status cmc_tune(cmc_runtime *rt, const cmc_tune_opts *opts, cmc_train_callba
     if (out)
         *out = (cmc_train_result){.steps = t.s.step,
                                   .params = lm_trained(&t.layout)->n_trained,
+                                  .trained = lm_trained(&t.layout)->n_trained,
                                   .tokens = t.s.tokens,
                                   .records = t.data.n_train,
                                   .records_held_out = t.data.n_held,

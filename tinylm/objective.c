@@ -46,6 +46,8 @@ cmc_status objective_of(const cmc_train_opts *o, objective *out, cmc_error *err)
     out->kl = o->kl;
     if (out->kind == OBJECTIVE_SFT && out->retain != RETAIN_NONE)
         return cmc_fail(err, CMC_E_ARG, "objective sft takes no retain term");
+    if (o->refusals_path && !objective_needs(out, ROLE_REFUSAL))
+        return cmc_fail(err, CMC_E_ARG, "%s: refusals are for the objectives idk and dpo, not %s", o->refusals_path, objective_name(out->kind));
     return CMC_OK;
 }
 

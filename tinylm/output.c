@@ -21,10 +21,25 @@ static cmc_status output_check_folder(const char *path, cmc_error *err) {
     if (!dir)
         return cmc_fail_nomem(err, "a path", strlen(path));
     cmc_status rc = CMC_OK;
-    if (access(dir, W_OK | X_OK) != 0)
+    struct stat st;
+    if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
+        rc = cmc_fail(err, CMC_E_IO, "%s: %s is a file; a folder would be right", path, dir);
+    else if (access(dir, W_OK | X_OK) != 0)
         rc = cmc_fail(err, CMC_E_IO, "%s: cannot write in %s: %s", path, dir, strerror(errno));
     free(dir);
     return rc;
+}
+
+static bool output_same(const char *a, const char *b) {
+    return strcmp(a, b) == 0 || output_same_file(a, b);
+}
+
+cmc_status output_check_own(const char *out, const char *checkpoint, const char *log, cmc_error *err) {
+    if (output_same(out, checkpoint))
+        return cmc_fail(err, CMC_E_ARG, "%s: named both for what comes out and for the checkpoint", out);
+    if (log && (output_same(log, out) || output_same(log, checkpoint)))
+        return cmc_fail(err, CMC_E_ARG, "%s: named both for the log and for %s", log, output_same(log, out) ? "what comes out" : "the checkpoint");
+    return CMC_OK;
 }
 
 cmc_status output_check(const char *path, const output_inputs *inputs, size_t n, cmc_error *err) {

@@ -202,6 +202,7 @@ static void train_result(const train *t, double seconds, bool finished, cmc_trai
     *out = (cmc_train_result){
         .steps = t->s.step,
         .params = body_params(&t->body, &t->p),
+        .trained = t->body.p ? t->body.p->n_trained : 0,
         .tokens = t->s.tokens,
         .records = d->n_train,
         .records_held_out = d->n_held,

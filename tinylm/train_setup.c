@@ -153,8 +153,7 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         return cmc_fail_nomem(err, "a path", strlen(o->out_path));
     CMC_TRY(train_check_output(t, o->out_path, err));
     CMC_TRY(train_check_output(t, t->checkpoint, err));
-    if (strcmp(o->out_path, t->checkpoint) == 0 || output_same_file(o->out_path, t->checkpoint))
-        return cmc_fail(err, CMC_E_ARG, "%s: named both for the delta and for the checkpoint", o->out_path);
+    CMC_TRY(output_check_own(o->out_path, t->checkpoint, o->log_path, err));
     if (o->log_path)
         CMC_TRY(train_check_output(t, o->log_path, err));
     return checkpoint_check(t->checkpoint, o->resume, o->fresh, err);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "tokenmap/hf.h"
 #include "tokenmap/vocab_build.h"
 
@@ -23,7 +24,7 @@ typedef struct reader {
 } reader;
 
 bool hf_is_object(const uint8_t *data, size_t size) {
-    size_t i = size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    size_t i = cmc_utf8_mark(data, size);
     while (i < size && (data[i] == ' ' || data[i] == '\n' || data[i] == '\r' || data[i] == '\t')) {
         i++;
     }
@@ -323,7 +324,7 @@ static cmc_status read_all(reader *r, cmc_vocab **out) {
 
 cmc_status vocab_from_hf(const uint8_t *data, size_t size, const char *path, cmc_vocab **out, cmc_error *err) {
     json_error_t bad;
-    size_t bom = size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    size_t bom = cmc_utf8_mark(data, size);
     *out = NULL;
     json_t *root = json_loadb((const char *)data + bom, size - bom, JSON_ALLOW_NUL, &bad);
     if (root == NULL) {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "tokenmap/map.h"
 
 /* A list of n ids as anyone would write it has fewer bytes than this an entry; more is refused before it is parsed. */
@@ -76,7 +77,8 @@ cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name,
                         name, size, host_size, most);
     }
     json_error_t where;
-    json_t *root = json_loadb(size ? (const char *)data : "", size, 0, &where);
+    size_t mark = cmc_utf8_mark(data, size);
+    json_t *root = json_loadb(size > mark ? (const char *)data + mark : "", size - mark, 0, &where);
     if (!root) {
         if (json_error_code(&where) == json_error_out_of_memory) {
             return cmc_fail_nomem(err, "a map file", size);
