@@ -68,8 +68,9 @@ def matching(called, arms, pairs):
                 tried += 1
                 sd = ((m["retention_sd"] or 0) ** 2 + (c["retention_sd"] or 0) ** 2) ** 0.5
                 if m["retention"] - c["retention"] <= 2 * sd:
+                    rates = "" if c["rate"] == m["rate"] else f" (at the rates {c['rate']:g} and {m['rate']:g}, each chosen on its own)"
                     found.append(f"**{called}: a control matches the method: \"{c['method']}\" keeps {pm(c['retention'], c['retention_sd'])}, \"{m['method']}\" "
-                                 f"{pm(m['retention'], m['retention_sd'])}: here {meaning}.**")
+                                 f"{pm(m['retention'], m['retention_sd'])}{rates}: here {meaning}.**")
     return found or [f"{called}: none of the {tried} controls that were run matches its method."]
 
 

@@ -30,6 +30,7 @@ ASKED = {"smollm2": {"least decode": 2.0, "least prefill": 3.0, "least share": 0
          "any": {"most ab": 1.35, "least batch": 4.0, "most kl": 1.1}}
 BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84), 11: (256, 110),
           12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 23: (256, 136), 30: (1, 2)}   # ggml type: weights, bytes
+COPY_BYTES, ROWS_COMPUTED = 18, 2400      # of the screen's copy for 32 weights; of rows a token, the mean (docs/design.md)
 
 
 # ------------------------------------------------------------------------------------------------------ programs
@@ -87,6 +88,7 @@ class Header:
     """What of a GGUF file's header cmc inspect does not give: keys and tensors are found by their stored names."""
 
     def __init__(self, path):
+        self.path = path
         with open(path, "rb") as f:
             self.data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
         self.arch = inspect(path)["arch"]
@@ -124,7 +126,19 @@ def bytes_a_token(model, gen):
     h = Header(model)
     tied = h.tensor_bytes("output.weight") == 0
     weights = inspect(model)["bytes"] - (0 if tied else h.tensor_bytes("token_embd.weight"))
-    return weights, h.kv_bytes() * (gen + 1) / 2
+    return weights - screened(h, weights, h.tensor_bytes("token_embd.weight" if tied else "output.weight")), h.kv_bytes() * (gen + 1) / 2
+
+
+def screened(h, weights, matrix):
+    """What a step does not read of the output matrix where cmc estimates logits from a copy of it and computes some (runtime/screen.c)."""
+    rows = h.number("vocab_size") or inspect_tokens(h)
+    width = h.number("embedding_length")
+    copy, computed = rows * width // 32 * COPY_BYTES, ROWS_COMPUTED * matrix // rows
+    return matrix - copy - computed if matrix >= copy + max(8 << 20, weights // 6) else 0
+
+
+def inspect_tokens(h):
+    return inspect(h.path)["vocab"]["n"]
 
 
 # -------------------------------------------------------------------------------------------------- measurements
@@ -301,7 +315,8 @@ def page_speed(data):
             d = e[what]
             rows.append([e["model"], f"{what} {n}", figure(d["cmc_tps"], 1), figure(d["llama_tps"], 1),
                          figure(d["ratio"], 2), asked(role, what, d["ratio"]["median"])])
-    return ("Beside llama.cpp", "`cmc bench` and `llama-bench` in turn, tokens a second.",
+    return ("Beside llama.cpp", "`cmc bench` and `llama-bench` in turn, tokens a second. Gemma's logits are screened here ([design.md](design.md), \"Choosing a token\"); "
+            "llama.cpp computes them all.",
             table(["model", "", "cmc", "llama.cpp", "ratio", "asked", "met"], rows))
 
 
@@ -313,7 +328,8 @@ def page_share(data):
                      figure(spread([t * gb for t in e["decode"]["cmc_tps"]["values"]]), 1), figure(e["memory_gbps"], 1),
                      figure(e["share"], 2), asked(role, "share", e["share"]["median"])])
     return ("The roofline", "What decoding reads in a second (weights, and keys and values at the mean context) against the best "
-            "of 8 plain readings of as many bytes of memory, `bench/memory_speed`, measured in the same rounds.",
+            "of 8 plain readings of as many bytes of memory, `bench/memory_speed`, measured in the same rounds. Of a model whose logits are screened "
+            "(Gemma here: [design.md](design.md), \"Choosing a token\") the copy in 4.5 bits a weight and the rows that are computed count in the output matrix's place.",
             table(["model", "MB a token: weights + cache", "GB/s of decoding", "GB/s of memory", "share", "asked", "met"], rows))
 
 
@@ -385,6 +401,13 @@ def delta_name(data, name):
     return entries(data, name)[0][1]["delta"]
 
 
+def rounds(data, name):
+    """Of each measurement of that name, by its model where there are several."""
+    found = {data[k]["model"] or "": data[k]["rounds"] for k in data if k.split()[0] == name and "rounds" in data[k]}
+    counts = sorted(set(found.values()))
+    return f"{counts[0]} rounds." if len(counts) == 1 else "Rounds: " + ", ".join(f"{n} of {m}" for m, n in found.items()) + "."
+
+
 def shared(data, key):
     """A setting of all measurements, or all that there were."""
     return " or ".join(sorted({str(e[key]) for e in data.values() if key in e}))
@@ -400,6 +423,7 @@ def page(data):
            f"`bench/performance.py PEERS_DIR SMOLLM2 GEMMA DELTA -r {shared(data, 'rounds')}`, then `--page`. All figures are "
            f"from [performance.json](performance.json): medians of {shared(data, 'rounds')} rounds (by context at most 3), "
            f"each program in turn, with the least and the greatest; {shared(data, 'threads')} threads where nothing else is said.",
+           "*Asked* is what this project set itself, *met* whether the median keeps it.",
            f"Instructions cmc used: {shared(data, 'isa')}; OpenBLAS core {shared(data, 'blas_core')}. llama.cpp is that of "
            f"llama-cpp-python {which}, built by `bench/peers.sh` with this machine's instruction sets but for AMX."]
     for name, makers in PAGES.items():
@@ -407,7 +431,7 @@ def page(data):
             continue
         for make in makers:
             title, text, rows = make(data)
-            out += [f"## {title}", text, rows]
+            out += [f"## {title}", f"{text} {rounds(data, name)}", rows]
     return "\n\n".join(out) + "\n"
 
 

@@ -211,7 +211,7 @@ const arg_opt train_how[] = {
     {.name = "clip", .kind = ARG_REAL, .at = TRAIN_AT(clip), .value = "X",
      .help = "longest gradient; 0: as long as it is", .lo = 0, .hi = 1e6, .show_default = true},
     {.name = "held-out", .kind = ARG_REAL, .at = TRAIN_AT(held_out), .value = "X",
-     .help = "share of the records that is held out", .lo = 0, .hi = 0.9, .show_default = true},
+     .help = "share of the records that is held out; prompts that differ in numbers, case or punctuation alone stay together", .lo = 0, .hi = 0.9, .show_default = true},
     {.name = "eval-every", .kind = ARG_INT, .at = TRAIN_AT(eval_every), .value = "N",
      .help = "steps between scores of what is held out; 0: a tenth of an epoch", .lo = 0, .hi = INT32_MAX,
      .show_default = true},
@@ -549,7 +549,7 @@ const arg_verb verb_train = {
             "leaves a checkpoint, from which --resume goes on. At the end the best strength is looked for on what was "
             "held out, and stored in the delta. With --base there is no host and no delta: a model itself is tuned on the "
             "responses, whole, by a LoRA adapter beside it, or by blocks "
-            "added to it. It has the same objectives; what they compare a host with its steered self by is then the model as it was "
+            "added to it. It has the same objectives, but for distil; what they compare a host with its steered self by is then the model as it was "
             "at the start.",
     .example = "cmc train -m host.gguf --data train.jsonl -o delta.gguf",
     .groups = train_groups,

@@ -6,7 +6,8 @@
  * logits are carried through a token map into the host's vocabulary and added to the host's logits at every step.
  *
  * OWNERSHIP, the one rule. An object that a function gives you through an `out` parameter is yours; free it with the
- * function of the same name that ends in `_free` (which takes NULL too). Everything else is borrowed: what you pass in
+ * function of the same name that ends in `_free` (which takes NULL too). Everything else is borrowed, pointers in a struct that is
+ * filled for you and has no such function among them: what you pass in
  * stays yours and is copied where it is kept, except other cmc objects, which are kept by reference and must outlive the
  * object made from them; a const pointer that you get belongs to the object it came from and lives until that object is
  * changed or freed.
@@ -15,7 +16,8 @@
  * `*out` is left NULL and nothing is half-changed unless the comment says so. The message is one line without a final
  * full stop: which file, what is wrong, where, and what would be right.
  *
- * THREADS. A cmc_runtime owns its worker threads. Objects of one runtime are used from one thread at a time; immutable
+ * THREADS. A cmc_runtime owns its worker threads; cmc_map_build, which takes no runtime, starts some of its own for as long as it
+ * takes. Objects of one runtime are used from one thread at a time; immutable
  * ones (cmc_vocab, cmc_map) may be shared freely. The library has no global state, never prints and never exits.
  *
  * UNITS. Log-probabilities and NLL are in nats, sizes in bytes, times in seconds. Token ids are int32_t; -1 is "none".
@@ -69,6 +71,7 @@ typedef struct cmc_ids {
     int32_t *v;
     size_t n, cap;
 } cmc_ids;
+/* CMC_E_NOMEM alone; the list is then as it was. */
 CMC_API cmc_status cmc_ids_push(cmc_ids *ids, int32_t id);
 CMC_API void cmc_ids_free(cmc_ids *ids);
 
@@ -101,12 +104,13 @@ typedef enum cmc_output {
 
 typedef struct cmc_runtime_opts {
     int threads;      /* 0: one for each core that is online */
-    bool exact;       /* float32 activations, weights dequantised, no BLAS, fixed summation order (design, contract 9) */
+    bool exact;       /* float32 activations, weights dequantised, no BLAS, fixed summation order (docs/design.md, "Numbers") */
     cmc_batches batches;   /* no effect with `exact` */
     cmc_kv kv;
     cmc_output output;
 } cmc_runtime_opts;
 
+/* opts NULL: all zero. CMC_E_ARG for negative threads. */
 CMC_API cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err);
 CMC_API void cmc_runtime_free(cmc_runtime *rt);
 CMC_API int cmc_runtime_threads(const cmc_runtime *rt);
@@ -184,12 +188,14 @@ typedef enum cmc_map_how {
 } cmc_map_how;
 
 typedef struct cmc_map_counts {
-    int32_t n_host, n_delta;
-    int32_t role, byte, exact, prefix, override_, none;
-    bool identity;
-    double seconds;
+    int32_t n_host, n_delta;            /* tokens */
+    int32_t role, byte, exact, prefix, override_, none;   /* of the host's, by how they were mapped (override is a word of C++) */
+    bool identity;                      /* every token maps to its own id */
+    double seconds;                     /* to build */
 } cmc_map_counts;
 
+/* Vocabularies that are equal token by token map by identity, but under CMC_RULE_REFERENCE. The map keeps neither vocabulary.
+ * CMC_E_ARG for a rule that there is not, CMC_E_NOMEM. */
 CMC_API cmc_status cmc_map_build(const cmc_vocab *host, const cmc_vocab *delta, cmc_map_rule rule, cmc_map **out,
                                  cmc_error *err);
 CMC_API void cmc_map_free(cmc_map *m);
@@ -200,6 +206,7 @@ CMC_API void cmc_map_counts_get(const cmc_map *m, cmc_map_counts *out);
 /* The reference's "one2one" form: a JSON list of n_host delta ids, -1 for none. `delta_size` checks the ids read. */
 CMC_API cmc_status cmc_map_import(const char *path, int32_t host_size, int32_t delta_size, cmc_map **out,
                                   cmc_error *err);
+/* Writes what cmc_map_import reads, whole or not at all. */
 CMC_API cmc_status cmc_map_export(const cmc_map *m, const char *path, cmc_error *err);
 /* Hand edits: applies a text file of lines `HOST -> DELTA`. A token is its id, or its spelling as stored, as a JSON
  * string ("\u2581the"); none on the right unmaps the host token; # begins a comment. Entries get CMC_HOW_OVERRIDE, or
@@ -224,9 +231,9 @@ typedef struct cmc_delta_info {
     double alpha;                /* for a host that is not in the table */
     size_t n_alphas;
     const cmc_alpha_entry *alphas;
-    char trained_host[128], trained_host_hash[160], data_hash[40], objective[32];
+    char trained_host[128], trained_host_hash[160], data_hash[40], objective[32];   /* of several hosts, commas between them */
     uint64_t steps, seed;
-    double gain;
+    double gain;                 /* held-out nats per token saved beside the first of them */
 } cmc_delta_info;
 
 /* What makes a model an expanded one (Control LLM, arXiv 2501.10979): blocks beside or behind some of its layers, trained while
@@ -238,7 +245,8 @@ typedef struct cmc_expand_info {
     const cmc_expand_point *points; size_t n;
 } cmc_expand_info;
 
-/* What `cmc inspect` shows, read from the header alone. */
+/* What `cmc inspect` shows, read from the header alone. CMC_E_IO, CMC_E_FORMAT. What it gives is its own: strings, lists, and what
+ * cmc_file_info_expand puts into *out. Numbers whose key the file lacks are 0. */
 typedef struct cmc_file_info cmc_file_info;
 CMC_API cmc_status cmc_file_info_open(const char *path, cmc_file_info **out, cmc_error *err);
 CMC_API void cmc_file_info_free(cmc_file_info *fi);
@@ -256,6 +264,7 @@ CMC_API int32_t cmc_file_info_embd(const cmc_file_info *fi);
 
 /* A model: immutable, memory-mapped, shared by its sessions. A delta is an ordinary model with `cmc.*` keys. */
 typedef struct cmc_model cmc_model;
+/* CMC_E_IO, CMC_E_FORMAT, or CMC_E_UNSUPPORTED, whose message names the architecture, tensor type or key that cmc does not do. */
 CMC_API cmc_status cmc_model_open(cmc_runtime *rt, const char *path, cmc_model **out, cmc_error *err);
 CMC_API void cmc_model_free(cmc_model *m);
 CMC_API cmc_runtime *cmc_model_runtime(const cmc_model *m);
@@ -301,6 +310,7 @@ typedef struct cmc_session cmc_session;
 /* n_ctx 0: the model's own. CMC_E_RANGE where n_ctx is more than the model's; CMC_E_NOMEM, before anything is touched,
  * where the cache does not fit in the memory that is free. The cache grows as it is used. */
 CMC_API cmc_status cmc_session_new(cmc_model *m, int32_t n_ctx, cmc_session **out, cmc_error *err);
+/* A session of its own with the same ids and what is evaluated of them; either may be freed first. */
 CMC_API cmc_status cmc_session_fork(const cmc_session *s, cmc_session **out, cmc_error *err);
 CMC_API void cmc_session_free(cmc_session *s);
 /* How far the blocks of an expanded model count for this session: their share of what is merged is multiplied by it. 1 as
@@ -313,6 +323,7 @@ CMC_API int32_t cmc_session_n_ctx(const cmc_session *s);
 /* Makes ids[0..n) the sequence: keeps the common prefix that is evaluated, crops the rest, notes what is pending. At
  * least one token stays pending where n > 0 (so that its row can be asked for). CMC_E_RANGE where n > n_ctx. */
 CMC_API cmc_status cmc_session_sync(cmc_session *s, const int32_t *ids, size_t n, cmc_error *err);
+/* One more. CMC_E_RANGE where the context is full, CMC_E_ARG where it is no token of the model's; the session is then as it was. */
 CMC_API cmc_status cmc_session_append(cmc_session *s, int32_t id, cmc_error *err);
 CMC_API size_t cmc_session_length(const cmc_session *s);   /* evaluated and pending */
 CMC_API size_t cmc_session_pending(const cmc_session *s);
@@ -323,8 +334,8 @@ typedef enum cmc_want {
     CMC_WANT_HIDDEN,     /* final-norm hidden states */
     CMC_WANT_SAMPLING    /* logits to choose a token by. Where a session has one token pending, they may be screened: all are
                             estimated from a copy of the output matrix in 4.5 bits a weight (made the first time; it stays with
-                            the model), and the greatest of them, at least 1 in 256 and at most about 1 in 64, until the others
-                            have 1/256 of the probability, are computed as CMC_WANT_LOGITS does for the session alone. A logit
+                            the model), and the greatest of them, 1,024 at least and 4,096 at most (of few tokens no more than 1
+                            in 64 and 1 in 16), until the others have 1/256 of the probability, are computed as CMC_WANT_LOGITS does for the session alone. A logit
                             that is more than 32 nats below the greatest may stay an estimate whatever its rank. The same
                             bits for any number of threads. Else as CMC_WANT_LOGITS */
 } cmc_want;
@@ -383,7 +394,7 @@ typedef struct cmc_rendered {
     cmc_span *spans; size_t n_spans;
     char *text; size_t text_len; /* the responses' bytes, one after the other */
 } cmc_rendered;
-/* The one function that renders, tokenises, masks and aligns (design, contract 6). A {"text"} record gives one span from
+/* The one function that renders, tokenises, masks and aligns (docs/design.md, "Prompts"). A {"text"} record gives one span from
  * ids[1] on. A record whose last turn is the user's gets the opening of an answer and no span for it. `special`: control
  * token spellings in the record's own text become tokens. */
 CMC_API cmc_status cmc_render(const cmc_vocab *v, cmc_template t, const cmc_record *r, bool special,
@@ -421,12 +432,12 @@ CMC_API cmc_guards cmc_guards_defaults(void);      /* all off */
 
 typedef struct cmc_steering_opts {
     cmc_template host_template;
-    bool unmapped_raw;          /* C_k = C = 0: the reference's behaviour, for comparison (design, contract 4) */
+    bool unmapped_raw;          /* C_k = C = 0: the reference's behaviour, for comparison (docs/design.md, "Steering") */
     bool special;               /* parse control tokens in the user's text */
     const cmc_guards *guards;   /* NULL: none */
 } cmc_steering_opts;
 
-/* CMC_E_ARG where a guard is out of its range. */
+/* opts NULL: all zero. CMC_E_ARG where a guard is out of its range. */
 CMC_API cmc_status cmc_steering_new(cmc_model *host, const cmc_steering_opts *opts, cmc_steering **out, cmc_error *err);
 CMC_API void cmc_steering_free(cmc_steering *st);
 /* Adds a delta. alpha NaN: the one stored for this host, else the stored default, else 1. `map` NULL: built here by the
@@ -435,13 +446,15 @@ CMC_API cmc_status cmc_steering_add(cmc_steering *st, cmc_model *delta, double a
                                     cmc_template t, cmc_error *err);
 CMC_API size_t cmc_steering_n_deltas(const cmc_steering *st);
 CMC_API double cmc_steering_alpha(const cmc_steering *st, size_t k);
+/* k counts from 0 in the order in which they were added. CMC_E_ARG where there is no such delta, or alpha is no number from -1e6 to
+ * 1e6. */
 CMC_API cmc_status cmc_steering_set_alpha(cmc_steering *st, size_t k, double alpha, cmc_error *err);
 /* How far the host's expanded blocks count, 1 at first: cmc_session_set_expand for all streams and scores begun later. */
 CMC_API cmc_status cmc_steering_set_expand(cmc_steering *st, double strength, cmc_error *err);
 CMC_API const cmc_map *cmc_steering_map(const cmc_steering *st, size_t k);
 CMC_API cmc_template cmc_steering_template(const cmc_steering *st); /* the host's, resolved */
 
-/* The arithmetic alone (design, contract 4): logits[n_host] in place, from delta_logits[k][n_delta_k]; a NULL row or an
+/* The arithmetic alone (docs/design.md, "Steering"): logits[n_host] in place, from delta_logits[k][n_delta_k]; a NULL row or an
  * alpha of 0 leaves that delta out. Of the guards the bounds hold; schedule and markers are of responses. */
 CMC_API cmc_status cmc_steering_apply(const cmc_steering *st, float *logits, const float *const *delta_logits,
                                       cmc_error *err);
@@ -474,7 +487,8 @@ typedef struct cmc_stream_opts {
 } cmc_stream_opts;
 
 /* Renders the record's prompt for host and deltas; an answer that the record ends with is no part of it. Nothing is
- * evaluated until the first step. Deltas added to `st` later have no part in the stream; strengths may change between steps. */
+ * evaluated until the first step. Deltas added to `st` later have no part in the stream; strengths may change between steps.
+ * opts NULL: cmc_sampling_defaults, and as many tokens as fit. */
 CMC_API cmc_status cmc_stream_new(const cmc_steering *st, const cmc_record *prompt, const cmc_stream_opts *opts,
                                   cmc_stream **out, cmc_error *err);
 /* Another stream with the same prompt that shares the host's evaluated prefix (the prompt is evaluated now if it was not). */
@@ -533,7 +547,7 @@ typedef struct cmc_score {
 } cmc_score;
 /* Scores under several strengths at once: alphas[n_sets][n_deltas]; n_sets 0 or no deltas: the steering's own alphas,
  * one set; each must be a number from -1e6 to 1e6 (CMC_E_ARG). At every response token the delta sees its own rendering of the prompt and the bytes of the response so far
- * (design, contract 5), exactly as when generating. */
+ * (docs/design.md, "The text is what host and delta share"), exactly as when generating. */
 CMC_API cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
                                     cmc_score *out, cmc_error *err);
 CMC_API void cmc_score_free(cmc_score *s);
@@ -598,7 +612,8 @@ typedef struct cmc_train_opts {
     const char *log_path;               /* JSONL log, NULL: none */
     const char *const *alpha_hosts; size_t n_alpha_hosts;  /* further hosts, for the alpha search only */
     cmc_template host_template, delta_template;
-    int32_t n_embd, n_layer, n_head, n_head_kv, n_ff;       /* the delta's shape; 0: defaults */
+    int32_t n_embd, n_layer, n_head, n_head_kv, n_ff;       /* the delta's shape; 0: 192 wide, 4 layers, a head for every 32, as many
+                                           key-value heads, 8/3 of the width */
     const char *train_layers;           /* which layers are trained, of a start or a base: "25-50%", a part of the depth, or
                                            indices and ranges, "0,2,4-6"; NULL: all. The rest stays as it is, the same bits */
     const char *train_modules;          /* and what in them: "q,k,v,o,gate,up,down,norms", or some of these, "embeddings" and
@@ -636,7 +651,8 @@ typedef struct cmc_train_opts {
     const char *lora_targets;           /* matrices with an adapter: "q,k,v,o,gate,up,down", or some of them; NULL: all */
     cmc_expand_opts expand;             /* blocks that are added to init_path, and trained in its place; as cmc_train_defaults has it
                                            none, else 0.5 of lerp, held by mse with a weight of 1 */
-    double held_out;                    /* share of records held out */
+    double held_out;                    /* share of records held out; prompts that differ in numbers, case or punctuation alone stay
+                                           together */
     int32_t eval_every, patience;       /* steps between held-out scores (0: a tenth of an epoch, at least 10);
                                            scores without gain before it stops */
     int32_t checkpoint_every;           /* steps; 0: as eval_every */
@@ -673,6 +689,8 @@ typedef struct cmc_train_progress {
 /* Called after every step, and now and then in the other phases; return false to stop cleanly (a checkpoint is written first). */
 typedef bool (*cmc_train_callback)(void *user, const cmc_train_progress *p);
 
+/* CMC_E_ARG where options do not go together, CMC_E_CANCELLED where the callback stopped it, CMC_E_DIVERGED; of files and memory as
+ * elsewhere. *out, which may be NULL, is filled either way: out->finished says whether the delta was written. */
 CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_train_callback cb, void *user,
                              cmc_train_result *out, cmc_error *err);
 
@@ -680,7 +698,7 @@ CMC_API cmc_status cmc_train(cmc_runtime *rt, const cmc_train_opts *opts, cmc_tr
 typedef struct cmc_tune_opts {
     const char *base;                   /* a GGUF model of any architecture that cmc runs */
     cmc_train_opts how;                 /* data, paths, steps, rate (0: 5e-5, of an adapter 5e-4), what is held out, seed,
-                                           save_type; the objective with all that belongs to it, in which the host is the base as
+                                           save_type; the objective, but for distil, with all that belongs to it, in which the host is the base as
                                            it was at the start, steered is as it is tuned, and replay and watch are for sft alone;
                                            what is for deltas alone must be as cmc_train_defaults has it.
                                            lora_rank: out_path becomes an adapter in place of a whole model; expand: of the base */

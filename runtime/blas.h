@@ -1,4 +1,4 @@
-/* OpenBLAS by dlopen: Debian's 0.3.21 reads its core type in its constructor, before main (design, contract 8). */
+/* OpenBLAS by dlopen: Debian's 0.3.21 reads its core type in its constructor, before main (docs/design.md, "Kernels"). */
 #ifndef CMC_RUNTIME_BLAS_H
 #define CMC_RUNTIME_BLAS_H
 #include "cmc.h"

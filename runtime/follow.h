@@ -1,4 +1,4 @@
-/* A delta's context: its own prompt, then the response so far in its own tokens (design, contract 5). Streams and
+/* A delta's context: its own prompt, then the response so far in its own tokens (docs/design.md, "The text is what host and delta share"). Streams and
  * scores both go through it, so that a score is what generating would have seen. */
 #ifndef CMC_RUNTIME_FOLLOW_H
 #define CMC_RUNTIME_FOLLOW_H

@@ -1,4 +1,4 @@
-/* The shift and its transpose against contract 4 written out in long double, and its promises as properties. */
+/* The shift and its transpose against steering's formulas (docs/design.md) written out in long double, and its promises as properties. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,7 +89,7 @@ static const float *run(scene *s, apply_fn apply, bool raw) {
     return s->out;
 }
 
-/* ------------------------------------------------------------------------ contract 4, as it stands on the page */
+/* ------------------------------------------------------------------------ steering's formulas (docs/design.md), as it stands on the page */
 
 /* log( sum_M p_i e^{s_i} / sum_M p_i ); in_m says who is in M. p is taken up to a factor, which cancels: relative to
  * the greatest on M, since far from the greatest of all even a long double is 0. */

@@ -21,7 +21,7 @@ typedef struct align_span {
     align_place *place; size_t n;   /* for each of the host's tokens */
 } align_span;
 
-/* What the delta's context would be while the host gives ids[0..n), as in generating (contract 5): `before` are tokens of
+/* What the delta's context would be while the host gives ids[0..n), as in generating (docs/design.md, "The text is what host and delta share"): `before` are tokens of
  * a bare text that come before the first that counts. The leads are what host's and delta's responses begin with. */
 typedef struct align_in {
     const cmc_vocab *host, *delta;

@@ -146,8 +146,8 @@ static void data_add_target(data_example *x, int32_t target, size_t host_row, si
     x->delta_row[x->n_targets++] = (uint32_t)delta_row;
 }
 
-/* The delta's ids: its own prompt parts, with the host's response ids in place of its own (equal vocabularies: design,
- * contract 5). Fills the example's targets and rows. */
+/* The delta's ids: its own prompt parts, with the host's response ids in place of its own (equal vocabularies: docs/design.md,
+ * "The text is what host and delta share"). Fills the example's targets and rows. */
 static cmc_status data_align_same(const cmc_rendered *h, const cmc_rendered *d, data_example *x, cmc_ids *ids) {
     size_t from = 0;
     for (size_t k = 0; k < h->n_spans; k++) {

@@ -33,7 +33,7 @@ cmc_status map_import_memory(const uint8_t *data, size_t size, const char *name,
 cmc_status map_override_memory(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, const uint8_t *data,
                                size_t size, const char *name, cmc_error *err);
 
-/* Arithmetic of contract 4, plainly written (shift.c) and fast (shift_fast.c) with the same results up to rounding.
+/* Arithmetic of steering (docs/design.md), plainly written (shift.c) and fast (shift_fast.c) with the same results up to rounding.
  * Adds the deltas' mapped, centred shifts to logits[n_host] in place.
  *   in[n]: a delta each: its map, of n_host entries; alpha, never 0; its logits, as many as the map's n_delta
  *   raw: C_k = C = 0

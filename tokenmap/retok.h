@@ -1,5 +1,5 @@
-/* Text synchronisation: the ids of a growing text, kept equal to those of tokenising the whole text from scratch (design,
- * contract 5), at the cost of merging the last few tokens (words.h) behind the last boundary that cannot change. */
+/* Text synchronisation: the ids of a growing text, kept equal to those of tokenising the whole text from scratch (docs/design.md,
+ * "The text is what host and delta share"), at the cost of merging the last few tokens (words.h) behind the last boundary that cannot change. */
 #ifndef CMC_TOKENMAP_RETOK_H
 #define CMC_TOKENMAP_RETOK_H
 #include "tokenmap/vocab.h"

@@ -1,4 +1,4 @@
-/* The shift and its transpose, plainly: each formula of contract 4 as one loop, sums in double. The fast twin of this
+/* The shift and its transpose, plainly: each formula of steering (docs/design.md) as one loop, sums in double. The fast twin of this
  * file is shift_fast.c, which is tested against it. */
 #include <math.h>
 

@@ -40,6 +40,9 @@ def main():
     roots = {path: f"{name}.gguf" for name, path in hosts.items()} | {ROOT + "/": ""}
     if a.tofu:
         roots[os.path.realpath(a.tofu)] = "TOFU"
+        for file, _ in unlearning.SETS.values():
+            if not os.path.isfile(os.path.join(a.tofu, file)):
+                sys.exit(f"results.py: {os.path.join(a.tofu, file)}: not found; --tofu names a folder with TOFU's files (arXiv 2401.06121)")
     work = Work(a.work, os.path.realpath(a.cmc), roots, a.threads)
     left, planned = [], -1
     while planned < len(work.steps):     # what is measured decides what else is to be measured
