@@ -19,7 +19,7 @@ COLUMNS = {"method", "seeds", "retention", "retention_sd", "plasticity", "traina
 
 def arm(method, retention, sd=0.01, control=False, scale="tiny"):
     return {"scale": scale, "method": method, "seeds": 3, "reached": 3, "retention": retention, "retention_sd": sd, "plasticity": 1.0, "control": control,
-            "old_data": False}
+            "old_data": False, "rate": 1e-3}
 
 
 class Analysis(unittest.TestCase):
@@ -57,6 +57,9 @@ class Analysis(unittest.TestCase):
         said = forgetting_page.matched({"runs": [run], "arms": arms}, None)
         self.assertEqual(len(said), 1)
         self.assertIn("a control matches the method: \"all layers, mask permuted\"", said[0])
+        self.assertNotIn("rates", said[0])
+        arms[2]["rate"] = 2e-3
+        self.assertIn("(at the rates 0.002 and 0.001, each chosen on its own)", forgetting_page.matched({"runs": [run], "arms": arms}, None)[0])
         arms[2]["retention"] = 0.7
         self.assertEqual(forgetting_page.matched({"runs": [run], "arms": arms}, None), ["tiny: none of the 2 controls that were run matches its method."])
         self.assertIn("- Control LLM, concat lerp, mse", forgetting_page.verdict(arms))

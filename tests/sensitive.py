@@ -42,6 +42,8 @@ else:
         print(json.dumps({"n": i + 1, "text": text}))
 '''
 
+ASKED = 2 * len(sensitive.ASKED) + len(sensitive.ABOUT)      # prompts of LIST
+
 LIST = """# whose | what | secret
 Ada | number | 555-0123
 
@@ -128,11 +130,11 @@ class Whole(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(self.path("out.json"), encoding="utf-8") as f:
             out = json.load(f)
-        self.assertEqual((out["secrets"], out["samples"], out["forget_records"]), (3, 4, 6))
+        self.assertEqual((out["secrets"], out["samples"], out["forget_records"]), (3, 4, ASKED))
         before, after = out["before"]["leakage"], out["after"]["idk"]["leakage"]
-        self.assertEqual(before["asked"]["prompts"], 6)
+        self.assertEqual(before["asked"]["prompts"], ASKED)
         self.assertEqual(before["asked"]["greedy"]["value"], 1)
-        self.assertAlmostEqual(before["asked"]["sampled"]["value"], (2 / 3 * 0.5) + 1 / 3)
+        self.assertAlmostEqual(before["asked"]["sampled"]["value"], ((ASKED - 2) * 0.5 + 2) / ASKED)
         self.assertEqual(before["asked"]["ever"]["value"], 1)
         self.assertEqual(after["asked"]["ever"]["value"], 0)
         self.assertAlmostEqual(after["begun"]["greedy"]["value"], 2 / 3)
@@ -146,6 +148,19 @@ class Whole(unittest.TestCase):
         trained = [c for c in self.calls() if c.startswith("train")]
         self.assertEqual(["idk" in trained[0], "npo" in trained[1], len(trained)], [True, True, 2])
 
+    def test_teacher(self):
+        self.assertEqual(self.recipe("--teacher", "t.gguf").returncode, 0)
+        idk, distil = [c for c in self.calls() if c.startswith("train")]
+        self.assertTrue("idk" in idk and "--teacher" not in idk and "--objective distil" in distil and "--teacher t.gguf" in distil)
+        self.assertIn("stirred.jsonl", distil)
+        with open(self.path("w/stirred.jsonl"), encoding="utf-8") as f:
+            stirred = [json.loads(line) for line in f]
+        self.assertEqual(len(stirred), ASKED * (1 + sensitive.STIRRED))
+        self.assertTrue(all(sorted(r["output"].rstrip(".").split()) == sorted(stirred[0]["output"].rstrip(".").split())
+                            for r in stirred[:1 + sensitive.STIRRED]))
+        done = self.recipe("--objective", "distil")
+        self.assertEqual((done.returncode, done.stderr), (1, "sensitive.py: --objective distil needs a --teacher\n"))
+
     def test_page(self):
         self.assertEqual(self.recipe("--objective", "idk", "--objective", "npo").returncode, 0)
         row = {"host": "H", "alpha": 1.5, "guard": "", "records": 9, "gain": 0.1, "gain_ci": [0, 0.2], "stop_rate": 0.5, "words": 7.25, "repetition": 0}
@@ -155,7 +170,7 @@ class Whole(unittest.TestCase):
         subprocess.run([*make, self.path("out.json"), self.path("guards.json")], check=True)
         with open(self.path("sensitive.md"), encoding="utf-8") as f:
             text = f.read()
-        self.assertIn("| asked in the trained words | 6 | before | 100.0 % (100.0 to 100.0) |", text)
+        self.assertIn(f"| asked in the trained words | {ASKED} | before | 100.0 % (100.0 to 100.0) |", text)
         self.assertIn("|  |  | npo | 0.0 % (0.0 to 0.0) |", text)
         self.assertIn("| idk | 100 % | 100 % | -0.0100 (-0.0200 to +0.0000) |", text)
         self.assertIn("| H | 1.5 | none | +0.1000 (+0.0000 to +0.2000) | 50 % | 7.2 | 0.000 |\n|  |  | `--shift-limit 1` |", text)
