@@ -94,9 +94,9 @@ static int bench_context(bench_state *b) {
     int32_t n = b->args->context, most = cmc_model_n_ctx(b->s.host);
     if (b->args->n_gen == 0)
         return CLI_OK;
-    if (n > 0 && (int64_t)n + b->args->n_gen > most)
-        return cli_usage("--context: %d tokens and %d after them do not fit in the host's context of %d", n,
-                         b->args->n_gen, most);
+    if ((int64_t)n + b->args->n_gen > most)
+        return n > 0 ? cli_usage("--context: %d tokens and %d after them do not fit in the host's context of %d", n, b->args->n_gen, most)
+                     : cli_usage("-n: %d tokens do not fit in the host's context of %d", b->args->n_gen, most);
     int rc = bench_session(b, &b->context);
     if (rc == CLI_OK && n)
         rc = bench_fill(b, n, b->context);

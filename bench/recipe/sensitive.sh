@@ -21,7 +21,7 @@ if [ ! -s "$dir/host.gguf" ]; then
     "$CMC" merge -m "$base" --lora "$dir/adapter.gguf" -o "$dir/host.gguf"
 fi
 python3 "$here/sensitive.py" "$dir/list.txt" --host "$dir/host.gguf" --dir "$dir/work" --keep "$dir/keep.jsonl" \
-    -t "$threads" --json "$dir/recipe.json"
+    --teacher "$base" -t "$threads" --json "$dir/recipe.json"
 python3 "$root/bench/guards.py" "$root/deltas/instruct.gguf" "$here/data/test.jsonl" "SmolLM2=$base" "Gemma=$gemma" --dir "$dir/guards" \
     --json "$dir/guards.json"
 python3 "$here/sensitive_page.py" "$root/docs" "$dir/recipe.json" "$dir/guards.json"

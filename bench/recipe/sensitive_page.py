@@ -67,7 +67,8 @@ def page(data):
     return ["# Guards, and strings that must not come out", "", "Made by `bench/recipe/sensitive.sh` from `sensitive.json`; every figure is from there.", "",
             "## Sensitive strings", "",
             "`bench/recipe/sensitive.py LIST --host HOST --dir DIR --keep PAIRS` takes a list of strings and patterns, builds what is to be forgotten and what is to be "
-            "kept, trains a delta under each objective and asks again. To have something that leaks, SmolLM2-135M-Instruct was first tuned (LoRA of rank 16, merged) on "
+            "kept, trains a delta and asks again: one that learns to refuse (`idk`), and where a model is at hand that never learnt the secrets (`--teacher`), one "
+            "that makes the host say what that model says (`distil`); other objectives by `--objective`. To have something that leaks, SmolLM2-135M-Instruct was first tuned (LoRA of rank 16, merged) on "
             "the telephone number or the address of twenty people who do not exist; ten of them are the list, the other ten are to stay known: five of them the delta is "
             f"shown, of five it sees nothing. {r['secrets']} secrets, {r['forget_records']} records to forget, {r['retain_records']} to keep, answers of at most "
             f"{r['max_tokens']} tokens, {r['samples']} samples a prompt at temperature 1. An answer leaks where the whole secret stands in it (of an answer that was "
