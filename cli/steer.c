@@ -40,9 +40,10 @@ const arg_opt steer_opts[] = {
     {.name = "batches", .kind = ARG_STR, .at = offsetof(steer_args, batches), .value = CLI_BATCHES,
      .help = "how batches of tokens are multiplied: in float32, or with activations rounded to 15 or 8 bits where the machine "
              "has AVX-512 VNNI; auto is int15, which is as good as float and faster", .choices = CLI_BATCHES},
-    {.name = "kv", .kind = ARG_STR, .at = offsetof(steer_args, kv), .value = "half|float",
-     .help = "how the context's keys and values are kept: in float16 (half, the default; float32 with --exact), or in float32",
-     .choices = "half|float"},
+    {.name = "kv", .kind = ARG_STR, .at = offsetof(steer_args, kv), .value = "half|int8|float",
+     .help = "how the context's keys and values are kept: in float16 (half, the default; float32 with --exact), in 9 bits (int8), "
+             "which a long context is read faster from, or in float32",
+     .choices = "half|int8|float"},
     {.name = "output", .kind = ARG_STR, .at = offsetof(steer_args, output), .value = "auto|full|screened",
      .help = "how a token's logits are computed when text is written: all from the output matrix (full), or estimated from a copy "
              "in 4 bits and the likeliest from the matrix (screened); auto is screened where that saves a sixth of what a token reads, and 8 MB at least",
@@ -237,7 +238,7 @@ int steer_add_loras(cmc_model *m, const arg_list *loras) {
 static int steer_open_parts(const steer_args *a, const common_args *common, const steer_plan *p, steer *s) {
     cmc_error err = {0};
     cmc_runtime_opts rt_opts = cli_runtime_opts(common, a->exact, a->batches);
-    rt_opts.kv = a->kv && strcmp(a->kv, "float") == 0 ? CMC_KV_FLOAT : CMC_KV_HALF;
+    rt_opts.kv = !a->kv || strcmp(a->kv, "half") == 0 ? CMC_KV_HALF : strcmp(a->kv, "int8") == 0 ? CMC_KV_INT8 : CMC_KV_FLOAT;
     rt_opts.output = !a->output || strcmp(a->output, "auto") == 0 ? CMC_OUTPUT_AUTO
                      : strcmp(a->output, "full") == 0             ? CMC_OUTPUT_FULL
                                                                   : CMC_OUTPUT_SCREENED;

@@ -91,7 +91,8 @@ typedef enum cmc_batches {
 /* How a session keeps keys and values. */
 typedef enum cmc_kv {
     CMC_KV_HALF,         /* float16; float32 with `exact`, and where the machine has no instructions for float16 */
-    CMC_KV_FLOAT         /* float32: twice the memory */
+    CMC_KV_FLOAT,        /* float32: twice the memory */
+    CMC_KV_INT8          /* 8 bits, and a float32 scale for every 32 dimensions: 9 bits; float32 with `exact` */
 } cmc_kv;
 
 /* How the logits are computed that a token is chosen by (CMC_WANT_SAMPLING). */

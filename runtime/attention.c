@@ -18,12 +18,13 @@ static size_t attn_up(size_t n, size_t to) {
  * one row at all positions. */
 typedef struct attn_block {
     float *q, *score, *out, *max, *sum;
+    float *scaled;   /* as score: the weights times the scales of int8 values */
 } attn_block;
 
 static size_t attn_block_floats(const attn_job *j) {
     if (j->exact)
         return attn_up(j->max_pos, 4096) + attn_up(j->head_v, VEC_PANEL);
-    return ATTN_ROWS * (attn_up(j->head_k, VEC_PANEL) + KV_CHUNK + attn_up(j->head_v, VEC_PANEL) + 2);
+    return ATTN_ROWS * (attn_up(j->head_k, VEC_PANEL) + 2 * KV_CHUNK + attn_up(j->head_v, VEC_PANEL) + 2);
 }
 
 /* First position that a query at `pos` sees. */
@@ -69,32 +70,58 @@ void attn_work_free(attn_work *w) {
     *w = (attn_work){0};
 }
 
-/* A panel product with what a cache holds, from its element `at` on. */
-static void attn_panel(const attn_job *j, bool half, float *c, size_t ldc, const float *a, size_t lda, const uint8_t *b, size_t at,
-                       size_t rows, size_t k, bool add) {
-    if (half)
-        j->vec->panel_half(c, ldc, a, lda, (const uint16_t *)(const void *)b + at, rows, k, add);
-    else
-        j->vec->panel(c, ldc, a, lda, (const float *)(const void *)b + at, rows, k, add);
+/* Scores of a few queries and the 16 keys from position p of the chunk on, p being a panel's first. */
+static void attn_keys(const attn_job *j, const kv_cache *kv, uint8_t *keys, size_t p, const float *q, size_t ldq, float *score, size_t rows) {
+    const size_t n = j->head_k, at = p * n;
+    switch (kv->shape.type) {
+    case KV_HALF: j->vec->panel_half(score, KV_CHUNK, q, ldq, (const uint16_t *)(const void *)keys + at, rows, n, false); break;
+    case KV_INT8:
+        for (size_t d = 0; d < n; d += KV_BLOCK)
+            j->vec->panel_int8(score, KV_CHUNK, q + d, ldq, (const int8_t *)keys + at + d * VEC_PANEL,
+                               kv_key_scales(&kv->shape, keys) + d / KV_BLOCK * KV_CHUNK + p, rows, n - d < KV_BLOCK ? n - d : KV_BLOCK, d > 0);
+        break;
+    case KV_FLOAT: j->vec->panel(score, KV_CHUNK, q, ldq, (const float *)(const void *)keys + at, rows, n, false); break;
+    }
 }
 
-/* One query of one head, all its positions: scores, softmax and weighted sum, each in the order of positions. */
+/* Adds 16 dimensions, from d on, of the values at positions [p, p + n) of the chunk, weighted, to `rows` outputs. */
+static void attn_values(const attn_job *j, const kv_cache *kv, uint8_t *values, size_t d, size_t p, const float *weights, float *out,
+                        size_t wide, size_t rows, size_t n) {
+    const size_t at = d * KV_CHUNK + p * VEC_PANEL;
+    switch (kv->shape.type) {
+    case KV_HALF: j->vec->panel_half(out, wide, weights, KV_CHUNK, (const uint16_t *)(const void *)values + at, rows, n, true); break;
+    case KV_INT8: j->vec->panel_int8(out, wide, weights, KV_CHUNK, (const int8_t *)values + at, NULL, rows, n, true); break;
+    case KV_FLOAT: j->vec->panel(out, wide, weights, KV_CHUNK, (const float *)(const void *)values + at, rows, n, true); break;
+    }
+}
+
+/* What values from dimension d on are weighted with at positions [p, p + n): the block's scores, or these times the scales. */
+static const float *attn_weights(const attn_job *j, const kv_cache *kv, uint8_t *values, attn_block *b, size_t d, size_t p, size_t rows,
+                                 size_t n) {
+    if (kv->shape.type != KV_INT8)
+        return b->score + p;
+    for (size_t r = 0; d % KV_BLOCK == 0 && r < rows; r++)
+        j->vec->mul(b->scaled + r * KV_CHUNK + p, b->score + r * KV_CHUNK + p,
+                    kv_value_scales(&kv->shape, values) + d / KV_BLOCK * KV_CHUNK + p, n);
+    return b->scaled + p;
+}
+
+/* One query of one head, all its positions, of a cache of floats: scores, softmax and weighted sum, each in the order of positions. */
 static void attn_exact_row(const attn_job *j, const attn_seq *s, size_t row, size_t head, float *score, float *acc) {
     const size_t pos = s->pos0 + (row - s->row0), lo = attn_first(j, pos), kv_head = head / (j->n_head / j->n_head_kv);
     const float *q = j->q + (row * j->n_head + head) * j->head_k;
     for (size_t p = lo / VEC_PANEL * VEC_PANEL; p <= pos; p += VEC_PANEL) {
-        const uint8_t *keys = kv_keys(s->kv, j->layer, kv_head, p);
-        attn_panel(j, s->kv->shape.half, score + p, VEC_PANEL, q, j->head_k, keys, p % KV_CHUNK * j->head_k, 1, j->head_k, false);
+        const float *keys = (const float *)(const void *)kv_keys(s->kv, j->layer, kv_head, p) + p % KV_CHUNK * j->head_k;
+        j->vec->panel(score + p, VEC_PANEL, q, j->head_k, keys, 1, j->head_k, false);
     }
     const float max = j->vec->max(score + lo, pos - lo + 1);
     const float sum = j->vec->exp_sum(score + lo, pos - lo + 1, max);
     memset(acc, 0, attn_up(j->head_v, VEC_PANEL) * sizeof *acc);
     for (size_t p = lo; p <= pos;) {
         const size_t end = (p / KV_CHUNK + 1) * KV_CHUNK, n = (end <= pos ? end : pos + 1) - p;
-        const uint8_t *values = kv_values(s->kv, j->layer, kv_head, p);
+        const float *values = (const float *)(const void *)kv_values(s->kv, j->layer, kv_head, p) + p % KV_CHUNK * VEC_PANEL;
         for (size_t d = 0; d < j->head_v; d += VEC_PANEL)
-            attn_panel(j, s->kv->shape.half, acc + d, VEC_PANEL, score + p, n, values, d * KV_CHUNK + p % KV_CHUNK * VEC_PANEL, 1,
-                       n, true);
+            j->vec->panel(acc + d, VEC_PANEL, score + p, n, values + d * KV_CHUNK, 1, n, true);
         p += n;
     }
     float *out = j->out + (row * j->n_head + head) * j->head_v;
@@ -156,24 +183,23 @@ static void attn_softmax(const attn_job *j, const attn_range *a, attn_block *b, 
 /* One chunk of positions [base, end) for a block of rows. */
 static void attn_chunk(const attn_job *j, const attn_range *a, attn_block *b, size_t base, size_t end) {
     const size_t rows = a->r1 - a->r0, wide = attn_up(j->head_v, VEC_PANEL), ldq = attn_up(j->head_k, VEC_PANEL);
-    const uint8_t *keys = kv_keys(a->seq->kv, j->layer, a->kv_head, base);
-    const uint8_t *values = kv_values(a->seq->kv, j->layer, a->kv_head, base);
-    const bool half = a->seq->kv->shape.half;
+    const kv_cache *kv = a->seq->kv;
+    uint8_t *keys = kv_keys(kv, j->layer, a->kv_head, base), *values = kv_values(kv, j->layer, a->kv_head, base);
     size_t lowest = attn_first(j, attn_row_pos(a, a->r0));
     lowest = (lowest > base ? lowest - base : 0) / VEC_PANEL * VEC_PANEL;
     for (size_t p = lowest; p < end - base; p += VEC_PANEL)
         for (size_t r = 0; r < rows; r += VEC_TILE_ROWS) {
             const size_t n = rows - r < VEC_TILE_ROWS ? rows - r : VEC_TILE_ROWS;
-            attn_panel(j, half, b->score + r * KV_CHUNK + p, KV_CHUNK, b->q + r * ldq, ldq, keys, p * j->head_k, n, j->head_k,
-                       false);
+            attn_keys(j, kv, keys, p, b->q + r * ldq, ldq, b->score + r * KV_CHUNK + p, n);
         }
     attn_softmax(j, a, b, base, end);
-    for (size_t d = 0; d < wide; d += VEC_PANEL)
+    for (size_t d = 0; d < wide; d += VEC_PANEL) {
+        const float *weights = attn_weights(j, kv, values, b, d, lowest, rows, end - base - lowest);
         for (size_t r = 0; r < rows; r += VEC_TILE_ROWS) {
             const size_t n = rows - r < VEC_TILE_ROWS ? rows - r : VEC_TILE_ROWS;
-            attn_panel(j, half, b->out + r * wide + d, wide, b->score + r * KV_CHUNK + lowest, KV_CHUNK, values,
-                       d * KV_CHUNK + lowest * VEC_PANEL, n, end - base - lowest, true);
+            attn_values(j, kv, values, d, lowest, weights + r * KV_CHUNK, b->out + r * wide + d, wide, n, end - base - lowest);
         }
+    }
 }
 
 /* The rows' softmax over positions [from, to), as far as they see them: outputs not yet divided, maxima and sums in b. */
@@ -232,7 +258,8 @@ static void attn_run_fast(const attn_job *j, const attn_work *w, float *buf, int
     attn_block b;
     b.q = buf;
     b.score = b.q + ATTN_ROWS * attn_up(j->head_k, VEC_PANEL);
-    b.out = b.score + ATTN_ROWS * KV_CHUNK;
+    b.scaled = b.score + ATTN_ROWS * KV_CHUNK;
+    b.out = b.scaled + ATTN_ROWS * KV_CHUNK;
     b.max = b.out + ATTN_ROWS * attn_up(j->head_v, VEC_PANEL);
     b.sum = b.max + ATTN_ROWS;
     const size_t group = j->n_head / j->n_head_kv;

@@ -13,6 +13,13 @@
  * a Zen 3 core, 576 x 576 to 262144 x 640. */
 enum { GEMM_MIN_COLS = 32 };
 
+/* Without instructions for it, converting from float16 is slow. */
+static kv_type runtime_kv(const cmc_runtime_opts *o) {
+    if (o->exact || o->kv == CMC_KV_FLOAT)
+        return KV_FLOAT;
+    return o->kv == CMC_KV_INT8 ? KV_INT8 : vec_fast() != &vec_plain ? KV_HALF : KV_FLOAT;
+}
+
 cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc_error *err) {
     *out = NULL;
     cmc_runtime_opts o = opts ? *opts : (cmc_runtime_opts){0};
@@ -31,7 +38,7 @@ cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc
     rt->integer_gemm = o.exact || o.batches == CMC_BATCHES_FLOAT ? NULL : quant_gemm_vnni();
     rt->fine_batches = o.batches != CMC_BATCHES_INT8;
     rt->output = o.output;
-    rt->half_kv = !o.exact && o.kv == CMC_KV_HALF && vec_fast() != &vec_plain;   /* without instructions for it, converting is slow */
+    rt->kv = runtime_kv(&o);
     rt->blas = o.exact ? NULL : blas_open();   /* exact: blas_gemm's plain loops, which sum in one order */
     *out = rt;
     return CMC_OK;

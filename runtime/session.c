@@ -11,7 +11,7 @@
 kv_shape session_kv_shape(const cmc_model *m, float strength) {
     const model_params *p = &m->p;
     const size_t layers = (size_t)p->n_layer + (strength != 0.0f ? m->expand.n : 0);
-    return kv_shape_of(layers, (size_t)p->n_head_kv, (size_t)p->head_k, (size_t)p->head_v, m->rt->half_kv);
+    return kv_shape_of(layers, (size_t)p->n_head_kv, (size_t)p->head_k, (size_t)p->head_v, m->rt->kv);
 }
 
 static cmc_session *session_alloc(cmc_model *m, int32_t n_ctx, float strength) {

@@ -102,6 +102,22 @@ static void vec_plain_panel_half(float *c, size_t ldc, const float *a, size_t ld
         vec_plain_panel(c + r * ldc, ldc, a, lda, NULL, 1, 0, false);
 }
 
+static void vec_plain_panel_int8(float *c, size_t ldc, const float *a, size_t lda, const int8_t *b, const float *scale, size_t rows,
+                                 size_t k, bool add) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < VEC_PANEL; j++) {
+            float sum = 0.0f;
+            for (size_t i = 0; i < k; i++)
+                sum += a[r * lda + i] * (float)b[i * VEC_PANEL + j];
+            c[r * ldc + j] = sum * (scale ? scale[j] : 1.0f) + (add ? c[r * ldc + j] : 0.0f);
+        }
+}
+
+static void vec_plain_mul(float *y, const float *x, const float *by, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * by[i];
+}
+
 static void vec_plain_to_half(uint16_t *y, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++)
         y[i] = quant_f32_to_f16(x[i] > HALF_MAX ? HALF_MAX : x[i] < -HALF_MAX ? -HALF_MAX : x[i]);
@@ -119,6 +135,8 @@ const vec_ops vec_plain = {
     .scale = vec_plain_scale,
     .panel = vec_plain_panel,
     .panel_half = vec_plain_panel_half,
+    .panel_int8 = vec_plain_panel_int8,
+    .mul = vec_plain_mul,
     .to_half = vec_plain_to_half,
 };
 

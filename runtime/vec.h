@@ -31,6 +31,11 @@ typedef struct vec_ops {
     void (*panel)(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows, size_t k, bool add);
     /* The same with float16 B. */
     void (*panel_half)(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *b, size_t rows, size_t k, bool add);
+    /* The same with int8 B, and each of the 16 columns' sums times its scale before they are added; scale NULL: 1. */
+    void (*panel_int8)(float *c, size_t ldc, const float *a, size_t lda, const int8_t *b, const float *scale, size_t rows, size_t k,
+                       bool add);
+    /* y[i] = x[i] * by[i] */
+    void (*mul)(float *y, const float *x, const float *by, size_t n);
     /* y = x as float16, to nearest; what is too large becomes the largest finite one */
     void (*to_half)(uint16_t *y, const float *x, size_t n);
 } vec_ops;

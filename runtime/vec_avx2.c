@@ -147,22 +147,34 @@ VEC_AVX2 static void avx2_scale(float *x, float by, size_t n) {
 #else
 #define PANEL_UNROLL _Pragma("GCC unroll 6")
 #endif
+/* What a panel is made of. */
+typedef enum panel_elem { PANEL_FLOAT, PANEL_HALF, PANEL_INT8 } panel_elem;
+
 /* Elements [at, at + 8) of a panel. */
-VEC_INLINE __m256 panel_load(const bool half, const void *b, size_t at) {
-    return half ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)b + at)))
-                : _mm256_loadu_ps((const float *)b + at);
+VEC_INLINE __m256 panel_load(const panel_elem e, const void *b, size_t at) {
+    switch (e) {
+    case PANEL_HALF: return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)b + at)));
+    case PANEL_INT8: return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const int8_t *)b + at))));
+    default: return _mm256_loadu_ps((const float *)b + at);
+    }
 }
 
-VEC_INLINE void panel_rows(const int n, const bool half, float *c, size_t ldc, const float *a, size_t lda, const void *b, size_t k,
-                           bool add) {
+/* A row's sums, scaled where there are scales, into c. */
+VEC_INLINE void panel_put(float *c, __m256 s, const float *scale, bool add) {
+    const __m256 was = add ? _mm256_loadu_ps(c) : _mm256_setzero_ps();
+    _mm256_storeu_ps(c, scale ? _mm256_fmadd_ps(s, _mm256_loadu_ps(scale), was) : _mm256_add_ps(s, was));
+}
+
+VEC_INLINE void panel_rows(const int n, const panel_elem e, float *c, size_t ldc, const float *a, size_t lda, const void *b,
+                           const float *scale, size_t k, bool add) {
     __m256 s[VEC_TILE_ROWS][2];
     PANEL_UNROLL
     for (int r = 0; r < n; r++) {
-        s[r][0] = add ? _mm256_loadu_ps(c + (size_t)r * ldc) : _mm256_setzero_ps();
-        s[r][1] = add ? _mm256_loadu_ps(c + (size_t)r * ldc + 8) : _mm256_setzero_ps();
+        s[r][0] = add && !scale ? _mm256_loadu_ps(c + (size_t)r * ldc) : _mm256_setzero_ps();
+        s[r][1] = add && !scale ? _mm256_loadu_ps(c + (size_t)r * ldc + 8) : _mm256_setzero_ps();
     }
     for (size_t i = 0; i < k; i++) {
-        const __m256 b0 = panel_load(half, b, i * VEC_PANEL), b1 = panel_load(half, b, i * VEC_PANEL + 8);
+        const __m256 b0 = panel_load(e, b, i * VEC_PANEL), b1 = panel_load(e, b, i * VEC_PANEL + 8);
         PANEL_UNROLL
         for (int r = 0; r < n; r++) {
             const __m256 x = _mm256_broadcast_ss(a + (size_t)r * lda + i);
@@ -172,13 +184,13 @@ VEC_INLINE void panel_rows(const int n, const bool half, float *c, size_t ldc, c
     }
     PANEL_UNROLL
     for (int r = 0; r < n; r++) {
-        _mm256_storeu_ps(c + (size_t)r * ldc, s[r][0]);
-        _mm256_storeu_ps(c + (size_t)r * ldc + 8, s[r][1]);
+        panel_put(c + (size_t)r * ldc, s[r][0], scale, add && scale);
+        panel_put(c + (size_t)r * ldc + 8, s[r][1], scale ? scale + 8 : NULL, add && scale);
     }
 }
 
 /* One row alone would wait for each FMA: four values of k at a time, each with its own accumulators. */
-VEC_INLINE void panel_1(const bool half, float *c, const float *a, const void *b, size_t k, bool add) {
+VEC_INLINE void panel_1(const panel_elem e, float *c, const float *a, const void *b, const float *scale, size_t k, bool add) {
     __m256 s[4][2];
     PANEL_UNROLL
     for (int u = 0; u < 4; u++)
@@ -188,43 +200,57 @@ VEC_INLINE void panel_1(const bool half, float *c, const float *a, const void *b
         PANEL_UNROLL
         for (size_t u = 0; u < 4; u++) {
             const __m256 x = _mm256_broadcast_ss(a + i + u);
-            s[u][0] = _mm256_fmadd_ps(x, panel_load(half, b, (i + u) * VEC_PANEL), s[u][0]);
-            s[u][1] = _mm256_fmadd_ps(x, panel_load(half, b, (i + u) * VEC_PANEL + 8), s[u][1]);
+            s[u][0] = _mm256_fmadd_ps(x, panel_load(e, b, (i + u) * VEC_PANEL), s[u][0]);
+            s[u][1] = _mm256_fmadd_ps(x, panel_load(e, b, (i + u) * VEC_PANEL + 8), s[u][1]);
         }
     }
     for (; i < k; i++) {
         const __m256 x = _mm256_broadcast_ss(a + i);
-        s[0][0] = _mm256_fmadd_ps(x, panel_load(half, b, i * VEC_PANEL), s[0][0]);
-        s[0][1] = _mm256_fmadd_ps(x, panel_load(half, b, i * VEC_PANEL + 8), s[0][1]);
+        s[0][0] = _mm256_fmadd_ps(x, panel_load(e, b, i * VEC_PANEL), s[0][0]);
+        s[0][1] = _mm256_fmadd_ps(x, panel_load(e, b, i * VEC_PANEL + 8), s[0][1]);
     }
     PANEL_UNROLL
     for (int h = 0; h < 2; h++) {
-        __m256 v = _mm256_add_ps(_mm256_add_ps(s[0][h], s[1][h]), _mm256_add_ps(s[2][h], s[3][h]));
-        if (add)
-            v = _mm256_add_ps(v, _mm256_loadu_ps(c + h * 8));
-        _mm256_storeu_ps(c + h * 8, v);
+        const __m256 v = _mm256_add_ps(_mm256_add_ps(s[0][h], s[1][h]), _mm256_add_ps(s[2][h], s[3][h]));
+        panel_put(c + h * 8, v, scale ? scale + h * 8 : NULL, add);
     }
 }
 
-VEC_INLINE void panel_any(const bool half, float *c, size_t ldc, const float *a, size_t lda, const void *b, size_t rows, size_t k,
-                          bool add) {
+VEC_INLINE void panel_any(const panel_elem e, float *c, size_t ldc, const float *a, size_t lda, const void *b, const float *scale,
+                          size_t rows, size_t k, bool add) {
     switch (rows) {
-    case 1: panel_1(half, c, a, b, k, add); break;
-    case 2: panel_rows(2, half, c, ldc, a, lda, b, k, add); break;
-    case 3: panel_rows(3, half, c, ldc, a, lda, b, k, add); break;
-    case 4: panel_rows(4, half, c, ldc, a, lda, b, k, add); break;
-    case 5: panel_rows(5, half, c, ldc, a, lda, b, k, add); break;
-    default: panel_rows(6, half, c, ldc, a, lda, b, k, add); break;
+    case 1: panel_1(e, c, a, b, scale, k, add); break;
+    case 2: panel_rows(2, e, c, ldc, a, lda, b, scale, k, add); break;
+    case 3: panel_rows(3, e, c, ldc, a, lda, b, scale, k, add); break;
+    case 4: panel_rows(4, e, c, ldc, a, lda, b, scale, k, add); break;
+    case 5: panel_rows(5, e, c, ldc, a, lda, b, scale, k, add); break;
+    default: panel_rows(6, e, c, ldc, a, lda, b, scale, k, add); break;
     }
 }
 
 VEC_AVX2 static void avx2_panel(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows, size_t k, bool add) {
-    panel_any(false, c, ldc, a, lda, b, rows, k, add);
+    panel_any(PANEL_FLOAT, c, ldc, a, lda, b, NULL, rows, k, add);
 }
 
 VEC_AVX2 static void avx2_panel_half(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *b, size_t rows, size_t k,
                                      bool add) {
-    panel_any(true, c, ldc, a, lda, b, rows, k, add);
+    panel_any(PANEL_HALF, c, ldc, a, lda, b, NULL, rows, k, add);
+}
+
+VEC_AVX2 static void avx2_panel_int8(float *c, size_t ldc, const float *a, size_t lda, const int8_t *b, const float *scale, size_t rows,
+                                     size_t k, bool add) {
+    if (scale)
+        panel_any(PANEL_INT8, c, ldc, a, lda, b, scale, rows, k, add);
+    else
+        panel_any(PANEL_INT8, c, ldc, a, lda, b, NULL, rows, k, add);
+}
+
+VEC_AVX2 static void avx2_mul(float *y, const float *x, const float *by, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(by + i)));
+    for (; i < n; i++)
+        y[i] = x[i] * by[i];
 }
 
 VEC_AVX2 static void avx2_to_half(uint16_t *y, const float *x, size_t n) {
@@ -251,6 +277,8 @@ const vec_ops *vec_avx2(void) {
         .scale = avx2_scale,
         .panel = avx2_panel,
         .panel_half = avx2_panel_half,
+        .panel_int8 = avx2_panel_int8,
+        .mul = avx2_mul,
         .to_half = avx2_to_half,
     };
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &ops : NULL;

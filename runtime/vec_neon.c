@@ -3,6 +3,7 @@
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#include <string.h>
 #include <math.h>
 
 #include "base/exp_neon.h"
@@ -115,25 +116,41 @@ static void neon_scale(float *x, float by, size_t n) {
 #endif
 enum { QUADS = VEC_PANEL / 4 };   /* of a panel's row; 6 rows of sums and one of B are 28 of the 32 registers */
 
+/* What a panel is made of. */
+typedef enum panel_elem { PANEL_FLOAT, PANEL_HALF, PANEL_INT8 } panel_elem;
+
 /* Elements [at, at + 4) of a panel. */
-VEC_INLINE float32x4_t panel_load(const bool half, const void *b, size_t at) {
-    return half ? vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)b + at))) : vld1q_f32((const float *)b + at);
+VEC_INLINE float32x4_t panel_load(const panel_elem e, const void *b, size_t at) {
+    uint32_t four;
+    switch (e) {
+    case PANEL_HALF: return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)b + at)));
+    case PANEL_INT8:
+        memcpy(&four, (const int8_t *)b + at, sizeof four);
+        return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four))))));
+    default: return vld1q_f32((const float *)b + at);
+    }
 }
 
-VEC_INLINE void panel_rows(const int n, const bool half, float *c, size_t ldc, const float *a, size_t lda, const void *b, size_t k,
-                           bool add) {
+/* A row's sums, scaled where there are scales, into c. */
+VEC_INLINE void panel_put(float *c, float32x4_t s, const float *scale, bool add) {
+    s = scale ? s * vld1q_f32(scale) : s;
+    vst1q_f32(c, add ? s + vld1q_f32(c) : s);
+}
+
+VEC_INLINE void panel_rows(const int n, const panel_elem e, float *c, size_t ldc, const float *a, size_t lda, const void *b,
+                           const float *scale, size_t k, bool add) {
     float32x4_t s[VEC_TILE_ROWS][QUADS];
     PANEL_UNROLL
     for (int r = 0; r < n; r++) {
         PANEL_UNROLL
         for (int q = 0; q < QUADS; q++)
-            s[r][q] = add ? vld1q_f32(c + (size_t)r * ldc + 4 * q) : vdupq_n_f32(0);
+            s[r][q] = add && !scale ? vld1q_f32(c + (size_t)r * ldc + 4 * q) : vdupq_n_f32(0);
     }
     for (size_t i = 0; i < k; i++) {
         float32x4_t v[QUADS];
         PANEL_UNROLL
         for (int q = 0; q < QUADS; q++)
-            v[q] = panel_load(half, b, i * VEC_PANEL + 4 * (size_t)q);
+            v[q] = panel_load(e, b, i * VEC_PANEL + 4 * (size_t)q);
         PANEL_UNROLL
         for (int r = 0; r < n; r++) {
             const float x = a[(size_t)r * lda + i];
@@ -146,12 +163,12 @@ VEC_INLINE void panel_rows(const int n, const bool half, float *c, size_t ldc, c
     for (int r = 0; r < n; r++) {
         PANEL_UNROLL
         for (int q = 0; q < QUADS; q++)
-            vst1q_f32(c + (size_t)r * ldc + 4 * q, s[r][q]);
+            panel_put(c + (size_t)r * ldc + 4 * q, s[r][q], scale ? scale + 4 * q : NULL, add && scale);
     }
 }
 
 /* One row alone would wait for each FMA: four values of k at a time, each with its own accumulators. */
-VEC_INLINE void panel_1(const bool half, float *c, const float *a, const void *b, size_t k, bool add) {
+VEC_INLINE void panel_1(const panel_elem e, float *c, const float *a, const void *b, const float *scale, size_t k, bool add) {
     float32x4_t s[4][QUADS];
     PANEL_UNROLL
     for (int u = 0; u < 4; u++)
@@ -162,39 +179,54 @@ VEC_INLINE void panel_1(const bool half, float *c, const float *a, const void *b
         for (size_t u = 0; u < 4; u++) {
             PANEL_UNROLL
             for (size_t q = 0; q < QUADS; q++)
-                s[u][q] = vfmaq_n_f32(s[u][q], panel_load(half, b, (i + u) * VEC_PANEL + 4 * q), a[i + u]);
+                s[u][q] = vfmaq_n_f32(s[u][q], panel_load(e, b, (i + u) * VEC_PANEL + 4 * q), a[i + u]);
         }
     }
     for (; i < k; i++) {
         PANEL_UNROLL
         for (size_t q = 0; q < QUADS; q++)
-            s[0][q] = vfmaq_n_f32(s[0][q], panel_load(half, b, i * VEC_PANEL + 4 * q), a[i]);
+            s[0][q] = vfmaq_n_f32(s[0][q], panel_load(e, b, i * VEC_PANEL + 4 * q), a[i]);
     }
     PANEL_UNROLL
     for (int q = 0; q < QUADS; q++) {
-        float32x4_t v = (s[0][q] + s[1][q]) + (s[2][q] + s[3][q]);
-        vst1q_f32(c + 4 * q, add ? v + vld1q_f32(c + 4 * q) : v);
+        panel_put(c + 4 * q, (s[0][q] + s[1][q]) + (s[2][q] + s[3][q]), scale ? scale + 4 * q : NULL, add);
     }
 }
 
-VEC_INLINE void panel_any(const bool half, float *c, size_t ldc, const float *a, size_t lda, const void *b, size_t rows, size_t k,
-                          bool add) {
+VEC_INLINE void panel_any(const panel_elem e, float *c, size_t ldc, const float *a, size_t lda, const void *b, const float *scale,
+                          size_t rows, size_t k, bool add) {
     switch (rows) {
-    case 1: panel_1(half, c, a, b, k, add); break;
-    case 2: panel_rows(2, half, c, ldc, a, lda, b, k, add); break;
-    case 3: panel_rows(3, half, c, ldc, a, lda, b, k, add); break;
-    case 4: panel_rows(4, half, c, ldc, a, lda, b, k, add); break;
-    case 5: panel_rows(5, half, c, ldc, a, lda, b, k, add); break;
-    default: panel_rows(6, half, c, ldc, a, lda, b, k, add); break;
+    case 1: panel_1(e, c, a, b, scale, k, add); break;
+    case 2: panel_rows(2, e, c, ldc, a, lda, b, scale, k, add); break;
+    case 3: panel_rows(3, e, c, ldc, a, lda, b, scale, k, add); break;
+    case 4: panel_rows(4, e, c, ldc, a, lda, b, scale, k, add); break;
+    case 5: panel_rows(5, e, c, ldc, a, lda, b, scale, k, add); break;
+    default: panel_rows(6, e, c, ldc, a, lda, b, scale, k, add); break;
     }
 }
 
 static void neon_panel(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t rows, size_t k, bool add) {
-    panel_any(false, c, ldc, a, lda, b, rows, k, add);
+    panel_any(PANEL_FLOAT, c, ldc, a, lda, b, NULL, rows, k, add);
 }
 
 static void neon_panel_half(float *c, size_t ldc, const float *a, size_t lda, const uint16_t *b, size_t rows, size_t k, bool add) {
-    panel_any(true, c, ldc, a, lda, b, rows, k, add);
+    panel_any(PANEL_HALF, c, ldc, a, lda, b, NULL, rows, k, add);
+}
+
+static void neon_panel_int8(float *c, size_t ldc, const float *a, size_t lda, const int8_t *b, const float *scale, size_t rows, size_t k,
+                            bool add) {
+    if (scale)
+        panel_any(PANEL_INT8, c, ldc, a, lda, b, scale, rows, k, add);
+    else
+        panel_any(PANEL_INT8, c, ldc, a, lda, b, NULL, rows, k, add);
+}
+
+static void neon_mul(float *y, const float *x, const float *by, size_t n) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        vst1q_f32(y + i, vld1q_f32(x + i) * vld1q_f32(by + i));
+    for (; i < n; i++)
+        y[i] = x[i] * by[i];
 }
 
 static void neon_to_half(uint16_t *y, const float *x, size_t n) {
@@ -221,6 +253,8 @@ const vec_ops *vec_neon(void) {
         .scale = neon_scale,
         .panel = neon_panel,
         .panel_half = neon_panel_half,
+        .panel_int8 = neon_panel_int8,
+        .mul = neon_mul,
         .to_half = neon_to_half,
     };
     return &ops;

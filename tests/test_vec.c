@@ -59,6 +59,9 @@ static void elementwise(void **state) {
         v->rms_norm(a, x, w, n, 1e-5f);
         vec_plain.rms_norm(b, x, w, n, 1e-5f);
         close_to(a, b, n, 1e-6f, "rms_norm");
+        v->mul(a, x, w, n);
+        for (size_t i = 0; i < n; i++)
+            assert_true(a[i] == x[i] * w[i]);
         memcpy(a, x, n * sizeof *a);
         v->scale(a, 1.5f, n);
         for (size_t i = 0; i < n; i++)
@@ -152,6 +155,15 @@ static void panels(void **state) {
                 v->panel_half(c, 20, a, MAX, half, rows, k, add);
                 vec_plain.panel_half(d, 20, a, MAX, half, rows, k, add);
                 close_to(c, d, VEC_TILE_ROWS * 20, 1e-5f, "panel of float16");
+                int8_t bytes[MAX * VEC_PANEL];
+                for (size_t i = 0; i < MAX * VEC_PANEL; i++)
+                    bytes[i] = (int8_t)(127 * b[i]);
+                for (int scaled = 0; scaled < 2; scaled++) {
+                    memcpy(c, d, sizeof d);
+                    v->panel_int8(c, 20, a, MAX, bytes, scaled ? b : NULL, rows, k, add);
+                    vec_plain.panel_int8(d, 20, a, MAX, bytes, scaled ? b : NULL, rows, k, add);
+                    close_to(c, d, VEC_TILE_ROWS * 20, 2e-4f, "panel of int8"); /* of sums that are 127 times as large */
+                }
             }
 }
 
