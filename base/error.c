@@ -39,14 +39,3 @@ cmc_status cmc_fail(cmc_error *err, cmc_status status, const char *fmt, ...) {
 cmc_status cmc_fail_nomem(cmc_error *err, const char *what, size_t bytes) {
     return cmc_fail(err, CMC_E_NOMEM, "out of memory: %s wants %zu bytes", what, bytes);
 }
-
-void cmc_error_prefix(cmc_error *err, const char *prefix) {
-    if (err == NULL) {
-        return;
-    }
-    size_t n = strlen(prefix);
-    if (strncmp(err->message, prefix, n) == 0 && strncmp(err->message + n, ": ", 2) == 0) {
-        return;
-    }
-    cmc_fail(err, err->status, "%s: %s", prefix, err->message);
-}

@@ -13,8 +13,6 @@
 cmc_status cmc_fail(cmc_error *err, cmc_status status, const char *fmt, ...) CMC_PRINTF(3, 4);
 /* CMC_E_NOMEM with a message that names what was wanted. */
 cmc_status cmc_fail_nomem(cmc_error *err, const char *what, size_t bytes);
-/* Puts "prefix: " before the message that is there already (once). */
-void cmc_error_prefix(cmc_error *err, const char *prefix);
 
 /* Runs an expression that gives a status and hands a failure on to the caller of the enclosing function. */
 #define CMC_TRY(expr) do { cmc_status try_status_ = (expr); if (try_status_ != CMC_OK) return try_status_; } while (0)

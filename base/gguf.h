@@ -77,7 +77,7 @@ int64_t gguf_array_i64(const gguf_kv *kv, uint64_t i);
 typedef struct gguf_writer gguf_writer;
 gguf_writer *gguf_writer_new(void);
 void gguf_writer_free(gguf_writer *w);
-/* Each returns false when memory is out (sticky: save fails then). */
+/* Each returns false where memory is out or what is put cannot be in a file; what is wrong is kept, and saving says it. */
 bool gguf_put_u32(gguf_writer *w, const char *key, uint32_t v);
 bool gguf_put_u64(gguf_writer *w, const char *key, uint64_t v);
 bool gguf_put_f32(gguf_writer *w, const char *key, float v);
@@ -90,4 +90,7 @@ bool gguf_put_kv(gguf_writer *w, const gguf_kv *kv);                   /* copied
 bool gguf_put_tensor(gguf_writer *w, const char *name, uint32_t type, const uint64_t *ne, uint32_t n_dims,
                      const void *data);
 cmc_status gguf_writer_save(gguf_writer *w, const char *path, cmc_error *err);
+/* The same where all of it was put, `ok`; else nothing is written, and the error is the writer's or, where it has none (or w is NULL),
+ * that there is no memory for `what`, of about so many bytes. */
+cmc_status gguf_writer_end(gguf_writer *w, bool ok, const char *what, size_t bytes, const char *path, cmc_error *err);
 #endif

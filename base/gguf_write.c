@@ -368,3 +368,10 @@ cmc_status gguf_writer_save(gguf_writer *w, const char *path, cmc_error *err) {
     }
     return cmc_writer_commit(f, err);
 }
+
+cmc_status gguf_writer_end(gguf_writer *w, bool ok, const char *what, size_t bytes, const char *path, cmc_error *err) {
+    if (w == NULL || (!ok && w->error.status == CMC_OK)) {
+        return cmc_fail_nomem(err, what, bytes);
+    }
+    return gguf_writer_save(w, path, err);
+}

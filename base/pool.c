@@ -15,7 +15,7 @@
 /* How long to wait before giving way, and then before sleeping. A decode step hands out work every few microseconds, so
  * sleeping between two pieces would cost more than the pieces; a pause is some 40 cycles, a yield about half a
  * microsecond. */
-enum { SPIN_PAUSES = 2000, SPIN_YIELDS = 200, MAX_THREADS = 1024 };
+enum { SPIN_PAUSES = 2000, SPIN_YIELDS = 200 };
 
 typedef struct pool_worker { struct cmc_pool *pool; int t; pthread_t thread; } pool_worker;
 
@@ -129,7 +129,7 @@ static int cores_online(void) {
     }
 #endif
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (int)n;
+    return n < 1 ? 1 : n > CMC_POOL_MAX ? CMC_POOL_MAX : (int)n;
 }
 
 /* Workers take no signals: those are for the program's own threads. */
@@ -150,9 +150,9 @@ static int start_workers(cmc_pool *p) {
 cmc_status cmc_pool_new(int threads, cmc_pool **out, cmc_error *err) {
     *out = NULL;
     int cores = cores_online();
-    if (threads < 0 || threads > MAX_THREADS) {
+    if (threads < 0 || threads > CMC_POOL_MAX) {
         return cmc_fail(err, CMC_E_ARG, "%d threads asked for, 1 to %d (or 0: all cores) would be right", threads,
-                        MAX_THREADS);
+                        CMC_POOL_MAX);
     }
     cmc_pool *p = cmc_alloc_aligned(1, sizeof *p);
     pool_worker *workers = cmc_calloc((size_t)(threads > 0 ? threads : cores), sizeof *workers);

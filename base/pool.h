@@ -3,6 +3,7 @@
 #define CMC_BASE_POOL_H
 #include "cmc.h"
 
+enum { CMC_POOL_MAX = 1024 };   /* threads, at most */
 typedef struct cmc_pool cmc_pool;
 /* Worker `t` of `nt` runs fn(arg, t, nt); the caller's thread is worker 0. */
 typedef void (*cmc_pool_fn)(void *arg, int t, int nt);

@@ -5,7 +5,7 @@
 
 #include "cli/cli.h"
 
-/* An option's value among the files of a run. */
+/* A run's options and operands. */
 typedef struct files_seen {
     const arg_verb *verb;
     const char *const opts;      /* the verb's struct */
@@ -26,8 +26,8 @@ static const char *files_value(const files_seen *f, const arg_group *g, const ar
 static bool files_names(const char *arg, const char *written) {
     const char *first = strchr(arg, '='), *last = strrchr(arg, '=');
     char *path = last ? strndup(arg, (size_t)(last - arg)) : NULL;
-    bool same = cli_same_file(written, arg) || (first && cli_same_file(written, first + 1)) || (path && cli_same_file(written, path));
-    free(path);
+    bool same = cli_same_file(written, arg) || (first && cli_same_file(written, first + 1)) || (last && (!path || cli_same_file(written, path)));
+    free(path);   /* without memory for it nothing is known to be another file */
     return same;
 }
 
@@ -40,7 +40,7 @@ static bool files_taken(const files_seen *f, const arg_opt *of, const char *writ
         for (const arg_opt *o = f->verb->groups[g].opts; o->name; o++) {
             const char *v;
             for (size_t k = 0; o->file != ARG_NO_FILE && o != of && (v = files_value(f, &f->verb->groups[g], o, k)) != NULL; k++)
-                taken = taken || (o->file == ARG_READS ? files_names(v, written) : cli_same_file(written, v));
+                taken = taken || (o->file == ARG_READS_WITH ? files_names(v, written) : cli_same_file(written, v));
         }
     return taken;
 }

@@ -21,7 +21,8 @@ typedef struct arg_list { const char **v; size_t n, cap; } arg_list;
 /* What an ARG_STR or ARG_LIST names. A run must not write what it reads, nor two things into one file. */
 typedef enum arg_file {
     ARG_NO_FILE,
-    ARG_READS,    /* FILE, FILE=NUMBER or N=FILE */
+    ARG_READS,
+    ARG_READS_WITH,   /* FILE=NUMBER or N=FILE, or FILE alone */
     ARG_WRITES
 } arg_file;
 

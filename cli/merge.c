@@ -20,9 +20,9 @@ typedef struct merge_args {
 static const arg_opt merge_opts[] = {
     {.name = "model", .file = ARG_READS, .letter = 'm', .kind = ARG_STR, .at = offsetof(merge_args, base), .value = "BASE",
      .help = "the model, a GGUF file"},
-    {.name = "lora", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(merge_args, loras), .value = "FILE[=SCALE]",
+    {.name = "lora", .file = ARG_READS_WITH, .kind = ARG_LIST, .at = offsetof(merge_args, loras), .value = "FILE[=SCALE]",
      .help = "a LoRA adapter, a GGUF file, and its strength, 1 where none is given (may be repeated)"},
-    {.name = "with", .file = ARG_READS, .kind = ARG_STR, .at = offsetof(merge_args, with), .value = "TUNED=SHARE",
+    {.name = "with", .file = ARG_READS_WITH, .kind = ARG_STR, .at = offsetof(merge_args, with), .value = "TUNED=SHARE",
      .help = "in place of --lora: a model of the same shape, and how far to go to it from BASE, from 0 to 1 (WiSE-FT)"},
     {.name = "fold", .kind = ARG_FLAG, .at = offsetof(merge_args, fold),
      .help = "in place of --lora: make an ordinary model of an expanded one (see cmc train --expand). Blocks beside layers are "

@@ -260,11 +260,23 @@ int cli_check_write(const char *path) {
     return rc;
 }
 
+/* The folder that a path is in. */
+static bool out_folder(const char *path, struct stat *st) {
+    const size_t n = (size_t)(cli_file_name(path) - path);
+    char *folder = n ? strndup(path, n) : strdup(".");
+    bool ok = folder && stat(folder, st) == 0;
+    free(folder);
+    return ok;
+}
+
 bool cli_same_file(const char *a, const char *b) {
     struct stat x, y;
     if (strcmp(a, b) == 0)
         return true;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    if (stat(a, &x) == 0 && stat(b, &y) == 0)
+        return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return strcmp(cli_file_name(a), cli_file_name(b)) == 0 && out_folder(a, &x) && out_folder(b, &y) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;   /* neither is there yet, but both would be in one folder */
 }
 
 const char *cli_file_name(const char *path) {

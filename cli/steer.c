@@ -11,10 +11,10 @@ static const double STEER_MOST = 1e6;   /* as the library has it */
 const arg_opt steer_opts[] = {
     {.name = "model", .file = ARG_READS, .letter = 'm', .kind = ARG_STR, .at = offsetof(steer_args, host), .value = "HOST",
      .help = "the host, a GGUF file"},
-    {.name = "delta", .file = ARG_READS, .letter = 'd', .kind = ARG_LIST, .at = offsetof(steer_args, deltas), .value = "DELTA[=ALPHA]",
+    {.name = "delta", .file = ARG_READS_WITH, .letter = 'd', .kind = ARG_LIST, .at = offsetof(steer_args, deltas), .value = "DELTA[=ALPHA]",
      .help = "a delta and its strength (may be repeated); without ALPHA the one stored in the delta for this host; "
              "0 leaves the delta out, below 0 steers the other way"},
-    {.name = "lora", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(steer_args, loras), .value = "FILE[=SCALE]",
+    {.name = "lora", .file = ARG_READS_WITH, .kind = ARG_LIST, .at = offsetof(steer_args, loras), .value = "FILE[=SCALE]",
      .help = "a LoRA adapter for the host, a GGUF file as llama.cpp reads it, and its strength, 1 where none is given (may be "
              "repeated)"},
     {.name = "expand-strength", .kind = ARG_REAL, .at = offsetof(steer_args, expand), .value = "X",
@@ -30,10 +30,10 @@ const arg_opt steer_opts[] = {
     {.name = "unmapped", .kind = ARG_STR, .at = offsetof(steer_args, unmapped), .value = "keep|raw",
      .help = "tokens that no delta maps keep their probability (keep), or their logit (raw, as the paper's code does)",
      .choices = "keep|raw", .show_default = true},
-    {.name = "map", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(steer_args, maps), .value = "[N=]FILE",
+    {.name = "map", .file = ARG_READS_WITH, .kind = ARG_LIST, .at = offsetof(steer_args, maps), .value = "[N=]FILE",
      .help = "a delta's token map, as cmc map --ids writes it, in place of the one built here; with several deltas N "
              "says which one, counted from 1"},
-    {.name = "override", .file = ARG_READS, .kind = ARG_LIST, .at = offsetof(steer_args, overrides), .value = "[N=]FILE",
+    {.name = "override", .file = ARG_READS_WITH, .kind = ARG_LIST, .at = offsetof(steer_args, overrides), .value = "[N=]FILE",
      .help = "hand edits of a delta's token map, as cmc map --override takes them; N as for --map"},
     {.name = "exact", .kind = ARG_FLAG, .at = offsetof(steer_args, exact),
      .help = "slow and reproducible arithmetic: float32, no BLAS, one order of summation"},

@@ -503,8 +503,6 @@ static int train_main(void *opts, const arg_list *operands) {
         free(a->host_weights);
         return rc;
     }
-    if (a->t.lr == 0)
-        a->t.lr = a->lora ? 5e-4 : cmc_train_defaults().lr;
     cmc_runtime_opts rt_opts = cli_runtime_opts(&a->common, a->exact, a->batches);
     if (cmc_runtime_open(&rt_opts, &rt, &err) != CMC_OK) {
         free(a->host_weights);

@@ -16,6 +16,8 @@ static const char *base_foreign(const train_args *a) {
         {"-m", a->hosts.n > 0},
         {"--host-weight", a->weights.n > 0},
         {"--init", t->init_path != NULL},
+        {"--cut", t->cut != 0},
+        {"--cut-gain", t->cut_gain != 0},
         {"--vocab", t->vocab_path != NULL},
         {"--alpha-host", a->alpha_hosts.n > 0},
         {"--cache", t->cache_dir != NULL},

@@ -570,7 +570,7 @@ typedef struct cmc_keep_opts {
                                            way. The result's score is of what is saved, the log's are of what was learnt */
     const char *soft_mask;              /* a file of cmc_importance, of the start: rows of q, k, v, up and down are changed the less,
                                            the more their unit's importance stands out (CoFiTune, arXiv 2404.10306); NULL: none */
-    const char *mask_on;                /* "update" (as cmc_train_defaults has it): the factor is the step's, decay included;
+    const char *mask_on;                /* "update" or NULL: the factor is the step's, decay included;
                                            "gradient": the gradient's, as in CoFiTune's code, which AdamW all but undoes */
     const char *mask_control;           /* in the file's place, for comparison: "permuted", the same values elsewhere in their
                                            layer and kind, by seed; "constant", their mean everywhere; NULL or "none": the file */
@@ -624,7 +624,8 @@ typedef struct cmc_train_opts {
     int32_t batch;                      /* records in a step */
     int32_t epochs;
     int64_t max_steps;                  /* <=0: epochs decide */
-    double lr, warmup, min_lr, beta1, beta2, eps, weight_decay, clip;  /* warmup: share of all steps; min_lr: share of lr */
+    double lr, warmup, min_lr, beta1, beta2, eps, weight_decay, clip;  /* lr 0: 1e-3, of an adapter 5e-4; warmup: share of all steps;
+                                           min_lr: share of lr */
     double alpha;                       /* strength while training */
     const char *objective;              /* NULL: "sft". The others forget `data`: "ga", "graddiff", "kl", "idk", "dpo", "npo",
                                            "simnpo", "distil"; nothing is held out with them */

@@ -127,7 +127,7 @@ static cmc_status save_all(save_job *j, const char *path, cmc_error *err) {
     for (size_t i = 0; ok && i < m->n_parts; i++)
         for (size_t k = 0; ok && k < m->parts[i]->n_tensors; k++)
             ok = !save_wanted(&m->parts[i]->tensors[k]) || save_put_tensor(j, &m->parts[i]->tensors[k]);
-    return ok ? gguf_writer_save(j->w, path, err) : cmc_fail_nomem(err, "the model's file", 1 << 20);
+    return gguf_writer_end(j->w, ok, "the model's file", 1 << 20, path, err);
 }
 
 cmc_status model_save(const cmc_model *m, const char *path, uint32_t type, const model_source *from, cmc_error *err) {

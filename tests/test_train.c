@@ -419,7 +419,7 @@ static void test_options(void **state) {
         if (!strstr(err.message, word))                                                                                \
             fail_msg("\"%s\" does not name %s", err.message, word);                                                    \
     } while (0)
-    REFUSED(o.lr = 0.0, CMC_E_ARG, "lr");
+    REFUSED(o.lr = -1.0, CMC_E_ARG, "lr");
     REFUSED(o.lr = NAN, CMC_E_ARG, "lr");
     REFUSED(o.batch = 0, CMC_E_ARG, "batch");
     REFUSED(o.max_steps = 0; o.epochs = 0, CMC_E_ARG, "epochs");

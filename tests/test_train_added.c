@@ -214,13 +214,22 @@ static void test_bounded(void **state) {
 
 static void test_refusals(void **state) {
     (void)state;
+    static const struct { size_t way; const char *says; } cases[] = {
+        {0, "lora_rank adds to a start"},          {0, "dropout is for a delta whose own weights are trained"},
+        {0, "l2_start is for training weights"},   {0, "modules are chosen where the model itself is trained"},
+        {0, "is no matrix that an adapter"},       {0, "a rank of -1"},
+        {2, "wise_ft is 0.5; expanded blocks"},    {2, "soft_mask is for training weights"},
+        {2, "no adapter, layers or modules"},      {2, "no adapter, layers or modules"},
+        {2, "3 blocks for a model of 2 layers"},   {2, "expand adds to a start"},
+        {2, "cut is for a delta whose own weights are trained"},
+    };
     added_rig a;
     added_open(&a);
-    for (int i = 0; i < 13; i++) {
-        cmc_train_opts o = added_opts(&a, i < 6 ? 0 : 2);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cmc_train_opts o = added_opts(&a, cases[i].way);
         cmc_error err = {0};
         switch (i) {
-        case 0: o.init_path = NULL; break;
+        case 0: case 11: o.init_path = NULL; break;
         case 1: o.dropout = 0.1; break;
         case 2: o.keep.l2_start = 0.1; break;
         case 3: o.train_modules = "up"; break;
@@ -231,11 +240,10 @@ static void test_refusals(void **state) {
         case 8: o.lora_rank = 2; break;
         case 9: o.train_layers = "0-0"; break;
         case 10: o.expand.blocks = 3; break;
-        case 11: o.init_path = NULL; break;
         default: o.cut = 1; break;
         }
-        if (cmc_train(a.r.rt, &o, NULL, NULL, NULL, &err) != CMC_E_ARG || err.message[0] == '\0')
-            fail_msg("case %d: status %d: %s", i, (int)err.status, err.message);
+        if (cmc_train(a.r.rt, &o, NULL, NULL, NULL, &err) != CMC_E_ARG || !strstr(err.message, cases[i].says))
+            fail_msg("case %zu: status %d: %s", i, (int)err.status, err.message);
         assert_false(checkpoint_exists(a.r.ckpt));
     }
     added_close(&a);

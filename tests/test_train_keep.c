@@ -147,6 +147,30 @@ static void test_replay(void **state) {
     keep_close(&k);
 }
 
+/* A share whose part of a batch is no whole number, rounded: a step has room for what it goes through (for ASan to see). */
+static void test_replay_is_rounded(void **state) {
+    (void)state;
+    keep_rig k;
+    keep_open(&k);
+    cmc_train_opts o = keep_opts(&k);
+    o.keep.replay = k.olds;
+    o.keep.n_replay = 1;
+    for (int32_t records = 1; records <= 12; records++) {
+        size_t most = 0;
+        o.batch = records;
+        o.keep.replay_share = records == 7 ? 0.86 : 0.6;
+        for (int64_t step = 0; step < 1000; step++) {
+            size_t n = keep_replay_before(&o.keep, records, step + 1) - keep_replay_before(&o.keep, records, step);
+            most = n > most ? n : most;
+        }
+        assert_true(most <= keep_replay_most(&o.keep, records) && most + 2 >= keep_replay_most(&o.keep, records));
+    }
+    o.batch = 8;
+    o.max_steps = 6;
+    rig_run(&k.r, &o, NULL, NULL, CMC_OK);
+    keep_close(&k);
+}
+
 /* With all of it at once, and some of the layers trained: stopped anywhere, a run ends with the same bytes, what is frozen is
  * as it was, and a checkpoint is only taken over with the same settings. */
 static void test_resume(void **state) {
@@ -261,7 +285,7 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mask),  cmocka_unit_test(test_l2),       cmocka_unit_test(test_replay), cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_mask),  cmocka_unit_test(test_l2),       cmocka_unit_test(test_replay), cmocka_unit_test(test_replay_is_rounded), cmocka_unit_test(test_resume),
         cmocka_unit_test(test_watch), cmocka_unit_test(test_line), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -342,6 +342,7 @@ static void test_cut_refused(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(tiny_write(&cases[i].spec, from, &err), CMC_OK);
         cmc_train_opts o = cut_opts(&r, from, cases[i].cut);
+        o.cut_gain = cases[i].cut ? o.cut_gain : 0.0;
         cmc_status st = cmc_train(r.rt, &o, NULL, NULL, NULL, &err);
         if (st != cases[i].status || strstr(err.message, cases[i].says) == NULL)
             fail_msg("case %zu: status %d, \"%s\"", i, (int)st, err.message);

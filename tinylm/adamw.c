@@ -5,27 +5,26 @@
 
 #include "tinylm/rowmath.h"
 
-enum { ADAMW_MAX_THREADS = 1024, ADAMW_GRAIN = 1024 };
+enum { ADAMW_GRAIN = 1024 };
 
 typedef struct adamw_norm_job {
     const float *grad;
     size_t n;
-    double part[ADAMW_MAX_THREADS];
+    double part[CMC_POOL_MAX];
 } adamw_norm_job;
 
 static void adamw_norm_worker(void *arg, int t, int nt) {
     adamw_norm_job *j = arg;
     size_t lo, hi;
     cmc_pool_share(j->n, ADAMW_GRAIN, t, nt, &lo, &hi);
-    if (t < ADAMW_MAX_THREADS)
-        j->part[t] = row_sum_squares(j->grad + lo, hi - lo);
+    j->part[t] = row_sum_squares(j->grad + lo, hi - lo);
 }
 
 double adamw_norm(cmc_pool *pool, const float *grad, size_t n) {
     adamw_norm_job j = {.grad = grad, .n = n};
     cmc_pool_run(pool, adamw_norm_worker, &j);
     double sum = 0.0;
-    for (int t = 0; t < cmc_pool_threads(pool) && t < ADAMW_MAX_THREADS; t++)
+    for (int t = 0; t < cmc_pool_threads(pool); t++)
         sum += j.part[t];
     return sqrt(sum);
 }

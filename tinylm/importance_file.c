@@ -35,7 +35,7 @@ cmc_status importance_save(const char *path, const importance_shape *s, const im
             importance_name(i, k, name);
             ok = gguf_put_tensor(g, name, CMC_F32, &ne, 1, v + importance_at(s, i, k));
         }
-    cmc_status st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the importance's file", 1 << 20);
+    cmc_status st = gguf_writer_end(g, ok, "the importance's file", 1 << 20, path, err);
     gguf_writer_free(g);
     return st;
 }

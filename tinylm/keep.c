@@ -13,6 +13,10 @@ static const char *keep_control(const cmc_keep_opts *k) {
     return k->mask_control ? k->mask_control : keep_controls[0];
 }
 
+bool keep_masks_gradient(const cmc_keep_opts *k) {
+    return k->mask_on && strcmp(k->mask_on, "gradient") == 0;
+}
+
 cmc_status keep_check(const cmc_keep_opts *k, cmc_error *err) {
     if (!(k->replay_share > 0.0 && k->replay_share <= 0.9))
         return cmc_fail(err, CMC_E_ARG, "replay_share is %g; it must be above 0, and 0.9 at most", k->replay_share);
@@ -22,7 +26,7 @@ cmc_status keep_check(const cmc_keep_opts *k, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "l2_start is %g; it must be from 0 to 1e6", k->l2_start);
     if (!(k->wise_ft > 0.0 && k->wise_ft <= 1.0))
         return cmc_fail(err, CMC_E_ARG, "wise_ft is %g; it must be above 0, and 1 at most", k->wise_ft);
-    if (strcmp(k->mask_on, "update") != 0 && strcmp(k->mask_on, "gradient") != 0)
+    if (k->mask_on && strcmp(k->mask_on, "update") != 0 && strcmp(k->mask_on, "gradient") != 0)
         return cmc_fail(err, CMC_E_ARG, "mask_on is \"%.40s\"; it must be update or gradient", k->mask_on);
     return CMC_OK;
 }
@@ -39,6 +43,10 @@ void keep_on_line(const cmc_keep_opts *k, const float *start, float *w, size_t n
 
 size_t keep_replay_before(const cmc_keep_opts *k, int32_t batch, int64_t step) {
     return k->n_replay ? (size_t)((double)step * batch * k->replay_share / (1.0 - k->replay_share)) : 0;
+}
+
+size_t keep_replay_most(const cmc_keep_opts *k, int32_t batch) {
+    return k->n_replay ? keep_replay_before(k, batch, 1) + 2 : 0;
 }
 
 cmc_status keep_mask(const cmc_keep_opts *k, const params *tensors, const model_params *shape, uint64_t seed, soft_mask *out,
@@ -60,6 +68,6 @@ char *keep_setting(const cmc_keep_opts *k, const char *replay_hash, const soft_m
     if (k->l2_start > 0.0)
         snprintf(l2, sizeof l2, "l2_start %.17g\n", k->l2_start);
     if (m->rows)
-        snprintf(mask, sizeof mask, "soft_mask %s on %s, control %s\n", m->hash, k->mask_on, keep_control(k));
+        snprintf(mask, sizeof mask, "soft_mask %s on %s, control %s\n", m->hash, keep_masks_gradient(k) ? "gradient" : "update", keep_control(k));
     return asprintf(&all, "%s%s%s", replay, l2, mask) < 0 ? NULL : all;
 }

@@ -5,11 +5,15 @@
 
 cmc_status keep_check(const cmc_keep_opts *k, cmc_error *err);
 /* Whether what is trained is kept as it was at the start. */
+/* Whether the mask scales gradients rather than steps. */
+bool keep_masks_gradient(const cmc_keep_opts *k);
 bool keep_needs_start(const cmc_keep_opts *k);
 /* w = the point on the line from start to it. */
 void keep_on_line(const cmc_keep_opts *k, const float *start, float *w, size_t n);
 /* How many records are replayed before that step, each step having `batch` new ones. */
 size_t keep_replay_before(const cmc_keep_opts *k, int32_t batch, int64_t step);
+/* No step goes through more of them, however their share is rounded. */
+size_t keep_replay_most(const cmc_keep_opts *k, int32_t batch);
 /* The soft mask, for tensors of a model of that shape; out->rows is NULL where none is wanted. `seed` as in soft_mask_open. */
 cmc_status keep_mask(const cmc_keep_opts *k, const params *tensors, const model_params *shape, uint64_t seed, soft_mask *out,
                      cmc_error *err);

@@ -4,6 +4,7 @@
 #define CMC_TINYLM_LM_ADDED_H
 #include "tinylm/lm_net.h"
 
+static const double ADDED_LORA_LR = 5e-4;   /* an adapter's rate where none is given */
 /* Whether there is either; at most one is. */
 static inline bool added_any(const cmc_train_opts *o) { return o->lora_rank != 0 || o->expand.kind; }
 /* Fills in an adapter's alpha; refuses what keeps weights near a start that is not what is trained. */

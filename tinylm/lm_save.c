@@ -120,7 +120,7 @@ cmc_status lm_save_expanded(const char *path, const lm_layout *l, const cmc_mode
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
     bool ok = g && buf && save_base(g, path, l, base, info) && expand_write(g, spec) && save_new(g, l, w, trained, type, buf);
-    cmc_status st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the model's file", bytes);
+    cmc_status st = gguf_writer_end(g, ok, "the model's file", bytes, path, err);
     gguf_writer_free(g);
     free(buf);
     return st;
@@ -161,7 +161,7 @@ cmc_status lm_save_lora(const char *path, const lm_layout *l, const cmc_model *b
     uint8_t *buf = cmc_alloc(bytes, 1);
     bool ok = g && buf && save_lora_keys(g, path, base, alpha, as == CMC_F16) &&
               save_lora_tensors(g, &l->lora, w, as, buf);
-    cmc_status st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the adapter's file", bytes);
+    cmc_status st = gguf_writer_end(g, ok, "the adapter's file", bytes, path, err);
     gguf_writer_free(g);
     free(buf);
     return st;

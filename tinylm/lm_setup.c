@@ -16,7 +16,7 @@
 /* A step is worked through in pieces of at most this many tokens, so that memory does not grow with the batch. */
 enum { TUNE_PIECE_TOKENS = 1024, TUNE_MIN_EVAL = 10, TUNE_PROGRAM = 48 << 20 /* code, threads, the vocabulary */ };
 
-static const double tune_lr_full = 5e-5, tune_lr_lora = 5e-4;
+static const double tune_lr_full = 5e-5;
 
 cmc_tune_opts cmc_tune_defaults(void) {
     cmc_tune_opts o = {.how = cmc_train_defaults()};
@@ -28,6 +28,7 @@ cmc_tune_opts cmc_tune_defaults(void) {
 
 /* What is for deltas alone and would be left out without a word. */
 static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
+    const cmc_train_opts d = cmc_train_defaults();
     const struct {
         const char *name;
         bool given;
@@ -37,6 +38,8 @@ static cmc_status tune_check_foreign(const cmc_train_opts *o, cmc_error *err) {
         {"host_temperature_lo", o->host_temperature_lo > 0.0}, {"host_mix", o->host_mix > 0.0},
         {"host_mix_with", o->host_mix_with != NULL}, {"teacher", o->teacher != NULL},
         {"cuts", o->cuts > 0.0},
+        {"host_weights", o->host_weights != NULL}, {"cache_dir", o->cache_dir != NULL}, {"cut_gain", o->cut_gain != 0.0},
+        {"delta_template", o->delta_template != d.delta_template}, {"alpha", o->alpha != d.alpha},
         {"n_embd", o->n_embd != 0},         {"n_layer", o->n_layer != 0},        {"n_head", o->n_head != 0},
         {"n_head_kv", o->n_head_kv != 0},   {"n_ff", o->n_ff != 0},              {"cut", o->cut != 0},
     };
@@ -77,7 +80,7 @@ static cmc_status tune_options(tune *t, cmc_error *err) {
     if (!t->o.base || !o->out_path || !o->data || o->n_data == 0)
         return cmc_fail(err, CMC_E_ARG, "tuning needs a base model, data and a path to write to");
     if (o->lr == 0.0)
-        o->lr = t->o.how.lora_rank ? tune_lr_lora : tune_lr_full;
+        o->lr = t->o.how.lora_rank ? ADDED_LORA_LR : tune_lr_full;
     CMC_TRY(tune_check_foreign(o, err));
     CMC_TRY(keep_check(&o->keep, err));
     CMC_TRY(added_check(o, err));
@@ -138,7 +141,7 @@ static cmc_status tune_plan(tune *t, cmc_error *err) {
         o->checkpoint_every = o->eval_every;
     size_t n_replay = t->replay.n_train, n_kept = t->data.n_retain, most = (size_t)o->batch;
     bool ok = step_order_new(n, most, &t->order) && step_order_new(n_kept, most, &t->kept) &&
-              step_order_new(n_replay, keep_replay_before(&o->keep, o->batch, 1) + 1, &t->replay_order);
+              step_order_new(n_replay, keep_replay_most(&o->keep, o->batch) + 1, &t->replay_order);
     t->pairs = cmc_alloc(2 * most, sizeof *t->pairs);
     return ok && t->pairs ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n + n_replay + n_kept) * sizeof(size_t));
 }
@@ -262,7 +265,7 @@ static cmc_status tune_buffers(tune *t, cmc_error *err) {
     const cmc_train_opts *o = &t->o.how;
     carver c = {t->arena, 0};
     t->adam = (adamw){.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .m = carve(&c, 1, n),
-                      .v = carve(&c, 1, n), .mask = t->mask.rows, .mask_gradient = strcmp(t->o.how.keep.mask_on, "gradient") == 0};
+                      .v = carve(&c, 1, n), .mask = t->mask.rows, .mask_gradient = keep_masks_gradient(&t->o.how.keep)};
     t->best = carve(&c, 1, n);
     t->start = tune_keeps_start(t) ? carve(&c, 1, n) : NULL;
     t->dhidden = carve(&c, piece, e);

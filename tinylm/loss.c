@@ -1,4 +1,4 @@
-/* The output layer and the steered cross-entropy with its gradient (methods, "Training the delta"). */
+/* The output layer and the steered cross-entropy with its gradient (arXiv 2410.17599, section 3). */
 #include "tinylm/loss.h"
 
 #include <math.h>

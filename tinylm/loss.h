@@ -3,7 +3,7 @@
  * Where host and delta have the same vocabulary, the map is the identity, every token is mapped and no constant has to be
  * taken off, for softmax does not see it: the steered logits are host + alpha * delta, and the gradient for the delta's is
  * alpha * (softmax(steered) - onehot(target)) (loss.c). Otherwise the delta's logits go through the map and are centred,
- * and the gradient comes back the same way (loss_map.c; methods, "Training the delta"). */
+ * and the gradient comes back the same way (loss_map.c). */
 #ifndef CMC_TINYLM_LOSS_H
 #define CMC_TINYLM_LOSS_H
 #include "runtime/model.h"

@@ -1,4 +1,4 @@
-/* What a delta is trained to do: each objective as weights on the losses of single targets (methods, "Objectives"). */
+/* What a delta is trained to do: each objective as weights on the losses of single targets (docs/design.md, "Training"). */
 #ifndef CMC_TINYLM_OBJECTIVE_H
 #define CMC_TINYLM_OBJECTIVE_H
 #include "base/error.h"

@@ -30,8 +30,24 @@ static cmc_status output_check_folder(const char *path, cmc_error *err) {
     return rc;
 }
 
+/* The folder that a path is in, and in *name what is behind it. */
+static bool output_folder(const char *path, struct stat *st, const char **name) {
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? cmc_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cmc_strndup(".", 1);
+    bool ok = dir && stat(dir, st) == 0;
+    *name = slash ? slash + 1 : path;
+    free(dir);
+    return ok;
+}
+
+/* One file, or where neither is there yet what would become one. */
 static bool output_same(const char *a, const char *b) {
-    return strcmp(a, b) == 0 || output_same_file(a, b);
+    struct stat x, y;
+    const char *name_a, *name_b;
+    if (strcmp(a, b) == 0 || output_same_file(a, b))
+        return true;
+    return output_folder(a, &x, &name_a) && output_folder(b, &y, &name_b) && x.st_dev == y.st_dev && x.st_ino == y.st_ino &&
+           strcmp(name_a, name_b) == 0;
 }
 
 cmc_status output_check_own(const char *out, const char *checkpoint, const char *log, cmc_error *err) {

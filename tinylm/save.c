@@ -90,16 +90,13 @@ cmc_status save_delta(const char *path, const params *p, const float *w, uint32_
     size_t bytes = save_delta_bytes(p, type);
     gguf_writer *g = gguf_writer_new();
     uint8_t *buf = cmc_alloc(bytes, 1);
-    cmc_status st = CMC_OK;
-    if (!g || !buf) {
-        st = cmc_fail_nomem(err, "the delta's file", bytes);
-    } else {
+    bool ok = g && buf;
+    if (ok) {
         save_put_keys(g, path, &p->s, type, n_ctx);
-        bool keys = vocab->g ? vocab_copy_keys(vocab->g, g) : vocab_put_keys(vocab->v, g);
-        bool ok = keys && delta_info_write(g, info) &&
-                  save_put_tensors(g, p, w, type, buf);
-        st = ok ? gguf_writer_save(g, path, err) : cmc_fail_nomem(err, "the delta's file", bytes);
+        ok = (vocab->g ? vocab_copy_keys(vocab->g, g) : vocab_put_keys(vocab->v, g)) && delta_info_write(g, info) &&
+             save_put_tensors(g, p, w, type, buf);
     }
+    cmc_status st = gguf_writer_end(g, ok, "the delta's file", bytes, path, err);
     gguf_writer_free(g);
     free(buf);
     return st;

@@ -131,9 +131,13 @@ static cmc_status setup_options(train *t, cmc_error *err) {
         return cmc_fail(err, CMC_E_ARG, "training needs a host, data and a path to write the delta to");
     if (o->cut > 0 && !o->init_path)
         return cmc_fail(err, CMC_E_ARG, "there is nothing to cut %d layers from; name a start with init", o->cut);
+    if (o->cut_gain != 0.0 && o->cut == 0)
+        return cmc_fail(err, CMC_E_ARG, "cut_gain is %g, and there is no cut", o->cut_gain);
     if ((o->train_layers || o->train_modules) && !o->init_path)
         return cmc_fail(err, CMC_E_ARG, "a random start is trained whole; name a start with init to train some of its layers "
                         "or modules");
+    if (o->lr == 0.0)
+        o->lr = o->lora_rank ? ADDED_LORA_LR : cmc_train_defaults().lr;
     CMC_TRY(train_check_numbers(o, err));
     for (size_t k = 0; o->host_weights && k < o->n_hosts; k++)
         if (!(o->host_weights[k] > 0.0 && o->host_weights[k] <= 1e6))
@@ -246,7 +250,7 @@ static cmc_status setup_plan(train *t, cmc_error *err) {
             (int32_t)(t->pace.steps_per_epoch / 10 > TRAIN_MIN_EVAL ? t->pace.steps_per_epoch / 10 : TRAIN_MIN_EVAL);
     if (t->o.checkpoint_every == 0)
         t->o.checkpoint_every = t->o.eval_every;
-    size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain, more = keep_replay_before(&t->o.keep, t->o.batch, 1) + 1;
+    size_t n = (size_t)t->o.batch, n_retain = train_data(t)->n_retain, more = keep_replay_most(&t->o.keep, t->o.batch) + 1;
     bool ok = step_order_new(n_train, n + more, &t->main) && step_order_new(n_retain, n > more ? n : more, &t->kept);
     t->pairs = cmc_alloc(2 * n, sizeof *t->pairs);
     return ok && t->pairs ? CMC_OK : cmc_fail_nomem(err, "the order of the data", (n_train + n_retain) * sizeof(size_t));
@@ -278,27 +282,24 @@ static void setup_cut(const train *t, char out[SETUP_CUT]) {
     snprintf(out, SETUP_CUT, "pieces of %zu tokens, %zu KiB of logits, heads %s", t->plan.piece, t->plan.block >> 10, heads);
 }
 
-enum { SETUP_EXTRAS = 320 + ADDED_SETTING };
-
-/* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. */
-static void setup_extras(const train *t, char out[SETUP_EXTRAS]) {
+/* Lines of options that came later: only where they are given, so that older checkpoints can still be resumed. NULL where memory is
+ * out. */
+static char *setup_extras(const train *t) {
     const cmc_train_opts *o = &t->o;
-    size_t at = 0;
-    char expand[ADDED_SETTING];
-    out[0] = '\0';
-    if (t->mix)
-        at += (size_t)snprintf(out, SETUP_EXTRAS, "mixed_with %s:%s:%s\n", cmc_model_hash(t->mix->model),
-                               t->mix->data.host_template, t->mix->data.rows_hash);
+    char cuts[48] = "", lora[60] = "", expand[ADDED_SETTING], perturbed[120] = "", *all;
+    const train_host *m = t->mix;
     if (o->cuts > 0.0)
-        at += (size_t)snprintf(out + at, SETUP_EXTRAS - at, "cuts %.17g\n", o->cuts);
+        snprintf(cuts, sizeof cuts, "cuts %.17g\n", o->cuts);
     if (o->lora_rank)
-        at += (size_t)snprintf(out + at, SETUP_EXTRAS - at, "lora %d %.17g %.40s\n", o->lora_rank, o->lora_alpha,
-                               o->lora_targets ? o->lora_targets : "all");
+        snprintf(lora, sizeof lora, "lora %d %.17g ", o->lora_rank, o->lora_alpha);
     added_expand_setting(&o->expand, expand);
-    at += (size_t)snprintf(out + at, SETUP_EXTRAS - at, "%s", expand);
     if (perturb_on(o))
-        snprintf(out + at, SETUP_EXTRAS - at, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo,
-                 o->host_temperature_hi, o->host_mix);
+        snprintf(perturbed, sizeof perturbed, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo, o->host_temperature_hi,
+                 o->host_mix);
+    int n = asprintf(&all, "%s%s%s%s%s%s%s%s%s%s%s%s%s", m ? "mixed_with " : "", m ? cmc_model_hash(m->model) : "", m ? ":" : "",
+                     m ? m->data.host_template : "", m ? ":" : "", m ? m->data.rows_hash : "", m ? "\n" : "", cuts, lora,
+                     !o->lora_rank ? "" : o->lora_targets ? o->lora_targets : "all", o->lora_rank ? "\n" : "", expand, perturbed);
+    return n < 0 ? NULL : all;
 }
 
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */
@@ -307,10 +308,9 @@ static cmc_status setup_settings(train *t, cmc_error *err) {
     const params_shape *s = &t->p.s;
     char *hosts = setup_host_settings(t), *trained = select_setting(o->train_layers, o->train_modules);
     char *keep = keep_setting(&o->keep, train_data(t)->hash, &t->mask);
-    char cut[SETUP_CUT], extras[SETUP_EXTRAS];
+    char cut[SETUP_CUT], *extras = setup_extras(t);
     setup_cut(t, cut);
-    setup_extras(t, extras);
-    int n = !hosts || !trained || !keep ? -1 : asprintf(
+    int n = !hosts || !trained || !keep || !extras ? -1 : asprintf(
         &t->settings,
         "objective %s %d %.17g %.17g %.17g %.17g\ndata %s\nhosts %s\nvocab %s\ndelta_template %s\ninit %s\nexact %d\nprefix_rows %d\n"
         "n_embd %d\nn_layer %d\nn_head %d\nn_head_kv %d\nn_ff %d\nmax_len %d\nbatch %d\nsteps %lld\nlr %.17g\n"
@@ -325,6 +325,7 @@ static cmc_status setup_settings(train *t, cmc_error *err) {
     free(hosts);
     free(trained);
     free(keep);
+    free(extras);
     if (n < 0)
         t->settings = NULL;
     return t->settings ? CMC_OK : cmc_fail_nomem(err, "the settings", 1024);
@@ -394,7 +395,7 @@ static cmc_status start_buffers(train *t, cmc_error *err) {
         return cmc_fail_nomem(err, "the optimiser's state", (arrays * n + tokens * e) * sizeof(float));
     t->adam = (adamw){.beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps, .weight_decay = t->o.weight_decay,
                       .m = t->arena, .v = t->arena + n, .mask = t->mask.rows,
-                      .mask_gradient = strcmp(t->o.keep.mask_on, "gradient") == 0};
+                      .mask_gradient = keep_masks_gradient(&t->o.keep)};
     t->best = t->arena + 2 * n;
     t->start = keep_needs_start(&t->o.keep) ? t->arena + 3 * n : NULL;
     t->dhidden = t->arena + arrays * n;

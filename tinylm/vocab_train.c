@@ -178,7 +178,7 @@ static cmc_status vtrain_write_gguf(const char *path, const cmc_vocab *v, cmc_er
     bool ok = w != NULL && gguf_put_str(w, "general.architecture", "llama", 5) &&
               gguf_put_str(w, "general.type", "model", 5) &&
               gguf_put_u32(w, "llama.vocab_size", (uint32_t)v->n) && vocab_put_keys(v, w);
-    cmc_status st = ok ? gguf_writer_save(w, path, err) : cmc_fail_nomem(err, "the vocabulary's file", (size_t)v->n * 16);
+    cmc_status st = gguf_writer_end(w, ok, "the vocabulary's file", (size_t)v->n * 16, path, err);
     gguf_writer_free(w);
     return st;
 }

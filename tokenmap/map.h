@@ -70,8 +70,8 @@ void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, double
 double shift_log_sum(const float *logits, int32_t n);
 double shift_log_sum_plain(const float *logits, int32_t n);
 
-/* Gradient of the steered cross-entropy for one target with one delta: ddelta[n_delta] += as in methods.md, given the
- * steered logits. The host's are not needed, and may be NULL: on the mapped tokens steered probability and host
+/* Gradient of the steered cross-entropy for one target with one delta: ddelta[n_delta] += d -log softmax(steered)[target] / d delta
+ * logits (arXiv 2410.17599, section 3), given the steered logits. The host's are not needed, and may be NULL: on the mapped tokens steered probability and host
  * probability have the same sum, so q_i / P_M is the softmax of the steered logits over the mapped tokens alone. */
 void shift_transpose_plain(const cmc_map *m, float alpha, bool raw, const float *host_logits,
                            const float *steered_logits, int32_t target, float *ddelta);

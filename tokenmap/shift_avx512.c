@@ -13,7 +13,7 @@ INLINE __mmask16 lanes_below(int32_t left) {
     return (__mmask16)(left >= LANES ? 0xFFFFu : (1u << left) - 1);
 }
 
-/* e^x for x <= 0, as in shift_fast.c. */
+/* e^x for x <= 0, as lanes_exp in shift_lanes.h. */
 INLINE __m512 exp_lanes(__m512 x) {
     x = _mm512_max_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _mm512_set1_ps(-126.0f));
     __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
