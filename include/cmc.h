@@ -211,7 +211,8 @@ CMC_API cmc_status cmc_map_import(const char *path, int32_t host_size, int32_t d
 CMC_API cmc_status cmc_map_export(const cmc_map *m, const char *path, cmc_error *err);
 /* Hand edits: applies a text file of lines `HOST -> DELTA`. A token is its id, or its spelling as stored, as a JSON
  * string ("\u2581the"); none on the right unmaps the host token; # begins a comment. Entries get CMC_HOW_OVERRIDE, or
- * CMC_HOW_NONE. All or nothing: where a line is wrong, it is named and the map stays as it was. */
+ * CMC_HOW_NONE. All or nothing: where a line is wrong, it is named and the map stays as it was. Before cmc_steering_add has the map: what
+ * that derives from it does not follow. */
 CMC_API cmc_status cmc_map_override(cmc_map *m, const cmc_vocab *host, const cmc_vocab *delta, const char *path,
                                     cmc_error *err);
 
@@ -246,7 +247,8 @@ typedef struct cmc_expand_info {
     const cmc_expand_point *points; size_t n;
 } cmc_expand_info;
 
-/* What `cmc inspect` shows, read from the header alone. CMC_E_IO, CMC_E_FORMAT. What it gives is its own: strings, lists, and what
+/* What `cmc inspect` shows, read from the header alone. CMC_E_IO, CMC_E_FORMAT, or CMC_E_UNSUPPORTED for a tensor type or a vocabulary
+ * that cmc does not know. What it gives is its own: strings, lists, and what
  * cmc_file_info_expand puts into *out. Numbers whose key the file lacks are 0. */
 typedef struct cmc_file_info cmc_file_info;
 CMC_API cmc_status cmc_file_info_open(const char *path, cmc_file_info **out, cmc_error *err);
@@ -503,8 +505,9 @@ CMC_API void cmc_stream_free(cmc_stream *s);
 CMC_API cmc_status cmc_stream_set_expand(cmc_stream *s, double strength, cmc_error *err);
 /* One token for every stream that is not stopped, evaluated as a batch. Host logits do not depend on the deltas, so an
  * unsteered stream is the same alone and beside steered ones: bit for bit in exact mode, and in the fast one too where
- * the weights are block-quantised and the batch is too small for BLAS, as two streams' steps are. Where a delta fails (its
- * context cannot hold the prompt, say), the step can be tried again once that is mended. */
+ * the weights are block-quantised and fewer than 4 sequences are evaluated together. Where a delta fails (its
+ * context cannot hold the prompt, say), the step can be tried again once that is mended; where no token can be picked for one stream, the
+ * others have taken theirs. */
 CMC_API cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err);
 CMC_API cmc_stop cmc_stream_stopped(const cmc_stream *s);
 /* The response so far: whole UTF-8 characters only, less what may yet turn out to be a stop string; all of it once stopped.

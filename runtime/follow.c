@@ -57,14 +57,12 @@ cmc_status follow_push_text(follow *f, const int32_t *ids, size_t n, cmc_error *
     return CMC_OK;
 }
 
-/* Keeps prompt + response within the delta's context: when it overflows, the newest half of what fits is kept. */
+/* Keeps prompt + response within the delta's context: when it overflows, the newest half of what fits is kept, which goes on until that
+ * overflows. It goes by the response's length alone, not by the steps at which anybody asked. */
 static void slide(follow *f, size_t n) {
-    if (f->skip > n) f->skip = n; /* re-tokenising can make a text fewer tokens */
-    size_t room = f->n_ctx - f->n_prompt;
-    if (n - f->skip > room) {
-        f->skip = n - room / 2;
-        f->cut = true;
-    }
+    size_t room = f->n_ctx - f->n_prompt, leaves = room - room / 2 + 1;
+    f->skip = n > room ? (n - room + leaves - 1) / leaves * leaves : 0;
+    f->cut = f->cut || f->skip > 0;
 }
 
 cmc_status follow_context(follow *f, steering_row *kind, cmc_error *err) {

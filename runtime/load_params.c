@@ -117,6 +117,7 @@ static cmc_status params_refuse(params_reader *r) {
         {"rope.scaling.attn_factor", 1},
         {"n_cls_out", 0},
         {"pooling_type", 0},
+        {"attention.causal", 1},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const char *key = params_key(r, table[i].name);
@@ -128,7 +129,8 @@ static cmc_status params_refuse(params_reader *r) {
             v = flag ? 1 : 0;
         else
             CMC_TRY(gguf_need_f64(r->g, key, &v, r->err));
-        if (v == table[i].neutral || v == 0)
+        bool off_is_neutral = strcmp(table[i].name, "attention.causal") != 0;   /* of the others 0 stands for "not there" */
+        if (v == table[i].neutral || (v == 0 && off_is_neutral))
             continue;
         if (strcmp(table[i].name, "expert_count") == 0)
             return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: a mixture of experts (%s is %g), which cmc does not run",

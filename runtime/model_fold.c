@@ -77,7 +77,10 @@ static cmc_status fold_check(const cmc_model *m, double strength, cmc_error *err
     if (!m->expand.n)
         return cmc_fail(err, CMC_E_ARG, "%s: not an expanded model, so there is nothing to fold", m->path);
     if (!(fabs(strength) <= EXPAND_MOST_STRENGTH))
-        return cmc_fail(err, CMC_E_ARG, "%s: a strength of %g for its expanded blocks; it must be a number", m->path, strength);
+        return cmc_fail(err, CMC_E_ARG, "%s: a strength of %g for its expanded blocks; it must be from %g to %g", m->path, strength,
+                        -EXPAND_MOST_STRENGTH, EXPAND_MOST_STRENGTH);
+    if (m->lora.n)
+        return cmc_fail(err, CMC_E_ARG, "%s: has an adapter, which folding does not merge; save it with its adapters first, or fold without", m->path);
     if (stacks < m->expand.n && m->expand.merge != EXPAND_LERP)
         return cmc_fail(err, CMC_E_UNSUPPORTED, "%s: its outputs are merged by %s, which no average of weights stands for; only "
                         "lerp can be folded", m->path, expand_merge_name(m->expand.merge));

@@ -166,6 +166,7 @@ cmc_status steering_work_new(const cmc_steering *st, steering_work *out, cmc_err
     size_t n = (size_t)cmc_model_n_vocab(st->host);
     out->floats = cmc_alloc_aligned(2 * n, sizeof(float));
     out->in = cmc_calloc(st->n, sizeof *out->in);
+    out->n = st->n;
     if (out->floats && out->in) return CMC_OK;
     steering_work_free(out);
     return cmc_fail_nomem(err, "the shift", 2 * n * sizeof(float));
@@ -185,7 +186,7 @@ bool steering_active(double alpha) {
 static size_t steering_inputs(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                               steering_work *w) {
     size_t n = 0;
-    for (size_t k = 0; k < st->n; k++) {
+    for (size_t k = 0; k < w->n; k++) {
         const steering_delta *d = &st->deltas[k];
         if (!rows[k] || kinds[k] == STEERING_NO_ROW || !steering_active(alphas[k])) continue;
         const cmc_map *map = kinds[k] == STEERING_FIRST_ROW && d->first_map ? d->first_map : d->map;

@@ -32,7 +32,11 @@ typedef enum steering_row {
 } steering_row;
 
 /* Scratch of steering_shift: for one thread. */
-typedef struct steering_work { float *floats; shift_in *in; } steering_work;
+typedef struct steering_work {
+    float *floats;
+    shift_in *in;
+    size_t n;      /* deltas that there were when it was made; of rows, kinds and strengths there are as many */
+} steering_work;
 cmc_status steering_work_new(const cmc_steering *st, steering_work *out, cmc_error *err);
 void steering_work_free(steering_work *w);
 
@@ -43,7 +47,7 @@ cmc_status steering_session(const cmc_steering *st, int32_t n_ctx, cmc_session *
 bool steering_active(double alpha);
 /* A strength that can be used: CMC_E_ARG for any other. */
 cmc_status steering_check_alpha(const cmc_model *delta, double alpha, cmc_error *err);
-/* Contract 4, and the guards' bounds, on logits[n_host] in place. rows[k] counts where kinds[k] says so and alphas[k] is not 0. True where it
+/* The shift (docs/design.md, "Steering") and the guards' bounds, on logits[n_host] in place. rows[k] counts where kinds[k] says so and alphas[k] is not 0. True where it
  * did change something. */
 bool steering_shift(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                     float *logits, steering_work *w);

@@ -219,7 +219,11 @@ static cmc_status step_batch(stream_batch *b, cmc_error *err) {
         keep_row(s, s->steered_row);
         b->picks[0] = choose(s, pool);
     }
-    for (size_t i = 0; i < b->n; i++) CMC_TRY(take_token(b->v[i], b->picks[i], err));
+    cmc_status status = CMC_OK;
+    for (size_t i = 0; i < b->n; i++) { /* one that fails does not keep the others from theirs, whose rows are shifted already */
+        cmc_status one = take_token(b->v[i], b->picks[i], status == CMC_OK ? err : NULL);
+        status = status == CMC_OK ? one : status;
+    }
     double seconds = cmc_now() - t0;
     for (size_t i = 0; i < b->n; i++) { /* the first step is the prompt's; a batch's time is every member's */
         cmc_stream_timing *t = &b->v[i]->timing;
@@ -231,7 +235,7 @@ static cmc_status step_batch(stream_batch *b, cmc_error *err) {
             b->v[i]->stepped = true;
         }
     }
-    return CMC_OK;
+    return status;
 }
 
 cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err) {

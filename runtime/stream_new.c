@@ -149,6 +149,7 @@ cmc_status cmc_stream_set_expand(cmc_stream *s, double strength, cmc_error *err)
 
 /* A fork's n_ctx can only be less than that of the session it shares. */
 static cmc_status check_fork_ctx(const cmc_stream *s, int32_t n_ctx, cmc_error *err) {
+    if (n_ctx < 0) return cmc_fail(err, CMC_E_ARG, "a context of %d tokens was asked for; it must be at least 1, or 0 for the stream's own", n_ctx);
     if (n_ctx <= cmc_session_n_ctx(s->host)) return CMC_OK;
     return cmc_fail(err, CMC_E_RANGE,
                     "a context of %d tokens was asked for, but the stream it shares a prompt with has %d", n_ctx,
@@ -170,7 +171,7 @@ static cmc_status eval_prompt(cmc_stream *s, cmc_error *err) {
 static cmc_status copy_shared(cmc_stream *f, const cmc_stream *s, cmc_error *err) {
     size_t n_vocab = (size_t)cmc_model_n_vocab(s->st->host);
     bool ok = cmc_ids_append(&f->seq, s->seq.v, s->n_prompt) == CMC_OK;
-    if (f->n_deltas > s->n_deltas) f->n_deltas = s->n_deltas;
+    if (f->n_deltas > s->n_deltas) f->n_deltas = f->work.n = s->n_deltas;
     for (size_t k = 0; ok && k < f->n_deltas; k++) {
         ok = cmc_ids_append(&f->deltas[k].prompt, s->deltas[k].prompt.v, s->deltas[k].prompt.n) == CMC_OK;
     }
@@ -202,6 +203,7 @@ cmc_status cmc_stream_next(const cmc_stream *s, const cmc_record *prompt, const 
     cmc_status status = stream_alloc(s->st, opts, prompt->text != NULL, &f, err);
     if (status == CMC_OK) status = render_prompts(f, prompt, err);
     if (status == CMC_OK) status = cmc_session_fork(s->host, &f->host, err);
+    if (status == CMC_OK) status = cmc_session_set_expand(f->host, s->st->expand, err);
     if (status == CMC_OK) status = start_host(f, n_ctx, err);
     return finish_new(f, status, out);
 }

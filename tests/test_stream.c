@@ -650,19 +650,84 @@ static void test_score_top(void **state) {
     cmc_steering_free(st);
 }
 
-/* Contexts that do not fit: the score slides as the stream does. */
+/* Contexts that do not fit: the score slides as the stream does, also where guards let the delta speak at some steps alone. */
 static void test_score_overflow(void **state) {
     const fixture *f = *state;
     const double alphas[] = {1};
+    const cmc_guards sets[] = {
+        {.shift_limit = INFINITY, .alpha_length = -1},
+        {.shift_limit = INFINITY, .alpha_start = 50, .alpha_length = -1},
+        {.shift_limit = INFINITY, .alpha_length = 30},
+        {.shift_limit = INFINITY, .alpha_length = -1, .from = "dog; the caf\xc3\xa9, the hat and a d", .until = "hat"},
+    };
     char answer[600] = "", question[] = "go";
     for (int i = 0; i < 16; i++) strcat(answer, "the caf\xc3\xa9, the hat and a dog; ");
     cmc_message m[2];
     cmc_record r = steered_record(m, question, answer);
-    cmc_steering *st = steering(f->host, CMC_TMPL_PLAIN, f->narrow, 1, CMC_TMPL_PLAIN);
-    cmc_steering *live = steering(f->host, CMC_TMPL_PLAIN, f->narrow, 1, CMC_TMPL_PLAIN);
-    score_is_stream(st, &r, alphas, 1, live);
+    for (size_t c = 0; c < sizeof sets / sizeof *sets; c++) {
+        cmc_steering *st[2];
+        cmc_error err = {0};
+        for (int i = 0; i < 2; i++) {
+            OK(cmc_steering_new(f->host, &(cmc_steering_opts){.host_template = CMC_TMPL_PLAIN, .guards = &sets[c]}, &st[i], &err));
+            OK(cmc_steering_add(st[i], f->narrow, 1, NULL, CMC_TMPL_PLAIN, &err));
+        }
+        score_is_stream(st[0], &r, alphas, 1, st[1]);
+        cmc_steering_free(st[0]);
+        cmc_steering_free(st[1]);
+    }
+}
+
+/* Deltas that are added while a stream is there have no part in it, nor in its forks (for ASan to see, too). */
+static void test_added_later(void **state) {
+    const fixture *f = *state;
+    cmc_error err = {0};
+    cmc_stream_opts o = opts_of(12);
+    size_t n[3];
+    const int32_t *ids[3];
+    cmc_stream *s[3];
+    cmc_steering *st = steering(f->host, CMC_TMPL_PLAIN, f->spm, 2, CMC_TMPL_PLAIN);
+    for (int i = 0; i < 2; i++) s[i] = stream_of(st, "the cat?", &o);
+    run(s[0]);
+    OK(cmc_streams_step(&s[1], 1, &err));
+    for (int i = 0; i < 40; i++) OK(cmc_steering_add(st, i % 2 ? f->qwen : f->same, 3, NULL, CMC_TMPL_PLAIN, &err));
+    OK(cmc_stream_fork(s[1], &o, &s[2], &err));
+    for (int i = 1; i < 3; i++) run(s[i]);
+    for (int i = 0; i < 3; i++) ids[i] = cmc_stream_ids(s[i], &n[i]);
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(n[i], n[0]);
+        assert_memory_equal(ids[i], ids[0], n[0] * sizeof *ids[0]);
+    }
+    for (int i = 0; i < 3; i++) cmc_stream_free(s[i]);
     cmc_steering_free(st);
-    cmc_steering_free(live);
+}
+
+static int32_t pick_none(void *user, const float *logits, int32_t n) {
+    (void)user;
+    (void)logits;
+    (void)n;
+    return -1;
+}
+
+/* A stream that fails in a group: the others have the tokens that they would have had. */
+static void test_one_fails(void **state) {
+    const fixture *f = *state;
+    cmc_error err = {0};
+    cmc_stream_opts o = opts_of(6);
+    cmc_stream *s[3];
+    size_t n[2];
+    cmc_steering *st = steering(f->host, CMC_TMPL_PLAIN, f->spm, 2, CMC_TMPL_PLAIN);
+    for (int i = 0; i < 3; i++) s[i] = stream_of(st, "the cat?", &o);
+    stream_set_pick(s[0], pick_none, NULL);
+    assert_int_equal(cmc_streams_step(s, 2, &err), CMC_E_FORMAT);
+    assert_non_null(strstr(err.message, "no token can be picked"));
+    cmc_stream_ids(s[0], &n[0]);
+    cmc_stream_ids(s[1], &n[1]);
+    assert_true(n[0] == 0 && n[1] == 1);
+    for (int i = 1; i < 3; i++) run(s[i]);
+    const int32_t *a = cmc_stream_ids(s[1], &n[0]), *b = cmc_stream_ids(s[2], &n[1]);
+    assert_true(n[0] == n[1] && memcmp(a, b, n[0] * sizeof *a) == 0);
+    for (int i = 0; i < 3; i++) cmc_stream_free(s[i]);
+    cmc_steering_free(st);
 }
 
 /* Which tokens count, their bytes, and what no delta leaves. */
@@ -715,6 +780,8 @@ int main(void) {
         cmocka_unit_test(test_score_is_stream),
         cmocka_unit_test(test_score_is_stream_guarded),
         cmocka_unit_test(test_score_top),
+        cmocka_unit_test(test_added_later),
+        cmocka_unit_test(test_one_fails),
         cmocka_unit_test(test_score_overflow),
         cmocka_unit_test(test_score_counts),
     };

@@ -94,8 +94,37 @@ static cmc_status symbol_add(symbol_list *l, const char *s, bool user, cmc_error
     return ok && symbol_put(l, "\"", 1) ? CMC_OK : cmc_fail_nomem(err, "symbols", l->cap);
 }
 
+/* Token i of those that are asked for: the template's, further control tokens, symbols. NULL behind the last. */
+static const char *vtrain_asked(const cmc_vocab_train_opts *o, size_t i) {
+    const char *const *own = vocab_text_control(o->t);
+    for (; *own != NULL; own++, i--) {
+        if (i == 0) {
+            return *own;
+        }
+    }
+    if (i < o->n_control) {
+        return o->control[i];
+    }
+    return i - o->n_control < o->n_symbols ? o->symbols[i - o->n_control] : NULL;
+}
+
+static cmc_status vtrain_check_twice(const cmc_vocab_train_opts *o, cmc_error *err) {
+    const char *a, *b;
+    for (size_t i = 0; (a = vtrain_asked(o, i)) != NULL; i++) {
+        for (size_t k = 0; k < i; k++) {
+            b = vtrain_asked(o, k);
+            if (strcmp(a, b) == 0) {
+                return cmc_fail(err, CMC_E_ARG, "token \"%.60s\": is asked for twice, as a symbol or a control token (the template's among "
+                                "them); once is enough", a);
+            }
+        }
+    }
+    return CMC_OK;
+}
+
 static cmc_status vtrain_symbols(const cmc_vocab_train_opts *o, symbol_list *control, symbol_list *user,
                                  cmc_error *err) {
+    CMC_TRY(vtrain_check_twice(o, err));
     for (const char *const *c = vocab_text_control(o->t); *c != NULL; c++) {
         CMC_TRY(symbol_add(control, *c, false, err));
     }
