@@ -252,6 +252,9 @@ static int steer_open_parts(const steer_args *a, const common_args *common, cons
     if (cmc_runtime_open(&rt_opts, &s->rt, &err) != CMC_OK ||
         cmc_model_open(s->rt, a->host, &s->host, &err) != CMC_OK)
         return cli_error(NULL, &err);
+    cmc_expand_info blocks;
+    if (a->expand != 1.0 && !cmc_model_expand(s->host, &blocks))
+        return cli_usage("--expand-strength: \"%s\" has no expanded blocks; a host from cmc train --expand has", a->host);
     rc = steer_add_loras(s->host, &a->loras);
     if (rc)
         return rc;

@@ -402,6 +402,18 @@ int train_check_keeping(train_args *a) {
     return CLI_OK;
 }
 
+/* What only some objectives have is not passed over in silence. */
+int train_check_objective(const train_args *a) {
+    const cmc_train_opts *o = &a->t, d = cmc_train_defaults();
+    bool simnpo = strcmp(o->objective, "simnpo") == 0;
+    bool beta = simnpo || strcmp(o->objective, "dpo") == 0 || strcmp(o->objective, "npo") == 0;
+    if (o->beta != d.beta && !beta)
+        return cli_usage("--beta: objective %s has none; dpo, npo and simnpo have", o->objective);
+    if (o->gamma != d.gamma && !simnpo)
+        return cli_usage("--gamma: objective %s has none; simnpo has", o->objective);
+    return CLI_OK;
+}
+
 void train_take_lists(train_args *a) {
     a->t.hosts = a->hosts.v;
     a->t.n_hosts = a->hosts.n;
@@ -435,7 +447,8 @@ static int train_check(train_args *a, const arg_list *operands) {
     if (cmc_template_parse(a->delta_template, &a->t.delta_template, &err) != CMC_OK)
         return cli_usage("--delta-template: %s", err.message);
     train_take_lists(a);
-    return train_check_keeping(a);
+    rc = train_check_objective(a);
+    return rc ? rc : train_check_keeping(a);
 }
 
 /* --host-weight: as many as hosts, each a number above 0. */

@@ -43,6 +43,8 @@ void train_page_begin(train_state *st, const train_args *a);
 int train_page_end(train_state *st, cmc_status status, const cmc_train_result *r, const cmc_error *err);
 /* Options that go with others of what keeps a delta or a model near its start; fills in their lists. Gives the exit status. */
 int train_check_keeping(train_args *a);
+/* beta and gamma, which only some objectives have. Gives the exit status. */
+int train_check_objective(const train_args *a);
 /* After Ctrl-C: where the training stands and how it goes on; gives the exit status. */
 int train_interrupted(const train_args *a, const train_state *st);
 

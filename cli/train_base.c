@@ -60,6 +60,8 @@ int train_base_opts(train_args *a, const arg_list *operands, cmc_tune_opts *o) {
     train_take_lists(a);
     int rc = train_take_added(a);
     if (!rc)
+        rc = train_check_objective(a);
+    if (!rc)
         rc = train_check_keeping(a);
     *o = (cmc_tune_opts){.base = a->base, .how = a->t};
     return rc;
