@@ -102,31 +102,6 @@ static void check_runs(const cmc_vocab *v) {
     }
 }
 
-static void check_forks(const cmc_vocab *v) {
-    rng r = {77};
-    for (int k = 0; k < 20; k++) {
-        shadow a, b;
-        shadow_start(&a, v);
-        for (uint32_t i = rng_below(&r, 30); i > 0; i--) {
-            shadow_step(&a, &r, v);
-            shadow_check(&a);
-        }
-        b = (shadow){.v = v};
-        assert_int_equal(retok_fork(a.r, &b.r, NULL), CMC_OK);
-        text_add(&b.t, a.t.s != NULL ? a.t.s : "", a.t.n);
-        assert_int_equal(cmc_ids_append(&b.last, a.last.v, a.last.n), CMC_OK);
-        for (int i = 0; i < 10; i++) {
-            shadow_step(&a, &r, v);
-            shadow_step(&b, &r, v);
-            shadow_check(&a);
-            shadow_check(&b);
-        }
-        shadow_end(&a);
-        shadow_check(&b); /* lives on without the other */
-        shadow_end(&b);
-    }
-}
-
 /* Bytes tokenised for each byte of a prose text that arrives token by token. */
 static double prose_cost(const cmc_vocab *v, const char *prose, size_t len) {
     retok *r;
@@ -190,7 +165,6 @@ static void check_long_words(const cmc_vocab *v) {
 static void check_all(const char *name, const cmc_vocab *v, int n_texts) {
     check_texts(v, v, 1, n_texts, 60);
     check_runs(v);
-    check_forks(v);
     check_cost(name, v);
     check_long_words(v);
 }

@@ -41,33 +41,6 @@ cmc_status retok_new(const cmc_vocab *v, retok **out, cmc_error *err) {
     return CMC_OK;
 }
 
-cmc_status retok_fork(const retok *r, retok **out, cmc_error *err) {
-    CMC_TRY(retok_new(r->v, out, err));
-    retok *f = *out;
-    f->text = cmc_alloc(r->n, 1);
-    f->ids.v = cmc_alloc(r->ids.n, sizeof *f->ids.v);
-    words_free(f->words);
-    f->words = r->words != NULL ? words_copy(r->words) : NULL;
-    if (f->text == NULL || f->ids.v == NULL || (r->words != NULL && f->words == NULL)) {
-        retok_free(f);
-        *out = NULL;
-        return cmc_fail_nomem(err, "a copy of a text", r->n);
-    }
-    if (r->n > 0) {
-        memcpy(f->text, r->text, r->n);
-    }
-    if (r->ids.n > 0) {
-        memcpy(f->ids.v, r->ids.v, r->ids.n * sizeof *f->ids.v);
-    }
-    f->n = f->cap = r->n;
-    f->ids.n = f->ids.cap = r->ids.n;
-    f->stable = r->stable;
-    f->n_stable = r->n_stable;
-    f->known = r->known;
-    f->scanned = r->scanned;
-    return CMC_OK;
-}
-
 void retok_free(retok *r) {
     if (r != NULL) {
         free(r->text);

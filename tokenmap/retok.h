@@ -7,7 +7,6 @@
 typedef struct retok retok;
 /* For texts that continue a prompt (no BOS, no dummy space). */
 cmc_status retok_new(const cmc_vocab *v, retok **out, cmc_error *err);
-cmc_status retok_fork(const retok *r, retok **out, cmc_error *err);
 void retok_free(retok *r);
 /* Appends bytes, as the host emits them: characters may be cut. */
 cmc_status retok_append(retok *r, const uint8_t *bytes, size_t n, cmc_error *err);

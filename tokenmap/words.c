@@ -91,20 +91,6 @@ static bool list_add(word_list *l, word w) {
     return true;
 }
 
-words *words_copy(const words *w) {
-    words *c = words_new();
-    bool ok = c != NULL && tok_pieces_add(&c->now.pieces, w->now.pieces.v, w->now.pieces.n);
-    for (size_t i = 0; ok && i < w->now.n; i++) {
-        ok = list_add(&c->now, w->now.v[i]);
-    }
-    if (!ok) {
-        words_free(c);
-        return NULL;
-    }
-    c->cost = w->cost;
-    return c;
-}
-
 void words_begin(words *w, const uint8_t *text) {
     word_list old = w->old;
     w->old = w->now;

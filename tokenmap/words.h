@@ -7,7 +7,6 @@
 
 typedef struct words words;
 words *words_new(void);                       /* NULL when memory is out */
-words *words_copy(const words *w);
 void words_free(words *w);
 /* A look at the text begins: words are given from its front to its end (or from anywhere on), in order. `text` holds the
  * same bytes as at the last look, and more after them. */
