@@ -12,20 +12,9 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "tests/sanitized.h"
 #include "tests/tiny.h"
 #include "tests/train_rig.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-enum { SANITIZED = 1 };
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-#else
-enum { SANITIZED = 0 };
-#endif
 
 enum { STEPS = 4 };
 #define MIB ((uint64_t)1 << 20)
