@@ -113,7 +113,7 @@ static int train_weights(train_args *a) {
         return cli_usage("--host-weight: given %zu times for %zu hosts", a->weights.n, a->hosts.n);
     a->host_weights = calloc(a->weights.n, sizeof *a->host_weights);
     if (!a->host_weights)
-        return cli_failed("out of memory");
+        return cli_no_memory();
     for (size_t i = 0; i < a->weights.n; i++) {
         char *end;
         a->host_weights[i] = strtod(a->weights.v[i], &end);

@@ -100,24 +100,25 @@ static cmc_status params_refuse(params_reader *r) {
     static const struct {
         const char *name;
         double neutral;
+        bool zero_counts;   /* 0 is a setting too; of the others it stands for "not there" */
     } table[] = {
-        {"expert_count", 0},
-        {"expert_used_count", 0},
-        {"final_logit_softcapping", 0},
-        {"attn_logit_softcapping", 0},
-        {"attention.temperature_scale", 0},
-        {"attention.scale", 0},
-        {"logit_scale", 1},
-        {"residual_scale", 1},
-        {"embedding_scale", 1},
-        {"attention.clamp_kqv", 0},
-        {"attention.max_alibi_bias", 0},
-        {"use_parallel_residual", 0},
-        {"rope.scaling.alpha", 0},
-        {"rope.scaling.attn_factor", 1},
-        {"n_cls_out", 0},
-        {"pooling_type", 0},
-        {"attention.causal", 1},
+        {"expert_count", 0, false},
+        {"expert_used_count", 0, false},
+        {"final_logit_softcapping", 0, false},
+        {"attn_logit_softcapping", 0, false},
+        {"attention.temperature_scale", 0, false},
+        {"attention.scale", 0, false},
+        {"logit_scale", 1, false},
+        {"residual_scale", 1, false},
+        {"embedding_scale", 1, false},
+        {"attention.clamp_kqv", 0, false},
+        {"attention.max_alibi_bias", 0, false},
+        {"use_parallel_residual", 0, false},
+        {"rope.scaling.alpha", 0, false},
+        {"rope.scaling.attn_factor", 1, false},
+        {"n_cls_out", 0, false},
+        {"pooling_type", 0, false},
+        {"attention.causal", 1, true},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const char *key = params_key(r, table[i].name);
@@ -129,8 +130,7 @@ static cmc_status params_refuse(params_reader *r) {
             v = flag ? 1 : 0;
         else
             CMC_TRY(gguf_need_f64(r->g, key, &v, r->err));
-        bool off_is_neutral = strcmp(table[i].name, "attention.causal") != 0;   /* of the others 0 stands for "not there" */
-        if (v == table[i].neutral || (v == 0 && off_is_neutral))
+        if (v == table[i].neutral || (v == 0 && !table[i].zero_counts))
             continue;
         if (strcmp(table[i].name, "expert_count") == 0)
             return cmc_fail(r->err, CMC_E_UNSUPPORTED, "%s: a mixture of experts (%s is %g), which cmc does not run",

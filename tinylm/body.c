@@ -79,8 +79,7 @@ net_out body_output(const body *b) {
 }
 
 void body_align_over(body *b, const cmc_train_opts *o, size_t tokens) {
-    if (b->start)
-        b->lm.align_weight = added_align_weight(o, &b->layout, tokens);
+    b->lm.align_weight = added_align_weight(o, &b->layout, tokens);
 }
 
 double body_align_loss(const body *b) {

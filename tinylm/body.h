@@ -30,7 +30,7 @@ void body_forward(body *b, const net_batch *batch, double dropout, uint64_t drop
 void body_backward(body *b, const net_batch *batch, const float *dhidden);
 /* The output side of the last forward pass. */
 net_out body_output(const body *b);
-/* The steps that follow go through so many tokens, over which what holds blocks to their layers is a mean. */
+/* Where something is added: the steps that follow go through so many tokens, over which what holds blocks to their layers is a mean. */
 void body_align_over(body *b, const cmc_train_opts *o, size_t tokens);
 /* That loss of the last forward pass; 0 without blocks. */
 double body_align_loss(const body *b);

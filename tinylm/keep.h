@@ -4,9 +4,9 @@
 #include "tinylm/soft_mask.h"
 
 cmc_status keep_check(const cmc_keep_opts *k, cmc_error *err);
-/* Whether what is trained is kept as it was at the start. */
 /* Whether the mask scales gradients rather than steps. */
 bool keep_masks_gradient(const cmc_keep_opts *k);
+/* Whether what is trained is kept as it was at the start. */
 bool keep_needs_start(const cmc_keep_opts *k);
 /* w = the point on the line from start to it. */
 void keep_on_line(const cmc_keep_opts *k, const float *start, float *w, size_t n);

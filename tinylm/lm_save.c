@@ -9,6 +9,7 @@
 #include "runtime/load.h"
 #include "runtime/model_save.h"
 #include "runtime/quant.h"
+#include "tinylm/save.h"
 
 typedef struct save_rows {
     const lm_layout *l;
@@ -35,12 +36,6 @@ cmc_status lm_save_model(const char *path, const lm_layout *l, const cmc_model *
                          cmc_error *err) {
     save_rows s = {l, w};
     return model_save(base, path, type, &(model_source){.rows = save_trained_rows, .keeps = save_keeps, .user = &s}, err);
-}
-
-/* general.name is the file's, without its ending. */
-static bool save_name(gguf_writer *g, const char *path) {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-    return gguf_put_str(g, "general.name", name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
 }
 
 /* ---------------------------------------------------------------------------------------------- expanded models */
@@ -84,7 +79,7 @@ static bool save_base(gguf_writer *g, const char *path, const lm_layout *l, cons
         const gguf_kv *kv = &base->parts[0]->kv[i];
         ok = save_leaves(kv, info) || gguf_put_kv(g, kv);
     }
-    ok = ok && (!info || (save_name(g, path) && delta_info_write(g, info)));
+    ok = ok && (!info || (save_put_name(g, path) && delta_info_write(g, info)));
     for (size_t i = 0; i < base->n_parts; i++)
         for (size_t k = 0; ok && k < base->parts[i]->n_tensors; k++) {
             const gguf_tensor *t = &base->parts[i]->tensors[k];
@@ -135,7 +130,7 @@ static bool save_text(gguf_writer *g, const char *key, const char *s) {
 static bool save_lora_keys(gguf_writer *g, const char *path, const cmc_model *base, double alpha, bool f16) {
     return save_text(g, "general.architecture", load_arch_name(base->p.arch)) &&
            save_text(g, "general.type", "adapter") &&
-           save_name(g, path) && gguf_put_u32(g, "general.base_model.count", 1) &&
+           save_put_name(g, path) && gguf_put_u32(g, "general.base_model.count", 1) &&
            save_text(g, "general.base_model.0.name", cmc_model_name(base)) &&
            gguf_put_u32(g, "general.file_type", f16 ? 1 : 0) && gguf_put_u32(g, "general.quantization_version", 2) &&
            save_text(g, "adapter.type", "lora") && gguf_put_f32(g, "adapter.lora.alpha", (float)alpha);

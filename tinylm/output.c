@@ -14,10 +14,15 @@ bool output_same_file(const char *a, const char *b) {
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+/* The folder that a path is in, which the caller frees; NULL where memory is out. */
+static char *output_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? cmc_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cmc_strndup(".", 1);
+}
+
 /* The folder of `path` must be there and writable. */
 static cmc_status output_check_folder(const char *path, cmc_error *err) {
-    const char *slash = strrchr(path, '/');
-    char *dir = slash ? cmc_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cmc_strndup(".", 1);
+    char *dir = output_folder(path);
     if (!dir)
         return cmc_fail_nomem(err, "a path", strlen(path));
     cmc_status rc = CMC_OK;
@@ -30,24 +35,22 @@ static cmc_status output_check_folder(const char *path, cmc_error *err) {
     return rc;
 }
 
-/* The folder that a path is in, and in *name what is behind it. */
-static bool output_folder(const char *path, struct stat *st, const char **name) {
+static const char *output_name(const char *path) {
     const char *slash = strrchr(path, '/');
-    char *dir = slash ? cmc_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cmc_strndup(".", 1);
-    bool ok = dir && stat(dir, st) == 0;
-    *name = slash ? slash + 1 : path;
-    free(dir);
-    return ok;
+    return slash ? slash + 1 : path;
 }
 
 /* One file, or where neither is there yet what would become one. */
 static bool output_same(const char *a, const char *b) {
-    struct stat x, y;
-    const char *name_a, *name_b;
     if (strcmp(a, b) == 0 || output_same_file(a, b))
         return true;
-    return output_folder(a, &x, &name_a) && output_folder(b, &y, &name_b) && x.st_dev == y.st_dev && x.st_ino == y.st_ino &&
-           strcmp(name_a, name_b) == 0;
+    if (strcmp(output_name(a), output_name(b)) != 0)
+        return false;
+    char *in_a = output_folder(a), *in_b = output_folder(b);
+    bool same = in_a && in_b && output_same_file(in_a, in_b);
+    free(in_a);
+    free(in_b);
+    return same;
 }
 
 cmc_status output_check_own(const char *out, const char *checkpoint, const char *log, cmc_error *err) {

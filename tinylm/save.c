@@ -36,12 +36,15 @@ static uint32_t save_file_type(uint32_t type) {
     return type == CMC_F32 ? 0 : type == CMC_F16 ? 1 : 7;
 }
 
-static void save_put_keys(gguf_writer *w, const char *path, const params_shape *s, uint32_t type, uint32_t n_ctx) {
+bool save_put_name(gguf_writer *g, const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-    size_t n = dot && dot > name ? (size_t)(dot - name) : strlen(name);
+    return gguf_put_str(g, "general.name", name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
+}
+
+static void save_put_keys(gguf_writer *w, const char *path, const params_shape *s, uint32_t type, uint32_t n_ctx) {
     gguf_put_str(w, "general.architecture", "llama", 5);
     gguf_put_str(w, "general.type", "model", 5);
-    gguf_put_str(w, "general.name", name, n);
+    save_put_name(w, path);
     gguf_put_u32(w, "general.file_type", save_file_type(type));
     gguf_put_u32(w, "general.quantization_version", 2);
     gguf_put_u32(w, "llama.context_length", n_ctx);

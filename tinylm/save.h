@@ -11,6 +11,8 @@ size_t save_delta_bytes(const params *p, uint32_t type);
 /* A vocabulary, and the file that its keys are copied from; where that is NULL they are written from the vocabulary
  * itself. */
 typedef struct save_vocab { const cmc_vocab *v; const gguf *g; } save_vocab;
+/* Puts general.name: the file's, without its ending. */
+bool save_put_name(gguf_writer *g, const char *path);
 /* Norms stay F32. */
 cmc_status save_delta(const char *path, const params *p, const float *w, uint32_t type, uint32_t n_ctx,
                       const save_vocab *vocab, const cmc_delta_info *info, cmc_error *err);

@@ -1,5 +1,6 @@
 /* Before a run: defaults, checks of the options, the plan of steps, memory, and the start of the weights. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -286,20 +287,27 @@ static void setup_cut(const train *t, char out[SETUP_CUT]) {
  * out. */
 static char *setup_extras(const train *t) {
     const cmc_train_opts *o = &t->o;
-    char cuts[48] = "", lora[60] = "", expand[ADDED_SETTING], perturbed[120] = "", *all;
-    const train_host *m = t->mix;
+    char *all = NULL, expand[ADDED_SETTING];
+    size_t n;
+    FILE *f = open_memstream(&all, &n);
+    if (!f)
+        return NULL;
+    if (t->mix)
+        fprintf(f, "mixed_with %s:%s:%s\n", cmc_model_hash(t->mix->model), t->mix->data.host_template, t->mix->data.rows_hash);
     if (o->cuts > 0.0)
-        snprintf(cuts, sizeof cuts, "cuts %.17g\n", o->cuts);
+        fprintf(f, "cuts %.17g\n", o->cuts);
     if (o->lora_rank)
-        snprintf(lora, sizeof lora, "lora %d %.17g ", o->lora_rank, o->lora_alpha);
+        fprintf(f, "lora %d %.17g %s\n", o->lora_rank, o->lora_alpha, o->lora_targets ? o->lora_targets : "all");
     added_expand_setting(&o->expand, expand);
+    fputs(expand, f);
     if (perturb_on(o))
-        snprintf(perturbed, sizeof perturbed, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo, o->host_temperature_hi,
-                 o->host_mix);
-    int n = asprintf(&all, "%s%s%s%s%s%s%s%s%s%s%s%s%s", m ? "mixed_with " : "", m ? cmc_model_hash(m->model) : "", m ? ":" : "",
-                     m ? m->data.host_template : "", m ? ":" : "", m ? m->data.rows_hash : "", m ? "\n" : "", cuts, lora,
-                     !o->lora_rank ? "" : o->lora_targets ? o->lora_targets : "all", o->lora_rank ? "\n" : "", expand, perturbed);
-    return n < 0 ? NULL : all;
+        fprintf(f, "host_perturbed %.17g %.17g %.17g\n", o->host_temperature_lo, o->host_temperature_hi, o->host_mix);
+    bool ok = !ferror(f);
+    if (fclose(f) != 0 || !ok) {
+        free(all);
+        return NULL;
+    }
+    return all;
 }
 
 /* Everything that decides what the weights become, as lines; a checkpoint is only resumed where they agree. */

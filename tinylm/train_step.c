@@ -123,7 +123,8 @@ cmc_status train_gradient(train *t, const size_t *index, size_t n, double *total
     t->align_loss = 0.0;
     if (retain)
         train_retain_examples(t, t->s.step, n);
-    body_align_over(&t->body, &t->o, step_all_tokens(t, index, n, retain ? n : 0));
+    if (t->body.start)
+        body_align_over(&t->body, &t->o, step_all_tokens(t, index, n, retain ? n : 0));
     for (size_t k = 0; k < t->n_hosts; k++) {
         CMC_TRY(step_main(t, &t->hosts[k], index, n, total, err));
         *targets += step_targets(&t->hosts[k].data, index, n);
