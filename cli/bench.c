@@ -208,6 +208,7 @@ static int bench_json(const bench_state *b, const bench_result *r) {
     jset_real(&o, "unsteered_tg_tps", r->unsteered);
     jset_string(&o, "blas_core", cmc_runtime_blas_core(b->s.rt));
     jset_string(&o, "isa", cmc_runtime_isa(b->s.rt));
+    jset_int(&o, "copies_bytes", (int64_t)cmc_model_copies(b->s.host));
     jset_int(&o, "n_prompt", b->args->n_prompt);
     jset_int(&o, "n_gen", b->args->n_gen);
     jset_int(&o, "batch", b->args->batch);
@@ -226,6 +227,9 @@ static int bench_table(const bench_state *b, const bench_result *r) {
     if (rc == CLI_OK && isfinite(r->tg))
         rc = out_printf("decode    %8.2f tok/s  (%d tokens, batch %d, context %d)\n", r->tg, b->args->n_gen, b->args->batch,
                         b->args->context);
+    if (rc == CLI_OK && cmc_model_copies(b->s.host) > 0)
+        rc = out_printf("copies    %8.1f MB beside the file's %.1f\n", (double)cmc_model_copies(b->s.host) / 1e6,
+                        (double)cmc_model_bytes(b->s.host) / 1e6);
     if (rc == CLI_OK && isfinite(r->steered))
         rc = out_printf("steered   %8.2f tok/s  (%d tokens)\nunsteered %8.2f tok/s  (the same without the deltas)\n", r->steered,
                         b->args->n_gen, r->unsteered);

@@ -286,6 +286,8 @@ cmc_status graph_forward(cmc_model *m, const graph_seq *seqs, size_t n_seqs, con
     graph_lay_out(&g, seqs, n_seqs);
     CMC_TRY(attn_prepare(&s->attn, &g.attn, err));
     if (graph_team_takes(m, n)) {
+        if (n_seqs >= MATMUL_TILE_MIN_COLS)
+            pack_model(m);
         CMC_TRY(graph_team_reserve(m, err));
         *rows = graph_team_run(&g, seqs, n_seqs);
         return CMC_OK;

@@ -12,7 +12,6 @@ enum {
                                        not more */
     GEMM_TILE_ROWS_MAX = 256,
     EXACT_TILE_ROWS = 16,
-    FINE_MIN_COLS = 12,            /* fewer are sequences that are decoded side by side: activations as for one */
     ACT_ALONE = 1 << 11             /* activations below which waking the other threads to quantise them does not pay */
 };
 
@@ -80,10 +79,10 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
         job->unit_rows = EXACT_TILE_ROWS;
     } else if (matmul_takes_tiles(job, rt)) {
         job->integer = rt->integer_gemm;
-        job->fine = rt->fine_batches && job->cols >= FINE_MIN_COLS;
+        job->fine = rt->fine_batches && job->cols >= MATMUL_FINE_MIN_COLS;
         job->act_row = job->fine ? job->integer->act_row_fine : job->kernels->act_row;
         job->act_stride = quant_act_bytes(job->n_in) + (job->fine ? job->n_in : 0);
-        matmul_tile_units(job);
+        matmul_tile_units(job, rt);
     } else if (rt->blas && job->cols >= rt->gemm_min_cols) {
         job->unit = unit_gemm;
         job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
@@ -97,7 +96,7 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
 
 static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t threads, cmc_error *err) {
     size_t floats = 0, act = 0;
-    if (job->unit == matmul_unit_tile)
+    if (job->integer)
         job->tile_floats = quant_gemm_bytes(job->n_in) / sizeof(float);
     else if (job->unit != matmul_unit_dot)
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;

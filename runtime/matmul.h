@@ -4,11 +4,14 @@
 #include "base/gguf.h"
 #include "runtime/runtime.h"
 
+enum { MATMUL_TILE_MIN_COLS = 4 };   /* from so many columns on, unpacking rows pays, or having them packed */
+
 typedef struct weight {
     uint32_t type;
     size_t n_in, n_out;          /* n_out rows of n_in elements */
     const uint8_t *data;         /* rows one after the other, row_bytes apart */
     size_t row_bytes;
+    const uint8_t *packed;       /* the rows in strips (quant_packed_kernels), or NULL */
     const struct lora_weight *lora;   /* what adapters add to the product (lora.h), or NULL; the rows are without it */
 } weight;
 

@@ -22,6 +22,7 @@ typedef void (*matmul_unit_fn)(const matmul_job *job, const matmul_unit *u, floa
 struct matmul_job {
     const quant_kernels *kernels;
     const quant_gemm_kernels *integer;   /* for many columns, or NULL */
+    const quant_packed_kernels *packed;  /* for few columns of packed weights, or NULL */
     bool fine;                /* activations of 15 bits */
     void (*act_row)(const float *x, void *act, size_t n);   /* quantises them; NULL where the path takes floats */
     const blas *blas;
@@ -40,7 +41,7 @@ struct matmul_job {
     const uint8_t *next;      /* what this thread begins the next product with, or NULL */
 };
 
-enum { MATMUL_TILE_MIN_COLS = 4 };   /* from so many columns on, unpacking a tile pays */
+enum { MATMUL_FINE_MIN_COLS = 12 };   /* fewer are sequences that are decoded side by side: activations as for one */
 
 /* Of the weights those that take quantised activations. */
 size_t matmul_using_act(const matmul_job *job);
@@ -48,9 +49,10 @@ size_t matmul_using_act(const matmul_job *job);
 size_t matmul_dot_rows(const matmul_out *outs, size_t n_w);
 void matmul_unit_dot(const matmul_job *job, const matmul_unit *u, float *tile);
 
-/* Whether a product goes by the integer tiles; their units, once the activations' stride is known; and one of them. */
+/* Whether a product goes by the integer tiles; their units, once the activations' stride is known, and whether they are of packed rows;
+ * and one of them. */
 bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt);
-void matmul_tile_units(matmul_job *job);
+void matmul_tile_units(matmul_job *job, const cmc_runtime *rt);
 void matmul_unit_tile(const matmul_job *job, const matmul_unit *u, float *tile);
 
 /* Thread t's range, before any thread takes from it. Neighbouring rows go to one thread: what it asks of memory ahead of

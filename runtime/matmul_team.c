@@ -45,7 +45,7 @@ static matmul_job team_job(const matmul_team *team, const matmul_step *s) {
     job.unit_rows = matmul_dot_rows(s->outs, s->n_w);
     job.unit_cols = s->cols;
     if (tiles)
-        matmul_tile_units(&job);
+        matmul_tile_units(&job, team->rt);
     job.tiles = tiles ? team->tiles : NULL;
     job.tile_floats = team->tile_floats;
     return job;

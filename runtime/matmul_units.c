@@ -51,18 +51,31 @@ static size_t tile_cols(const matmul_job *job) {
     return (cols + QUANT_GEMM_COLS - 1) / QUANT_GEMM_COLS * QUANT_GEMM_COLS;
 }
 
-void matmul_tile_units(matmul_job *job) {
+static bool all_packed(const matmul_job *job) {
+    bool packed = true;
+    for (size_t i = 0; i < job->n_w; i++)
+        packed = packed && job->outs[i].w->packed;
+    return packed;
+}
+
+void matmul_tile_units(matmul_job *job, const cmc_runtime *rt) {
     job->unit = matmul_unit_tile;
+    job->packed = job->cols < MATMUL_FINE_MIN_COLS && all_packed(job) ? rt->packed : NULL;
     job->unit_rows = job->cols < QUANT_GEMM_COLS ? TILE_FEW_ROWS : QUANT_GEMM_ROWS;
     job->unit_cols = tile_cols(job);
 }
 
+/* Where row `row` begins: a strip's first, where they are packed. */
+static const uint8_t *row_place(const matmul_job *job, const weight *w, size_t row) {
+    return job->packed ? w->packed + row / QUANT_PACKED_ROWS * job->packed->strip_bytes(w->type, w->n_in) : w->data + row * w->row_bytes;
+}
+
 void matmul_unit_tile(const matmul_job *job, const matmul_unit *u, float *tile) {
     const weight *w = u->o->w;
-    quant_dot_args a = {.rows = w->data + u->row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = u->rows, .ahead = u->ahead,
+    quant_dot_args a = {.rows = row_place(job, w, u->row), .row_stride = w->row_bytes, .n_rows = u->rows, .ahead = u->ahead,
                         .acts = job->act + u->col * job->act_stride, .act_stride = job->act_stride, .n_cols = u->cols,
                         .fine = job->fine, .n = job->n_in, .out = u->o->y + u->col * u->o->ldy + u->row, .out_stride = u->o->ldy};
-    job->integer->gemm(w->type, &a, tile);
+    (job->packed ? job->packed->dot : job->integer->gemm)(w->type, &a, tile);
 }
 
 /* ------------------------------------------------------------------------------------------------- units */
@@ -96,7 +109,7 @@ static matmul_unit unit_place(const matmul_job *job, size_t i) {
 
 static const uint8_t *unit_begin(const matmul_job *job, size_t i) {
     const matmul_unit u = unit_place(job, i);
-    return u.o->w->data + u.row * u.o->w->row_bytes;
+    return row_place(job, u.o->w, u.row);
 }
 
 void matmul_range_set(const matmul_job *job, int t, int nt) {
@@ -132,7 +145,8 @@ static unit_taken unit_take(const matmul_job *job, int t, int nt) {
 static ptrdiff_t unit_ahead(const matmul_job *job, unit_taken taken, const matmul_unit *u) {
     const weight *w = u->o->w;
     const uint8_t *next = taken.more ? unit_begin(job, taken.unit + 1) : job->next;
-    return next ? (ptrdiff_t)((uintptr_t)next - (uintptr_t)(w->data + u->row * w->row_bytes)) : (ptrdiff_t)(job->unit_rows * w->row_bytes);
+    const uint8_t *here = row_place(job, w, u->row);
+    return (ptrdiff_t)((next ? (uintptr_t)next : (uintptr_t)row_place(job, w, u->row + job->unit_rows)) - (uintptr_t)here);
 }
 
 void matmul_thread(void *arg, int t, int nt) {
@@ -146,7 +160,7 @@ void matmul_thread(void *arg, int t, int nt) {
             continue;
         const matmul_out *gate = u.o;
         u.o = &job->outs[1];
-        u.ahead = taken.more ? u.ahead : (ptrdiff_t)(u.rows * u.o->w->row_bytes);
+        u.ahead = taken.more ? u.ahead : row_place(job, u.o->w, u.row + u.rows) - row_place(job, u.o->w, u.row);
         job->unit(job, &u, tile);
         for (size_t c = u.col; c < u.col + u.cols; c++)
             job->gate(gate->y + c * gate->ldy + u.row, u.o->y + c * u.o->ldy + u.row, u.rows);

@@ -90,6 +90,7 @@ void cmc_model_free(cmc_model *m) {
     graph_scratch_free(m->scratch);
     matmul_work_free(&m->work);
     screen_free(&m->screen);
+    pack_free(&m->pack);
     if (m->rope_inv_local != m->rope_inv)
         free(m->rope_inv_local);
     free(m->rope_inv);
@@ -146,6 +147,10 @@ uint64_t cmc_model_params(const cmc_model *m) {
 
 uint64_t cmc_model_bytes(const cmc_model *m) {
     return m->n_bytes;
+}
+
+uint64_t cmc_model_copies(const cmc_model *m) {
+    return m->pack.bytes + screen_memory(m);
 }
 
 bool cmc_model_expand(const cmc_model *m, cmc_expand_info *out) {

@@ -4,6 +4,7 @@
 #include "runtime/expand.h"
 #include "runtime/lora.h"
 #include "runtime/matmul.h"
+#include "runtime/pack.h"
 #include "runtime/screen.h"
 #include "tokenmap/vocab.h"
 
@@ -61,6 +62,7 @@ struct cmc_model {
     char hash[40];
     matmul_work work;
     screen screen;                         /* of the output matrix, where it pays */
+    pack pack;                             /* of the others, for batches */
     struct model_scratch *scratch;         /* activations of a batch, grown as needed */
 };
 

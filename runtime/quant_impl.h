@@ -117,6 +117,19 @@ static inline size_t quant_gemm_bytes(size_t n) {
 /* NULL where the machine (or the build) does not have it. */
 const quant_gemm_kernels *quant_gemm_vnni(void);
 
+/* Rows laid out anew, in strips of QUANT_PACKED_ROWS, for products of few columns: the results of `gemm`, bit for bit. Of types that
+ * take quantised activations; `tile` is scratch of quant_gemm_bytes.
+ * `pack`: n_rows rows, QUANT_PACKED_ROWS or what there is of the last strip, to strip_bytes at `to`. `dot`: a->rows is the first strip
+ * of n_rows rows; row_stride is not looked at. */
+enum { QUANT_PACKED_ROWS = 16 };
+typedef struct quant_packed_kernels {
+    size_t (*strip_bytes)(uint32_t type, size_t n);
+    void (*pack)(uint32_t type, const uint8_t *rows, size_t row_stride, size_t n_rows, size_t n, uint8_t *to, void *tile);
+    void (*dot)(uint32_t type, const quant_dot_args *a, void *tile);
+} quant_packed_kernels;
+/* NULL where the machine (or the build) does not have it. */
+const quant_packed_kernels *quant_packed_vnni(void);
+
 extern const quant_kernels quant_kernels_plain;
 /* NULL where the machine (or the build) does not have it. */
 const quant_kernels *quant_kernels_avx2(void);

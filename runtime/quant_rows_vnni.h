@@ -16,6 +16,16 @@ typedef struct vnni_rows {
     size_t stride;
 } vnni_rows;
 
+/* 16 rows of `bytes` each, of which `left` are there: where they are, or where fewer than 16 are, copied to `copy`, the last standing in
+ * for those that are not there. */
+VNNI_INLINE vnni_rows rows_whole(const uint8_t *first, size_t stride, size_t left, size_t bytes, uint8_t *copy) {
+    if (left >= ROWS_WIDE)
+        return (vnni_rows){first, stride};
+    for (size_t i = 0; i < ROWS_WIDE; i++)
+        memcpy(copy + i * bytes, first + (i < left ? i : left - 1) * stride, bytes);
+    return (vnni_rows){copy, bytes};
+}
+
 /* ------------------------------------------------------------------------------------------------- turning */
 
 /* 16 bytes of each row from `at` on: row 4 k + i in lane k of z[i]. */

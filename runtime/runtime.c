@@ -36,6 +36,7 @@ cmc_status cmc_runtime_open(const cmc_runtime_opts *opts, cmc_runtime **out, cmc
     rt->exact = o.exact;
     rt->gemm_min_cols = GEMM_MIN_COLS;
     rt->integer_gemm = o.exact || o.batches == CMC_BATCHES_FLOAT ? NULL : quant_gemm_vnni();
+    rt->packed = rt->integer_gemm ? quant_packed_vnni() : NULL;
     rt->fine_batches = o.batches != CMC_BATCHES_INT8;
     rt->output = o.output;
     rt->kv = runtime_kv(&o);

@@ -11,6 +11,7 @@ struct cmc_runtime {
     blas *blas;
     bool exact;
     const quant_gemm_kernels *integer_gemm;   /* products of quantised weights with batches, or NULL */
+    const quant_packed_kernels *packed;       /* those of weights laid out for few columns, or NULL */
     bool fine_batches;            /* they take activations of 15 bits rather than 8 */
     cmc_output output;            /* how the logits are computed that tokens are chosen by */
     kv_type kv;                   /* how sessions keep keys and values */

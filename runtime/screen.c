@@ -69,7 +69,7 @@ static uint64_t screen_bytes(const weight *w) {
     return (w->n_out + PANEL_ROWS - 1) / PANEL_ROWS * panel_bytes(w->n_in);
 }
 
-static bool screen_pays(const cmc_model *m) {
+bool screen_takes(const cmc_model *m) {
     const weight *w = &m->head;
     if (m->rt->exact || m->rt->output == CMC_OUTPUT_FULL || w->lora || w->n_in % QUANT_GROUP != 0)
         return false;
@@ -79,6 +79,10 @@ static bool screen_pays(const cmc_model *m) {
     const uint64_t unread = m->embd.data == w->data ? 0 : (uint64_t)m->embd.n_out * m->embd.row_bytes;
     return panel_kernels_vnni() && full >= copy + SCREEN_LEAST_SAVED &&
            full >= copy + (m->n_bytes - m->extra_bytes - unread) / SCREEN_LEAST_SAVED_SHARE;
+}
+
+uint64_t screen_memory(const cmc_model *m) {
+    return m->screen.panels ? screen_bytes(&m->head) : 0;
 }
 
 static void screen_copy(void *arg, int t, int nt) {
@@ -261,7 +265,7 @@ static void screen_columns(cmc_model *m, const float *hidden, size_t n, float *l
 }
 
 cmc_status screen_logits(cmc_model *m, const float *hidden, size_t n, float *logits, size_t ld, cmc_error *err) {
-    if (!screen_pays(m))
+    if (!screen_takes(m))
         return graph_logits(m, hidden, n, logits, ld, err);
     if (!m->screen.panels)
         CMC_TRY(screen_make(m, err));

@@ -12,6 +12,9 @@ typedef struct screen {
     size_t act_stride;
 } screen;
 void screen_free(screen *s);
+/* Whether m's logits are screened; and bytes of the copy, 0 until it is made. */
+bool screen_takes(const cmc_model *m);
+uint64_t screen_memory(const cmc_model *m);
 
 /* As graph_logits, for rows of which a token is to be chosen. Of each row the greatest by their estimates are what graph_logits
  * gives for that row alone: 1,024 to 4,096 (of a small vocabulary 1 in 64 to 1 in 16), until the others have 1/256 of the probability; the

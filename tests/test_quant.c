@@ -366,6 +366,28 @@ static void test_dot_extremes(void **state) {
 
 enum { GEMM_ROWS = QUANT_GEMM_ROWS, GEMM_COLS = 13 };
 
+/* The rows packed give the same bits, and write as little beside. */
+static void check_packed(const quant_dot_args *stored, uint32_t type, const float *want, void *tile) {
+    const quant_packed_kernels *p = quant_packed_vnni();
+    const size_t bytes = p->strip_bytes(type, stored->n);
+    float out[GEMM_COLS * (GEMM_ROWS + 3)];
+    uint8_t *strips = need((stored->n_rows + QUANT_PACKED_ROWS - 1) / QUANT_PACKED_ROWS, bytes);
+    for (size_t r = 0; r < stored->n_rows; r += QUANT_PACKED_ROWS) {
+        const size_t left = stored->n_rows - r;
+        p->pack(type, stored->rows + r * stored->row_stride, stored->row_stride, left < QUANT_PACKED_ROWS ? left : QUANT_PACKED_ROWS,
+                stored->n, strips + r / QUANT_PACKED_ROWS * bytes, tile);
+    }
+    quant_dot_args a = *stored;
+    a.rows = strips;
+    a.row_stride = 0;
+    a.out = out;
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++)
+        out[i] = 12345;
+    p->dot(type, &a, tile);
+    assert_memory_equal(out, want, sizeof out);
+    free(strips);
+}
+
 /* Within what rounding to 8 or 15 bits and float may do; nothing written beside; the same bits in other company. */
 static void check_gemm(const quant_gemm_kernels *g, const dot_case *c, size_t n, size_t rows, size_t cols, bool fine) {
     size_t stride = quant_act_bytes(n) + (fine ? n : 0), ld = GEMM_ROWS + 3;
@@ -378,6 +400,8 @@ static void check_gemm(const quant_gemm_kernels *g, const dot_case *c, size_t n,
     quant_dot_args a = {.rows = c->row, .row_stride = cmc_type_row_bytes(c->type, n), .n_rows = rows, .acts = acts,
                         .act_stride = stride, .n_cols = cols, .fine = fine, .n = n, .out = out, .out_stride = ld};
     g->gemm(c->type, &a, tile);
+    if (!fine)
+        check_packed(&a, c->type, out, tile);
     for (size_t k = 0; k < cols; k++) {
         quant_act y = quant_act_view(acts + k * stride + (fine ? n : 0), n);
         for (size_t r = 0; r < rows; r++) {

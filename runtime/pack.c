@@ -1,0 +1,106 @@
+/* Packing a model's matrices. */
+#include "runtime/pack.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "runtime/model.h"
+#include "runtime/runtime.h"
+
+enum { PACK_MEMORY_SHARE = 4, PACK_OF_LAYER = 7 };
+
+typedef struct pack_job {
+    const quant_packed_kernels *kernels;
+    weight **w;
+    size_t n;
+    uint8_t *strips, *tiles;
+    size_t tile_bytes;
+} pack_job;
+
+static size_t pack_layer(model_layer *l, weight **out) {
+    weight *all[PACK_OF_LAYER] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
+    size_t n = 0;
+    for (size_t i = 0; i < PACK_OF_LAYER; i++)
+        if (quant_dot_uses_act(all[i]->type))
+            out[n++] = all[i];
+    return n;
+}
+
+/* The weights that are packed, [n]: not the output matrix where it is screened. */
+static size_t pack_list(cmc_model *m, weight **out) {
+    size_t n = 0;
+    for (size_t i = 0; i < (size_t)m->p.n_layer; i++)
+        n += pack_layer(&m->layers[i], out + n);
+    for (size_t i = 0; i < m->expand.n; i++)
+        n += pack_layer(&m->extra[i].l, out + n);
+    if (quant_dot_uses_act(m->head.type) && !screen_takes(m))
+        out[n++] = &m->head;
+    return n;
+}
+
+static size_t pack_strips(const weight *w) {
+    return (w->n_out + QUANT_PACKED_ROWS - 1) / QUANT_PACKED_ROWS;
+}
+
+/* Pool worker: its share of each weight's strips. */
+static void pack_share(void *arg, int t, int nt) {
+    const pack_job *j = arg;
+    uint8_t *at = j->strips;
+    for (size_t i = 0; i < j->n; i++) {
+        const weight *w = j->w[i];
+        const size_t bytes = j->kernels->strip_bytes(w->type, w->n_in);
+        size_t lo, hi;
+        cmc_pool_share(pack_strips(w), 1, t, nt, &lo, &hi);
+        for (size_t k = lo; k < hi; k++) {
+            const size_t row = k * QUANT_PACKED_ROWS, left = w->n_out - row;
+            j->kernels->pack(w->type, w->data + row * w->row_bytes, w->row_bytes, left < QUANT_PACKED_ROWS ? left : QUANT_PACKED_ROWS,
+                             w->n_in, at + k * bytes, j->tiles + (size_t)t * j->tile_bytes);
+        }
+        at += pack_strips(w) * bytes;
+    }
+}
+
+static void pack_make(cmc_model *m, pack_job *j) {
+    const size_t threads = (size_t)cmc_pool_threads(m->rt->pool);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < j->n; i++) {
+        bytes += pack_strips(j->w[i]) * j->kernels->strip_bytes(j->w[i]->type, j->w[i]->n_in);
+        if (quant_gemm_bytes(j->w[i]->n_in) > j->tile_bytes)
+            j->tile_bytes = quant_gemm_bytes(j->w[i]->n_in);
+    }
+    const uint64_t memory = cmc_mem_available();
+    if (bytes == 0 || (memory > 0 && bytes > memory / PACK_MEMORY_SHARE))
+        return;
+    j->strips = cmc_alloc_large(bytes);
+    j->tiles = cmc_alloc_aligned(threads, j->tile_bytes);
+    if (j->strips && j->tiles) {
+        cmc_pool_run(m->rt->pool, pack_share, j);
+        uint8_t *at = j->strips;
+        for (size_t i = 0; i < j->n; i++) {
+            j->w[i]->packed = at;
+            at += pack_strips(j->w[i]) * j->kernels->strip_bytes(j->w[i]->type, j->w[i]->n_in);
+        }
+        m->pack.strips = j->strips;
+        m->pack.bytes = bytes;
+        j->strips = NULL;
+    }
+    free(j->strips);
+    free(j->tiles);
+}
+
+void pack_model(cmc_model *m) {
+    if (m->pack.tried || !m->rt->packed)
+        return;
+    m->pack.tried = true;
+    pack_job j = {.kernels = m->rt->packed, .w = cmc_alloc(PACK_OF_LAYER * ((size_t)m->p.n_layer + m->expand.n) + 1, sizeof *j.w)};
+    if (!j.w)
+        return;
+    j.n = pack_list(m, j.w);
+    pack_make(m, &j);
+    free(j.w);
+}
+
+void pack_free(pack *p) {
+    free(p->strips);
+    *p = (pack){0};
+}
