@@ -46,7 +46,7 @@ const arg_opt steer_opts[] = {
      .choices = "half|int8|float"},
     {.name = "output", .kind = ARG_STR, .at = offsetof(steer_args, output), .value = "auto|full|screened",
      .help = "how a token's logits are computed when text is written: all from the output matrix (full), or estimated from a copy "
-             "in 4 bits and the likeliest from the matrix (screened); auto is screened where that saves a sixth of what a token reads, and 8 MB at least",
+             "in 4 bits and the likeliest from the matrix (screened); auto is screened where that saves a sixth of what a token reads, and 8 MB at least, but not for 4 texts or more side by side",
      .choices = "auto|full|screened"},
     {.name = NULL},
 };

@@ -97,7 +97,8 @@ typedef enum cmc_kv {
 
 /* How the logits are computed that a token is chosen by (CMC_WANT_SAMPLING). */
 typedef enum cmc_output {
-    CMC_OUTPUT_AUTO,     /* screened with AVX-512 VNNI where that saves 1/6 of what a step reads and 8 MB at least */
+    CMC_OUTPUT_AUTO,     /* screened with AVX-512 VNNI where that saves 1/6 of what a step reads and 8 MB at least; not for 4
+                            sequences or more side by side whose matrices are in strips (cmc_model_copies) */
     CMC_OUTPUT_FULL,     /* all from the output matrix, as CMC_WANT_LOGITS */
     CMC_OUTPUT_SCREENED  /* screened whatever it saves; full still with `exact`, beside an adapter of the output matrix, and
                             where its rows are no multiple of 32 */
@@ -344,7 +345,8 @@ typedef enum cmc_want {
                             the model), and the greatest of them, 1,024 at least and 4,096 at most (of few tokens no more than 1
                             in 64 and 1 in 16), until the others have 1/256 of the probability, are computed as CMC_WANT_LOGITS does for the session alone. A logit
                             that is more than 32 nats below the greatest may stay an estimate whatever its rank. The same
-                            bits for any number of threads. Else as CMC_WANT_LOGITS */
+                            bits for any number of threads. Else as CMC_WANT_LOGITS, and so for 4 sequences or more that
+                            take strips (cmc_output) */
 } cmc_want;
 
 typedef struct cmc_eval_item {

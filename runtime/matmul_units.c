@@ -6,7 +6,8 @@ enum {
     DOT_UNIT_ROWS_MAX = 256,
     DOT_COLS = 32,               /* columns that stay in the first-level cache beside a unit's rows */
     TILE_FEW_ROWS = 16,          /* of few columns, whose tiles take about as long as a barrier */
-    TILE_ACT_BYTES = 384 * 1024  /* of activations that stay in the second-level cache */
+    TILE_ACT_BYTES = 384 * 1024, /* of activations that stay in the second-level cache */
+    TAKE_SHARE = 8               /* of its own units that are left a thread takes one in so many at a time */
 };
 
 size_t matmul_using_act(const matmul_job *job) {
@@ -67,7 +68,7 @@ void matmul_tile_units(matmul_job *job, const cmc_runtime *rt) {
 
 /* Where row `row` begins: a strip's first, where they are packed. */
 static const uint8_t *row_place(const matmul_job *job, const weight *w, size_t row) {
-    return job->packed ? w->packed + row / QUANT_PACKED_ROWS * job->packed->strip_bytes(w->type, w->n_in) : w->data + row * w->row_bytes;
+    return job->packed ? w->packed + row / QUANT_PACKED_ROWS * w->strip_bytes : w->data + row * w->row_bytes;
 }
 
 void matmul_unit_tile(const matmul_job *job, const matmul_unit *u, float *tile) {
@@ -107,9 +108,22 @@ static matmul_unit unit_place(const matmul_job *job, size_t i) {
                          .cols = cols < job->unit_cols ? cols : job->unit_cols};
 }
 
-static const uint8_t *unit_begin(const matmul_job *job, size_t i) {
-    const matmul_unit u = unit_place(job, i);
-    return row_place(job, u.o->w, u.row);
+/* Unit i, the one behind u. Written where it stays: loading it as a whole at once would wait for all that was stored before. */
+static void unit_after(const matmul_job *job, const matmul_unit *u, size_t i, matmul_unit *out) {
+    const size_t row = u->row + job->unit_rows, n = u->o->w->n_out;
+    if (row >= n) {
+        *out = unit_place(job, i);
+        return;
+    }
+    out->o = u->o;
+    out->row = row;
+    out->rows = n - row < job->unit_rows ? n - row : job->unit_rows;
+    out->col = u->col;
+    out->cols = u->cols;
+}
+
+static const uint8_t *unit_begin(const matmul_job *job, const matmul_unit *u) {
+    return row_place(job, u->o->w, u->row);
 }
 
 void matmul_range_set(const matmul_job *job, int t, int nt) {
@@ -121,48 +135,65 @@ void matmul_range_set(const matmul_job *job, int t, int nt) {
 const uint8_t *matmul_range_begin(const matmul_job *job, int t, int nt) {
     size_t lo, hi;
     cmc_pool_share(units_of_all(job), 1, t, nt, &lo, &hi);
-    return lo < hi ? unit_begin(job, lo) : NULL;
+    if (lo == hi)
+        return NULL;
+    const matmul_unit first = unit_place(job, lo);
+    return unit_begin(job, &first);
 }
 
-typedef struct unit_taken { size_t unit; bool more; } unit_taken;   /* more: its successor is the thread's own next one */
+/* Neighbouring units that a thread took, none when all are taken. more: the one behind the last is its own next one. */
+typedef struct units_taken { size_t first, n; bool more; } units_taken;
 
-/* The next unit of thread t's range, or of another's where that is done; SIZE_MAX when all are. */
-static unit_taken unit_take(const matmul_job *job, int t, int nt) {
+/* A part of thread t's range, or one unit of another's where that is done. Taking waits until what was written is with the other
+ * threads: so not each unit is taken by itself, but one in TAKE_SHARE of what is left. */
+static units_taken units_take(const matmul_job *job, int t, int nt) {
     for (int k = 0; k < nt; k++) {
         _Atomic uint64_t *range = &job->ranges[(t + k) % nt].v;
         uint64_t r = atomic_load_explicit(range, memory_order_relaxed);
         while ((uint32_t)r < (uint32_t)(r >> 32)) {
-            const uint64_t left = k == 0 ? r + 1 : r - ((uint64_t)1 << 32);
+            const uint64_t n = k == 0 ? 1 + ((r >> 32) - (uint32_t)r) / TAKE_SHARE : 1, left = k == 0 ? r + n : r - (n << 32);
             if (atomic_compare_exchange_weak_explicit(range, &r, left, memory_order_relaxed, memory_order_relaxed))
-                return k == 0 ? (unit_taken){(uint32_t)r, (uint32_t)left < (uint32_t)(left >> 32)}
-                              : (unit_taken){(uint32_t)(left >> 32), false};
+                return k == 0 ? (units_taken){(uint32_t)r, n, (uint32_t)left < (uint32_t)(left >> 32)}
+                              : (units_taken){(uint32_t)(left >> 32), n, false};
         }
     }
-    return (unit_taken){SIZE_MAX, false};
+    return (units_taken){0};
 }
 
-/* What a thread reads after this unit, as far as it is known; else what follows in memory. */
-static ptrdiff_t unit_ahead(const matmul_job *job, unit_taken taken, const matmul_unit *u) {
-    const weight *w = u->o->w;
-    const uint8_t *next = taken.more ? unit_begin(job, taken.unit + 1) : job->next;
-    const uint8_t *here = row_place(job, w, u->row);
-    return (ptrdiff_t)((next ? (uintptr_t)next : (uintptr_t)row_place(job, w, u->row + job->unit_rows)) - (uintptr_t)here);
+/* What a thread reads after unit u, as far as it is known; else what follows in memory. */
+static ptrdiff_t unit_ahead(const matmul_job *job, const matmul_unit *u, const matmul_unit *then) {
+    const uint8_t *next = then ? unit_begin(job, then) : job->next;
+    if (!next)
+        next = row_place(job, u->o->w, u->row + job->unit_rows);
+    return (ptrdiff_t)((uintptr_t)next - (uintptr_t)unit_begin(job, u));
+}
+
+/* then: the unit that this thread has next, NULL where it is not known. */
+static void unit_run(const matmul_job *job, matmul_unit *u, const matmul_unit *then, float *tile) {
+    u->ahead = unit_ahead(job, u, then);
+    job->unit(job, u, tile);
+    if (!job->gate)
+        return;
+    const matmul_out *gate = u->o, *up = &job->outs[1];
+    u->o = up;
+    if (!then)
+        u->ahead = row_place(job, up->w, u->row + u->rows) - unit_begin(job, u);
+    job->unit(job, u, tile);
+    u->o = gate;
+    for (size_t c = u->col; c < u->col + u->cols; c++)
+        job->gate(gate->y + c * gate->ldy + u->row, up->y + c * up->ldy + u->row, u->rows);
 }
 
 void matmul_thread(void *arg, int t, int nt) {
-    matmul_job *job = arg;
+    const matmul_job *job = arg;
     float *tile = job->tiles ? job->tiles + (size_t)t * job->tile_floats : NULL;
-    for (unit_taken taken; (taken = unit_take(job, t, nt)).unit != SIZE_MAX;) {
-        matmul_unit u = unit_place(job, taken.unit);
-        u.ahead = unit_ahead(job, taken, &u);
-        job->unit(job, &u, tile);
-        if (!job->gate)
-            continue;
-        const matmul_out *gate = u.o;
-        u.o = &job->outs[1];
-        u.ahead = taken.more ? u.ahead : row_place(job, u.o->w, u.row + u.rows) - row_place(job, u.o->w, u.row);
-        job->unit(job, &u, tile);
-        for (size_t c = u.col; c < u.col + u.cols; c++)
-            job->gate(gate->y + c * gate->ldy + u.row, u.o->y + c * u.o->ldy + u.row, u.rows);
+    for (units_taken taken; (taken = units_take(job, t, nt)).n > 0;) {
+        matmul_unit u[2] = {unit_place(job, taken.first)};
+        for (size_t k = 0; k < taken.n; k++) {
+            matmul_unit *now = &u[k % 2], *then = k + 1 < taken.n || taken.more ? &u[(k + 1) % 2] : NULL;
+            if (then)
+                unit_after(job, now, taken.first + k + 1, then);
+            unit_run(job, now, then, tile);
+        }
     }
 }

@@ -26,14 +26,14 @@ static size_t pack_layer(model_layer *l, weight **out) {
     return n;
 }
 
-/* The weights that are packed, [n]: not the output matrix where it is screened. */
+/* The weights that are packed, [n]: not an output matrix that is screened whatever it saves. */
 static size_t pack_list(cmc_model *m, weight **out) {
     size_t n = 0;
     for (size_t i = 0; i < (size_t)m->p.n_layer; i++)
         n += pack_layer(&m->layers[i], out + n);
     for (size_t i = 0; i < m->expand.n; i++)
         n += pack_layer(&m->extra[i].l, out + n);
-    if (quant_dot_uses_act(m->head.type) && !screen_takes(m))
+    if (quant_dot_uses_act(m->head.type) && m->rt->output != CMC_OUTPUT_SCREENED)
         out[n++] = &m->head;
     return n;
 }
@@ -48,15 +48,14 @@ static void pack_share(void *arg, int t, int nt) {
     uint8_t *at = j->strips;
     for (size_t i = 0; i < j->n; i++) {
         const weight *w = j->w[i];
-        const size_t bytes = j->kernels->strip_bytes(w->type, w->n_in);
         size_t lo, hi;
         cmc_pool_share(pack_strips(w), 1, t, nt, &lo, &hi);
         for (size_t k = lo; k < hi; k++) {
             const size_t row = k * QUANT_PACKED_ROWS, left = w->n_out - row;
             j->kernels->pack(w->type, w->data + row * w->row_bytes, w->row_bytes, left < QUANT_PACKED_ROWS ? left : QUANT_PACKED_ROWS,
-                             w->n_in, at + k * bytes, j->tiles + (size_t)t * j->tile_bytes);
+                             w->n_in, at + k * w->strip_bytes, j->tiles + (size_t)t * j->tile_bytes);
         }
-        at += pack_strips(w) * bytes;
+        at += pack_strips(w) * w->strip_bytes;
     }
 }
 
@@ -64,7 +63,8 @@ static void pack_make(cmc_model *m, pack_job *j) {
     const size_t threads = (size_t)cmc_pool_threads(m->rt->pool);
     uint64_t bytes = 0;
     for (size_t i = 0; i < j->n; i++) {
-        bytes += pack_strips(j->w[i]) * j->kernels->strip_bytes(j->w[i]->type, j->w[i]->n_in);
+        j->w[i]->strip_bytes = j->kernels->strip_bytes(j->w[i]->type, j->w[i]->n_in);
+        bytes += pack_strips(j->w[i]) * j->w[i]->strip_bytes;
         if (quant_gemm_bytes(j->w[i]->n_in) > j->tile_bytes)
             j->tile_bytes = quant_gemm_bytes(j->w[i]->n_in);
     }
@@ -78,7 +78,7 @@ static void pack_make(cmc_model *m, pack_job *j) {
         uint8_t *at = j->strips;
         for (size_t i = 0; i < j->n; i++) {
             j->w[i]->packed = at;
-            at += pack_strips(j->w[i]) * j->kernels->strip_bytes(j->w[i]->type, j->w[i]->n_in);
+            at += pack_strips(j->w[i]) * j->w[i]->strip_bytes;
         }
         m->pack.strips = j->strips;
         m->pack.bytes = bytes;

@@ -265,7 +265,7 @@ static void screen_columns(cmc_model *m, const float *hidden, size_t n, float *l
 }
 
 cmc_status screen_logits(cmc_model *m, const float *hidden, size_t n, float *logits, size_t ld, cmc_error *err) {
-    if (!screen_takes(m))
+    if (!screen_takes(m) || (n >= MATMUL_TILE_MIN_COLS && m->head.packed))
         return graph_logits(m, hidden, n, logits, ld, err);
     if (!m->screen.panels)
         CMC_TRY(screen_make(m, err));

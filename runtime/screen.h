@@ -18,6 +18,7 @@ uint64_t screen_memory(const cmc_model *m);
 
 /* As graph_logits, for rows of which a token is to be chosen. Of each row the greatest by their estimates are what graph_logits
  * gives for that row alone: 1,024 to 4,096 (of a small vocabulary 1 in 64 to 1 in 16), until the others have 1/256 of the probability; the
- * others are estimates. All are computed where the runtime says so, in exact mode, and where the copy would not pay. */
+ * others are estimates. All are computed where the runtime says so, in exact mode, where the copy would not pay, and for several rows at
+ * once where the matrix is packed (pack.h): that many are as much arithmetic one way as the other, and then there is nothing to look for. */
 cmc_status screen_logits(cmc_model *m, const float *hidden, size_t n, float *logits, size_t ld, cmc_error *err);
 #endif

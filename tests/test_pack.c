@@ -42,7 +42,7 @@ static void close_model(fixture *f) {
 }
 
 /* Logits of n sequences that are decoded side by side, [STEPS][n][n_vocab]; expanded blocks count for half. */
-static float *decode(cmc_model *m, size_t n) {
+static float *decode(cmc_model *m, size_t n, cmc_want want) {
     const size_t v = (size_t)cmc_model_n_vocab(m);
     cmc_error err = {0};
     cmc_session *s[SEQS];
@@ -57,7 +57,7 @@ static float *decode(cmc_model *m, size_t n) {
         cmc_eval_item items[SEQS];
         for (size_t i = 0; i < n; i++) {
             ok(cmc_session_append(s[i], (int32_t)(20 + 7 * i + step), &err), &err);
-            items[i] = (cmc_eval_item){s[i], CMC_WANT_LOGITS, 1, rows + (step * n + i) * v};
+            items[i] = (cmc_eval_item){s[i], want, 1, rows + (step * n + i) * v};
         }
         ok(cmc_eval(m, items, n, &err), &err);
     }
@@ -84,7 +84,7 @@ static void test_bits(void **state) {
             fixture packed = open_model(&models[k], 2, false), stored = open_model(&models[k], 2, false);
             const size_t bytes = STEPS * n * (size_t)cmc_model_n_vocab(packed.m) * sizeof(float);
             stored.rt->packed = NULL;
-            float *a = decode(packed.m, n), *b = decode(stored.m, n);
+            float *a = decode(packed.m, n, CMC_WANT_LOGITS), *b = decode(stored.m, n, CMC_WANT_LOGITS);
             assert_memory_equal(a, b, bytes);
             assert_null(stored.m->pack.strips);
             const bool takes = packed.rt->packed && models[k].type != CMC_F16 && n >= MATMUL_TILE_MIN_COLS;
@@ -92,7 +92,7 @@ static void test_bits(void **state) {
             assert_true((packed.m->layers[1].down.packed != NULL) == takes);
             assert_true((cmc_model_copies(packed.m) > cmc_model_bytes(packed.m) / 2) == takes && cmc_model_copies(stored.m) == 0);
             free(a);
-            a = decode(packed.m, n);   /* once they are there */
+            a = decode(packed.m, n, CMC_WANT_LOGITS);   /* once they are there */
             assert_memory_equal(a, b, bytes);
             free(a);
             free(b);
@@ -106,7 +106,7 @@ static void test_where(void **state) {
     (void)state;
     const tiny_spec *spec = &models[0];
     fixture f = open_model(spec, 1, true);
-    free(decode(f.m, SEQS));
+    free(decode(f.m, SEQS, CMC_WANT_LOGITS));
     assert_false(f.m->pack.tried);
     close_model(&f);
     f = open_model(spec, 2, false);
@@ -124,14 +124,33 @@ static void test_where(void **state) {
     assert_null(f.m->pack.strips);
     free(row);
     cmc_session_free(s);
+    close_model(&f);
+    f = open_model(spec, 2, false);
     f.rt->output = CMC_OUTPUT_SCREENED;
-    free(decode(f.m, SEQS));
+    free(decode(f.m, SEQS, CMC_WANT_SAMPLING));
     assert_non_null(f.m->pack.strips);
-    assert_true(f.m->layers[0].wq.packed && !f.m->head.packed);
+    assert_true(f.m->layers[0].wq.packed && !f.m->head.packed && f.m->screen.panels);
+    close_model(&f);
+}
+
+/* A packed output matrix is not screened for as many sequences as take it; for fewer it is. */
+static void test_output(void **state) {
+    (void)state;
+    fixture f = open_model(&models[0], 2, false);
+    free(decode(f.m, SEQS, CMC_WANT_LOGITS));
+    for (size_t n = 1; n <= SEQS && f.rt->packed; n++) {
+        f.rt->output = CMC_OUTPUT_FULL;
+        float *full = decode(f.m, n, CMC_WANT_SAMPLING);
+        f.rt->output = CMC_OUTPUT_SCREENED;
+        float *some = decode(f.m, n, CMC_WANT_SAMPLING);
+        assert_true((memcmp(full, some, STEPS * n * (size_t)cmc_model_n_vocab(f.m) * sizeof *full) == 0) == (n >= MATMUL_TILE_MIN_COLS));
+        free(full);
+        free(some);
+    }
     close_model(&f);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_where)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_where), cmocka_unit_test(test_output)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
