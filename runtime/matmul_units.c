@@ -7,7 +7,8 @@ enum {
     DOT_COLS = 32,               /* columns that stay in the first-level cache beside a unit's rows */
     TILE_FEW_ROWS = 16,          /* of few columns, whose tiles take about as long as a barrier */
     TILE_ACT_BYTES = 384 * 1024, /* of activations that stay in the second-level cache */
-    TAKE_SHARE = 8               /* of its own units that are left a thread takes one in so many at a time */
+    TAKE_SHARE = 8               /* of its own units a thread takes one in so many at a time: each taking waits until what was written
+                                    is with the others */
 };
 
 size_t matmul_using_act(const matmul_job *job) {
@@ -141,23 +142,20 @@ const uint8_t *matmul_range_begin(const matmul_job *job, int t, int nt) {
     return unit_begin(job, &first);
 }
 
-/* Neighbouring units that a thread took, none when all are taken. more: the one behind the last is its own next one. */
-typedef struct units_taken { size_t first, n; bool more; } units_taken;
-
-/* A part of thread t's range, or one unit of another's where that is done. Taking waits until what was written is with the other
- * threads: so not each unit is taken by itself, but one in TAKE_SHARE of what is left. */
-static units_taken units_take(const matmul_job *job, int t, int nt) {
+size_t matmul_range_take(matmul_range *ranges, size_t share, int t, int nt, size_t *first, bool *more) {
     for (int k = 0; k < nt; k++) {
-        _Atomic uint64_t *range = &job->ranges[(t + k) % nt].v;
+        _Atomic uint64_t *range = &ranges[(t + k) % nt].v;
         uint64_t r = atomic_load_explicit(range, memory_order_relaxed);
         while ((uint32_t)r < (uint32_t)(r >> 32)) {
-            const uint64_t n = k == 0 ? 1 + ((r >> 32) - (uint32_t)r) / TAKE_SHARE : 1, left = k == 0 ? r + n : r - (n << 32);
-            if (atomic_compare_exchange_weak_explicit(range, &r, left, memory_order_relaxed, memory_order_relaxed))
-                return k == 0 ? (units_taken){(uint32_t)r, n, (uint32_t)left < (uint32_t)(left >> 32)}
-                              : (units_taken){(uint32_t)(left >> 32), n, false};
+            const uint64_t n = k == 0 ? 1 + ((r >> 32) - (uint32_t)r) / share : 1, left = k == 0 ? r + n : r - (n << 32);
+            if (!atomic_compare_exchange_weak_explicit(range, &r, left, memory_order_relaxed, memory_order_relaxed))
+                continue;
+            *first = k == 0 ? (uint32_t)r : (uint32_t)(left >> 32);
+            *more = k == 0 && (uint32_t)left < (uint32_t)(left >> 32);
+            return n;
         }
     }
-    return (units_taken){0};
+    return 0;
 }
 
 /* What a thread reads after unit u, as far as it is known; else what follows in memory. */
@@ -187,12 +185,14 @@ static void unit_run(const matmul_job *job, matmul_unit *u, const matmul_unit *t
 void matmul_thread(void *arg, int t, int nt) {
     const matmul_job *job = arg;
     float *tile = job->tiles ? job->tiles + (size_t)t * job->tile_floats : NULL;
-    for (units_taken taken; (taken = units_take(job, t, nt)).n > 0;) {
-        matmul_unit u[2] = {unit_place(job, taken.first)};
-        for (size_t k = 0; k < taken.n; k++) {
-            matmul_unit *now = &u[k % 2], *then = k + 1 < taken.n || taken.more ? &u[(k + 1) % 2] : NULL;
+    size_t first;
+    bool more;
+    for (size_t n; (n = matmul_range_take(job->ranges, TAKE_SHARE, t, nt, &first, &more)) > 0;) {
+        matmul_unit u[2] = {unit_place(job, first)};
+        for (size_t k = 0; k < n; k++) {
+            matmul_unit *now = &u[k % 2], *then = k + 1 < n || more ? &u[(k + 1) % 2] : NULL;
             if (then)
-                unit_after(job, now, taken.first + k + 1, then);
+                unit_after(job, now, first + k + 1, then);
             unit_run(job, now, then, tile);
         }
     }

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "runtime/graph.h"
+#include "runtime/matmul_impl.h"
 #include "runtime/screen_panel.h"
 #include "runtime/vec.h"
 
@@ -16,7 +17,9 @@ enum {
     SCREEN_LEAST = 1024, SCREEN_MOST = 4096,   /* rows are computed, at least and at most, but of a smaller vocabulary no */
     SCREEN_LEAST_SHARE = 64, SCREEN_MOST_SHARE = 16,   /* more than 1 row in so many; between the two until the others have */
     SCREEN_REST = 256,          /* one part in so many of the probability */
-    SCREEN_CHUNK = 1024,        /* rows that a thread takes at a time: the likely ones lie close together */
+    SCREEN_CHUNK = 1024,        /* rows that are gone through at a time */
+    SCREEN_LIST = 1 << 15,      /* candidates that a thread lists; if it finds more, it computes these by itself */
+    SCREEN_UNIT = 64,           /* of them, that a thread takes at a time */
     SCREEN_BINS_PER_NAT = 8,    /* of logits by how far they are below the greatest */
     SCREEN_AHEAD = 6,           /* rows between the one computed and the one asked of memory */
     SCREEN_LEAST_SAVED = 8 << 20,      /* bytes: a smaller matrix may stay in a cache */
@@ -29,6 +32,12 @@ typedef struct screen_part {
     uint32_t bins[VEC_BINS + 1];
 } screen_part;
 
+/* A candidate, and what was computed for it. */
+typedef struct screen_found {
+    uint32_t row, col;
+    float value;
+} screen_found;
+
 typedef struct screen_job {
     const weight *w;
     const panel_kernels *panel;
@@ -38,6 +47,9 @@ typedef struct screen_job {
     uint8_t *panels;
     float *row;                 /* [threads][n_in], for making the copy */
     screen_part *parts;         /* [threads][cols] */
+    screen_found *found;        /* [threads][SCREEN_LIST] */
+    size_t *n_found;            /* [threads] */
+    matmul_range *ranges;       /* [threads] units of found that are not computed yet, thread t's from t * SCREEN_LIST on */
     const uint8_t *acts, *own;  /* [cols] quantised, and what the kernels take for w's type */
     size_t act_stride, own_stride, cols;
     float *y;                   /* [cols][n_out], stride ld */
@@ -49,11 +61,15 @@ static const panel_kernels *screen_kernels(void) {
     return k ? k : &panel_kernels_plain;
 }
 
-/* Chunk k of thread t's, as [*lo, *hi); false where it has no more. */
-static bool screen_chunk(const screen_job *j, size_t k, int t, int nt, size_t *lo, size_t *hi) {
-    *lo = (k * (size_t)nt + (size_t)t) * SCREEN_CHUNK;
+/* Thread t's chunks [*first, *end): side by side, as the threads of what is done with the logits afterwards have them. */
+static void screen_chunks(const screen_job *j, int t, int nt, size_t *first, size_t *end) {
+    cmc_pool_share((j->w->n_out + SCREEN_CHUNK - 1) / SCREEN_CHUNK, 1, t, nt, first, end);
+}
+
+/* Rows [*lo, *hi) of a chunk. */
+static void screen_chunk(const screen_job *j, size_t chunk, size_t *lo, size_t *hi) {
+    *lo = chunk * SCREEN_CHUNK;
     *hi = *lo + SCREEN_CHUNK < j->w->n_out ? *lo + SCREEN_CHUNK : j->w->n_out;
-    return *lo < j->w->n_out;
 }
 
 /* -------------------------------------------------------------------------------------------------- the copy */
@@ -61,6 +77,9 @@ static bool screen_chunk(const screen_job *j, size_t k, int t, int nt, size_t *l
 void screen_free(screen *s) {
     free(s->panels);
     free(s->parts);
+    free(s->ranges);
+    free(s->found);
+    free(s->n_found);
     free(s->acts);
     *s = (screen){0};
 }
@@ -89,12 +108,15 @@ static void screen_copy(void *arg, int t, int nt) {
     const screen_job *j = arg;
     const weight *w = j->w;
     float *row = j->row + (size_t)t * w->n_in;
-    size_t lo, hi;
-    for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++)
+    size_t k, end;
+    screen_chunks(j, t, nt, &k, &end);
+    for (size_t lo, hi; k < end; k++) {
+        screen_chunk(j, k, &lo, &hi);
         for (size_t i = lo; i < hi; i++) {
             j->kernels->decode_row(w->type, w->data + i * w->row_bytes, row, w->n_in);
             j->panel->encode(row, w->n_in, i % PANEL_ROWS, j->panels + i / PANEL_ROWS * panel_bytes(w->n_in));
         }
+    }
 }
 
 static cmc_status screen_make(cmc_model *m, cmc_error *err) {
@@ -105,9 +127,12 @@ static cmc_status screen_make(cmc_model *m, cmc_error *err) {
     s->act_stride = quant_act_bytes(w->n_in);
     s->panels = cmc_alloc_large(screen_bytes(w));
     s->parts = cmc_alloc(threads * PANEL_COLS, sizeof *s->parts);
+    s->ranges = cmc_alloc_aligned(threads, sizeof *s->ranges);
+    s->found = cmc_alloc(threads * SCREEN_LIST, sizeof *s->found);
+    s->n_found = cmc_alloc(threads, sizeof *s->n_found);
     s->acts = cmc_alloc_aligned(PANEL_COLS, s->act_stride);
     job.row = cmc_alloc(threads * w->n_in, sizeof *job.row);
-    if (!s->panels || !s->parts || !s->acts || !job.row) {
+    if (!s->panels || !s->parts || !s->ranges || !s->found || !s->n_found || !s->acts || !job.row) {
         free(job.row);
         screen_free(s);
         return cmc_fail_nomem(err, "a compact copy of the output matrix", screen_bytes(w));
@@ -140,10 +165,12 @@ static void screen_estimate(const screen_job *j, size_t lo, size_t hi) {
 /* A thread's, and the greatest of them. */
 static void screen_estimates(const screen_job *j, int t, int nt) {
     screen_part *parts = j->parts + (size_t)t * j->cols;
-    size_t lo, hi;
+    size_t k, end;
     for (size_t c = 0; c < j->cols; c++)
         parts[c].top = -INFINITY;
-    for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++) {
+    screen_chunks(j, t, nt, &k, &end);
+    for (size_t lo, hi; k < end; k++) {
+        screen_chunk(j, k, &lo, &hi);
         screen_estimate(j, lo, hi);
         for (size_t c = 0; c < j->cols; c++)
             parts[c].top = fmaxf(parts[c].top, j->vec->max(j->y + c * j->ld + lo, hi - lo));
@@ -162,10 +189,12 @@ static float screen_top(const screen_job *j, size_t c, int nt) {
 static void screen_count(const screen_job *j, size_t c, int t, int nt) {
     const float top = screen_top(j, c, nt);
     uint32_t *bins = j->parts[(size_t)t * j->cols + c].bins;
-    size_t lo, hi;
+    size_t k, end, lo, hi;
     memset(bins, 0, (VEC_BINS + 1) * sizeof *bins);
-    for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++)
+    for (screen_chunks(j, t, nt, &k, &end); k < end; k++) {
+        screen_chunk(j, k, &lo, &hi);
         j->vec->depths(bins, j->y + c * j->ld + lo, hi - lo, top, SCREEN_BINS_PER_NAT);
+    }
 }
 
 /* One row in `share`, but no more than `rows`. */
@@ -192,49 +221,53 @@ static float screen_bound(const screen_job *j, size_t c, int nt) {
     return screen_top(j, c, nt) - (float)b / SCREEN_BINS_PER_NAT;
 }
 
-/* Candidates whose rows are asked for, and not yet computed: the columns' of a chunk, one after the other, behind what is left of the
- * chunk before. */
-typedef struct screen_queue {
-    size_t n;
-    struct { uint32_t row, col; } v[SCREEN_AHEAD + SCREEN_CHUNK];
-} screen_queue;
-
-/* Computes all but the last `keep`, while those `keep` further on are read from memory. */
-static void screen_compute(const screen_job *j, screen_queue *q, size_t keep) {
+/* Computes a candidate while `next` is read from memory. */
+static void screen_compute(const screen_job *j, const screen_found *f, const screen_found *next, float *out) {
     const weight *w = j->w;
-    size_t k = 0;
-    for (; k + keep < q->n; k++) {
-        const size_t row = q->v[k].row, c = q->v[k].col;
-        const ptrdiff_t ahead = ((ptrdiff_t)q->v[k + keep].row - (ptrdiff_t)row) * (ptrdiff_t)w->row_bytes;
-        const quant_dot_args a = {.rows = w->data + row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = 1, .ahead = ahead,
-                                  .acts = j->own + c * j->own_stride, .act_stride = j->own_stride, .n_cols = 1, .n = w->n_in,
-                                  .out = j->y + c * j->ld + row, .out_stride = j->ld};
-        j->kernels->dot(w->type, &a);
-    }
-    memmove(q->v, q->v + k, (q->n - k) * sizeof *q->v);
-    q->n -= k;
+    const quant_dot_args a = {.rows = w->data + f->row * w->row_bytes, .row_stride = w->row_bytes, .n_rows = 1,
+                              .ahead = ((ptrdiff_t)next->row - (ptrdiff_t)f->row) * (ptrdiff_t)w->row_bytes,
+                              .acts = j->own + f->col * j->own_stride, .act_stride = j->own_stride, .n_cols = 1, .n = w->n_in,
+                              .out = out, .out_stride = j->ld};
+    j->kernels->dot(w->type, &a);
 }
 
-/* Columns have many candidates of a chunk in common, which stay in the cache. */
-static void screen_candidates(const screen_job *j, const float *bound, int t, int nt) {
+/* Thread t lists the candidates among its rows, gives how many. Columns have many of a chunk in common, which then stay in the cache. */
+static size_t screen_list(const screen_job *j, const float *bound, int t, int nt) {
+    screen_found *found = j->found + (size_t)t * SCREEN_LIST;
     uint32_t rows[SCREEN_CHUNK];
-    screen_queue q;
-    size_t lo, hi;
-    q.n = 0;
-    for (size_t k = 0; screen_chunk(j, k, t, nt, &lo, &hi); k++) {
+    size_t n = 0, k, end, lo, hi;
+    for (screen_chunks(j, t, nt, &k, &end); k < end; k++) {
+        screen_chunk(j, k, &lo, &hi);
         for (size_t c = 0; c < j->cols; c++) {
-            const size_t n = j->vec->above(rows, j->y + c * j->ld + lo, hi - lo, bound[c], (uint32_t)lo);
-            for (size_t i = 0; i < n; i++, q.n++) {
-                q.v[q.n].row = rows[i];
-                q.v[q.n].col = (uint32_t)c;
+            float *y = j->y + c * j->ld;
+            const size_t above = j->vec->above(rows, y + lo, hi - lo, bound[c], (uint32_t)lo);
+            for (size_t i = 0; i < above; i++) {
+                const screen_found f = {.row = rows[i], .col = (uint32_t)c};
+                if (n < SCREEN_LIST)
+                    found[n++] = f;
+                else
+                    screen_compute(j, &f, &f, y + f.row);
             }
-            screen_compute(j, &q, SCREEN_AHEAD);
         }
     }
-    screen_compute(j, &q, 0);
+    return n;
 }
 
-/* Pool worker. Whatever the number of threads, the same rows are computed, each by itself. */
+/* Candidates, wherever they were found: likely rows lie close together, so one thread may have found most of them. */
+static void screen_candidates(const screen_job *j, const size_t *n, int t, int nt) {
+    size_t unit;
+    bool more;
+    while (matmul_range_take(j->ranges, SIZE_MAX, t, nt, &unit, &more) > 0) {
+        const size_t owner = unit / SCREEN_LIST, first = unit % SCREEN_LIST * SCREEN_UNIT, left = n[owner] - first;
+        screen_found *f = j->found + owner * SCREEN_LIST + first;
+        const size_t last = (left < SCREEN_UNIT ? left : SCREEN_UNIT) - 1;
+        for (size_t i = 0; i <= last; i++)
+            screen_compute(j, &f[i], &f[i + SCREEN_AHEAD < last ? i + SCREEN_AHEAD : last], &f[i].value);
+    }
+}
+
+/* Pool worker. Whatever the number of threads, the same rows are computed, each by itself. A thread writes the logits of its own rows
+ * alone: what another wrote is slow to come by for who goes on with them. */
 static void screen_share(void *arg, int t, int nt) {
     const screen_job *j = arg;
     float bound[PANEL_COLS];
@@ -245,7 +278,15 @@ static void screen_share(void *arg, int t, int nt) {
     cmc_pool_barrier(j->pool, t);
     for (size_t c = 0; c < j->cols; c++)
         bound[c] = screen_bound(j, c, nt);
-    screen_candidates(j, bound, t, nt);
+    j->n_found[t] = screen_list(j, bound, t, nt);
+    const uint64_t from = (uint64_t)t * SCREEN_LIST, to = from + (j->n_found[t] + SCREEN_UNIT - 1) / SCREEN_UNIT;
+    atomic_store_explicit(&j->ranges[t].v, to << 32 | from, memory_order_relaxed);
+    cmc_pool_barrier(j->pool, t);
+    screen_candidates(j, j->n_found, t, nt);
+    cmc_pool_barrier(j->pool, t);
+    const screen_found *found = j->found + (size_t)t * SCREEN_LIST;
+    for (size_t i = 0; i < j->n_found[t]; i++)
+        j->y[found[i].col * j->ld + found[i].row] = found[i].value;
 }
 
 /* At most PANEL_COLS rows. */
@@ -253,7 +294,7 @@ static void screen_columns(cmc_model *m, const float *hidden, size_t n, float *l
     const screen *s = &m->screen;
     const size_t e = m->head.n_in;
     screen_job job = {.w = &m->head, .panel = screen_kernels(), .kernels = quant_kernels_best(), .vec = vec_fast(),
-                      .pool = m->rt->pool, .panels = s->panels, .parts = s->parts, .acts = s->acts, .own = s->acts,
+                      .pool = m->rt->pool, .panels = s->panels, .parts = s->parts, .ranges = s->ranges, .found = s->found, .n_found = s->n_found, .acts = s->acts, .own = s->acts,
                       .act_stride = s->act_stride, .own_stride = s->act_stride, .cols = n, .y = logits, .ld = ld};
     for (size_t c = 0; c < n; c++)
         job.kernels->act_row(hidden + c * e, s->acts + c * s->act_stride, e);

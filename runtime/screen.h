@@ -8,6 +8,9 @@
 typedef struct screen {
     uint8_t *panels;             /* the copy, of 4.5 bits a weight (screen_panel.h) */
     struct screen_part *parts;   /* [threads][PANEL_COLS] */
+    struct matmul_range *ranges; /* [threads] */
+    struct screen_found *found;  /* candidates that each thread found, and how many */
+    size_t *n_found;
     uint8_t *acts;               /* [PANEL_COLS][act_stride] quantised columns */
     size_t act_stride;
 } screen;

@@ -205,6 +205,28 @@ static void all_where_it_cannot_help(void **state) {
     }
 }
 
+/* All rows the same, so that all are likely, and more than a thread keeps a list of: each is computed. */
+static void all_alike(void **state) {
+    (void)state;
+    enum { MANY = 8 };
+    float h[MANY * N_IN];
+    random_states(h, MANY);
+    for (int threads = 1; threads <= 2; threads++) {
+        bench b = bench_open(CMC_Q8_0, threads, CMC_OUTPUT_SCREENED, 1);
+        const size_t bytes = cmc_type_row_bytes(CMC_Q8_0, N_IN);
+        for (size_t r = 1; r < ROWS; r++)
+            memcpy(b.rows + r * bytes, b.rows, bytes);
+        float *got = screened(&b, h, MANY);
+        for (size_t c = 0; c < MANY; c++) {
+            float *want = full(&b, h + c * N_IN, 1);
+            assert_memory_equal(got + c * ROWS, want, ROWS * sizeof *want);
+            free(want);
+        }
+        free(got);
+        bench_close(&b);
+    }
+}
+
 /* A state that is not finite gives logits that are not, and nothing worse. */
 static void not_finite(void **state) {
     (void)state;
@@ -340,7 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greatest_are_the_full_products), cmocka_unit_test(as_many_as_matter),
         cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(company_does_not_matter),
-        cmocka_unit_test(all_where_it_cannot_help), cmocka_unit_test(not_finite),
+        cmocka_unit_test(all_where_it_cannot_help), cmocka_unit_test(all_alike), cmocka_unit_test(not_finite),
         cmocka_unit_test(eval_screens_decoding_alone), cmocka_unit_test(panels_hold_q4_0),
         cmocka_unit_test(panels_multiply_alike),
     };
