@@ -336,7 +336,8 @@ def page_share(data):
 def page_batch(data):
     rows = [[e["model"], figure(e["one_tps"], 1), figure(e["eight_tps"], 1), figure(e["ratio"], 2),
              asked(role, "batch", e["ratio"]["median"])] for role, e in entries(data, "batch")]
-    return ("Eight sequences side by side", "`cmc bench --batch 8` against `--batch 1`, tokens a second of all together.",
+    return ("Eight sequences side by side", "`cmc bench --batch 8` against `--batch 1`, tokens a second of all together. Eight take matrices laid out anew and all of "
+            "Gemma's logits, one takes them as stored and screened ([design.md](design.md), \"Few tokens\").",
             table(["model", "one", "eight", "ratio", "asked", "met"], rows))
 
 

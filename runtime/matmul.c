@@ -96,7 +96,7 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
 
 static cmc_status reserve_work(matmul_job *job, matmul_work *work, size_t threads, cmc_error *err) {
     size_t floats = 0, act = 0;
-    if (job->integer)
+    if (job->unit == matmul_unit_tile)
         job->tile_floats = quant_gemm_bytes(job->n_in) / sizeof(float);
     else if (job->unit != matmul_unit_dot)
         job->tile_floats = (job->unit_rows * job->n_in + 15) / 16 * 16;
