@@ -55,8 +55,8 @@ bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt);
 void matmul_tile_units(matmul_job *job, const cmc_runtime *rt);
 void matmul_unit_tile(const matmul_job *job, const matmul_unit *u, float *tile);
 
-/* The next of thread t's range, one in `share` of those that are left and at least one, or one of another's where that is done: *first
- * and how many, 0 when all are taken. *more: the one behind them is the thread's own next one. */
+/* The next of thread t's range, one in `share` of those that are left, rounded up, or one of another's where that is done: *first and how
+ * many, 0 when all are taken. *more: the one behind them is the thread's own next one. */
 size_t matmul_range_take(matmul_range *ranges, size_t share, int t, int nt, size_t *first, bool *more);
 
 /* Thread t's range, before any thread takes from it. Neighbouring rows go to one thread: what it asks of memory ahead of

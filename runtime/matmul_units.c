@@ -147,7 +147,8 @@ size_t matmul_range_take(matmul_range *ranges, size_t share, int t, int nt, size
         _Atomic uint64_t *range = &ranges[(t + k) % nt].v;
         uint64_t r = atomic_load_explicit(range, memory_order_relaxed);
         while ((uint32_t)r < (uint32_t)(r >> 32)) {
-            const uint64_t n = k == 0 ? 1 + ((r >> 32) - (uint32_t)r) / share : 1, left = k == 0 ? r + n : r - (n << 32);
+            const uint64_t all = (r >> 32) - (uint32_t)r, n = k == 0 ? all / share + (all % share != 0) : 1;
+            const uint64_t left = k == 0 ? r + n : r - (n << 32);
             if (!atomic_compare_exchange_weak_explicit(range, &r, left, memory_order_relaxed, memory_order_relaxed))
                 continue;
             *first = k == 0 ? (uint32_t)r : (uint32_t)(left >> 32);

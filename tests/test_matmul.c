@@ -1,5 +1,5 @@
 /* Matrix products by every path against a double reference, and what must not change their bits. */
-#include "runtime/matmul.h"
+#include "runtime/matmul_impl.h"
 #include "runtime/quant.h"
 
 #include <math.h>
@@ -219,6 +219,37 @@ static void test_batch_does_not_change_bits(void **state) {
     }
 }
 
+/* Threads in any order take each unit once: their own from the low end, in parts, others' from the high end one by one. */
+static void test_ranges(void **state) {
+    (void)state;
+    enum { THREADS = 3, MOST = 50, APART = 1000 };
+    const size_t shares[] = {1, 8, SIZE_MAX};
+    uint64_t seed = 12;
+    for (size_t round = 0; round < 300; round++) {
+        matmul_range ranges[THREADS];
+        int taken[THREADS * APART] = {0};
+        size_t left = 0, n[THREADS], first;
+        bool more;
+        for (size_t t = 0; t < THREADS; t++) {
+            n[t] = random_next(&seed) % MOST;
+            left += n[t];
+            atomic_init(&ranges[t].v, (uint64_t)(t * APART + n[t]) << 32 | (t * APART));
+        }
+        while (left > 0) {
+            const int t = (int)(random_next(&seed) % THREADS);
+            const size_t got = matmul_range_take(ranges, shares[round % 3], t, THREADS, &first, &more);
+            assert_true(got > 0 && got <= left && (got == 1 || first / APART == (size_t)t));
+            for (size_t i = first; i < first + got; i++)
+                assert_true(i % APART < n[i / APART] && taken[i]++ == 0);
+            left -= got;
+            if (more)   /* its own, and nobody has taken it yet */
+                assert_true(first / APART == (size_t)t && (first + got) % APART < n[t] && !taken[first + got]);
+        }
+        for (int t = 0; t < THREADS; t++)
+            assert_true(matmul_range_take(ranges, 1, t, THREADS, &first, &more) == 0);
+    }
+}
+
 static void test_no_columns_and_mismatch(void **state) {
     (void)state;
     uint64_t seed = 8;
@@ -392,7 +423,7 @@ static void test_runtime(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_paths), cmocka_unit_test(test_threads_do_not_change_bits),
-        cmocka_unit_test(test_batch_does_not_change_bits), cmocka_unit_test(test_no_columns_and_mismatch),
+        cmocka_unit_test(test_batch_does_not_change_bits), cmocka_unit_test(test_ranges), cmocka_unit_test(test_no_columns_and_mismatch),
         cmocka_unit_test(test_weight_from_tensor), cmocka_unit_test(test_gemm), cmocka_unit_test(test_plain_gemm_bits),
         cmocka_unit_test(test_gemm_from_many_threads), cmocka_unit_test(test_runtime),
     };
