@@ -284,7 +284,7 @@ CMC_API uint64_t cmc_model_params(const cmc_model *m);
 CMC_API uint64_t cmc_model_bytes(const cmc_model *m);      /* weights, as stored */
 /* Bytes of what has been laid out anew beside them so far, for speed: the output matrix in 4.5 bits, when the second token is chosen and
  * that saves reading; the matrices in strips of 16 rows, when 4 sequences or more are first decoded side by side and the strips take no
- * more than a quarter of the memory that can be had. */
+ * more than a quarter of the memory that can be had, of a model no wider than 256 and of no more than 16 MB when it is opened. */
 CMC_API uint64_t cmc_model_copies(const cmc_model *m);
 /* 32 hex digits over the header and samples of every tensor: the same file gives the same digits anywhere. */
 CMC_API const char *cmc_model_hash(const cmc_model *m);

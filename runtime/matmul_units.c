@@ -41,8 +41,16 @@ void matmul_unit_dot(const matmul_job *job, const matmul_unit *u, float *tile) {
     }
 }
 
+/* Whether all are packed, and for so few columns. */
+static bool takes_packed(const matmul_job *job, const cmc_runtime *rt) {
+    bool packed = rt->packed && job->cols < MATMUL_FINE_MIN_COLS;
+    for (size_t i = 0; i < job->n_w; i++)
+        packed = packed && job->outs[i].w->packed && job->cols >= job->outs[i].w->packed_from;
+    return packed;
+}
+
 bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt) {
-    return rt->integer_gemm && job->cols >= MATMUL_TILE_MIN_COLS && matmul_using_act(job) == job->n_w;
+    return takes_packed(job, rt) || (rt->integer_gemm && job->cols >= MATMUL_TILE_MIN_COLS && matmul_using_act(job) == job->n_w);
 }
 
 /* Columns in blocks of about the same size, each no more than stays beside a tile in the second-level cache. */
@@ -53,16 +61,9 @@ static size_t tile_cols(const matmul_job *job) {
     return (cols + QUANT_GEMM_COLS - 1) / QUANT_GEMM_COLS * QUANT_GEMM_COLS;
 }
 
-static bool all_packed(const matmul_job *job) {
-    bool packed = true;
-    for (size_t i = 0; i < job->n_w; i++)
-        packed = packed && job->outs[i].w->packed;
-    return packed;
-}
-
 void matmul_tile_units(matmul_job *job, const cmc_runtime *rt) {
     job->unit = matmul_unit_tile;
-    job->packed = job->cols < MATMUL_FINE_MIN_COLS && all_packed(job) ? rt->packed : NULL;
+    job->packed = takes_packed(job, rt) ? rt->packed : NULL;
     job->unit_rows = job->cols < QUANT_GEMM_COLS ? TILE_FEW_ROWS : QUANT_GEMM_ROWS;
     job->unit_cols = tile_cols(job);
 }

@@ -66,6 +66,8 @@ static cmc_status model_open_into(cmc_model *m, const char *path, cmc_error *err
             m->extra_bytes += expand_owns(t->name) ? t->bytes : 0;
         }
     CMC_TRY(load_hash(m->parts, m->n_parts, m->hash, err));
+    if (pack_is_narrow(m))
+        pack_model(m);
     return graph_scratch_new(m, &m->scratch, err);
 }
 

@@ -7,7 +7,7 @@
 #include "runtime/model.h"
 #include "runtime/runtime.h"
 
-enum { PACK_MEMORY_SHARE = 4, PACK_OF_LAYER = 7 };
+enum { PACK_MEMORY_SHARE = 4, PACK_OF_LAYER = 7, PACK_NARROW = 256, PACK_NARROW_BYTES = 16 << 20 };
 
 typedef struct pack_job {
     const quant_packed_kernels *kernels;
@@ -59,6 +59,10 @@ static void pack_share(void *arg, int t, int nt) {
     }
 }
 
+bool pack_is_narrow(const cmc_model *m) {
+    return m->p.n_embd <= PACK_NARROW && m->n_bytes <= PACK_NARROW_BYTES;
+}
+
 static void pack_make(cmc_model *m, pack_job *j) {
     const size_t threads = (size_t)cmc_pool_threads(m->rt->pool);
     uint64_t bytes = 0;
@@ -78,6 +82,7 @@ static void pack_make(cmc_model *m, pack_job *j) {
         uint8_t *at = j->strips;
         for (size_t i = 0; i < j->n; i++) {
             j->w[i]->packed = at;
+            j->w[i]->packed_from = pack_is_narrow(m) ? 1 : MATMUL_TILE_MIN_COLS;
             at += pack_strips(j->w[i]) * j->w[i]->strip_bytes;
         }
         m->pack.strips = j->strips;

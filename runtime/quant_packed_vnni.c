@@ -98,8 +98,12 @@ VNNI_INLINE void all_dots(uint32_t type, const quant_dot_args *a, void *less) {
     size_t c = 0;
     for (; c + 4 < a->n_cols; c += FEW_COLS)
         some_dots(type, FEW_COLS, a, c, less);
-    if (c < a->n_cols)
+    if (c + 2 < a->n_cols)
         some_dots(type, 4, a, c, less);
+    else if (c + 1 < a->n_cols)
+        some_dots(type, 2, a, c, less);
+    else if (c < a->n_cols)
+        some_dots(type, 1, a, c, less);
 }
 
 /* ------------------------------------------------------------------------------------------------ types */

@@ -309,7 +309,7 @@ static void check_full(const fixture *f, cmc_output output, bool parent_compares
     cmc_stream *s, *fork;
     char text[] = "a";
     OK(cmc_runtime_open(&(cmc_runtime_opts){.threads = 2, .output = output}, &rt, &err));
-    cmc_model *host = steered_model(rt, f->dir, &(tiny_spec){.arch = "llama", .type = CMC_Q8_0, .seed = 8, .n_embd = 256});
+    cmc_model *host = steered_model(rt, f->dir, &(tiny_spec){.arch = "llama", .type = CMC_Q8_0, .seed = 8, .n_embd = 288});
     cmc_model *delta = steered_model(rt, f->dir, &(tiny_spec){.arch = "llama", .vocab = "spm", .n_learnt = 150, .seed = 3});
     cmc_steering *st = steering(host, delta, 1);
     cmc_record r = {.line = 1, .text = text, .text_len = 1};

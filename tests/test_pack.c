@@ -66,13 +66,15 @@ static float *decode(cmc_model *m, size_t n, cmc_want want) {
     return rows;
 }
 
+enum { WIDE = 288 };   /* what is not narrow */
+
 static const tiny_spec models[] = {
-    {.arch = "llama", .type = CMC_Q4_1},
-    {.arch = "llama", .type = CMC_Q4_0, .n_ff = 160, .expand = "hybrid", .expand_merge = "dlerp", .expand_f = -0.4},
-    {.arch = "qwen2", .type = CMC_Q5_1, .n_layer = 3, .tied = true},
-    {.arch = "qwen3", .type = CMC_Q8_0, .expand = "stack"},
-    {.arch = "gemma3", .type = CMC_Q5_0, .tied = true},
-    {.arch = "llama", .type = CMC_F16},   /* of floats none is packed */
+    {.arch = "llama", .type = CMC_Q4_1, .n_embd = WIDE},
+    {.arch = "llama", .type = CMC_Q4_0, .n_embd = WIDE, .n_ff = 160, .expand = "hybrid", .expand_merge = "dlerp", .expand_f = -0.4},
+    {.arch = "qwen2", .type = CMC_Q5_1, .n_embd = WIDE, .n_layer = 3, .tied = true},
+    {.arch = "qwen3", .type = CMC_Q8_0, .n_embd = WIDE, .expand = "stack"},
+    {.arch = "gemma3", .type = CMC_Q5_0, .n_embd = WIDE, .tied = true},
+    {.arch = "llama", .type = CMC_F16, .n_embd = WIDE},   /* of floats none is packed */
 };
 enum { N_MODELS = sizeof models / sizeof *models };
 
@@ -133,6 +135,28 @@ static void test_where(void **state) {
     close_model(&f);
 }
 
+/* A narrow model has its strips from the start; then a sequence has the same bits in any company. */
+static void test_narrow(void **state) {
+    (void)state;
+    const tiny_spec spec = {.arch = "llama", .type = CMC_Q8_0, .tied = true};
+    fixture f = open_model(&spec, 2, false);
+    const size_t v = (size_t)cmc_model_n_vocab(f.m);
+    assert_true((f.m->pack.strips != NULL) == (f.rt->packed != NULL));
+    assert_true(!f.rt->packed || f.m->head.packed_from == 1);
+    float *all = decode(f.m, SEQS, CMC_WANT_LOGITS);
+    for (size_t n = 1; n < SEQS && f.rt->packed; n++) {
+        float *some = decode(f.m, n, CMC_WANT_LOGITS);
+        for (size_t step = 0; step < STEPS; step++)
+            assert_memory_equal(some + step * n * v, all + step * SEQS * v, n * v * sizeof *all);
+        free(some);
+    }
+    free(all);
+    close_model(&f);
+    f = open_model(&spec, 2, true);
+    assert_null(f.m->pack.strips);
+    close_model(&f);
+}
+
 /* A packed output matrix is not screened for as many sequences as take it; for fewer it is. */
 static void test_output(void **state) {
     (void)state;
@@ -151,6 +175,6 @@ static void test_output(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_where), cmocka_unit_test(test_output)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_where), cmocka_unit_test(test_narrow), cmocka_unit_test(test_output)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
