@@ -11,7 +11,7 @@ typedef struct weight {
     size_t n_in, n_out;          /* n_out rows of n_in elements */
     const uint8_t *data;         /* rows one after the other, row_bytes apart */
     size_t row_bytes;
-    const uint8_t *packed;       /* the rows in strips of strip_bytes (quant_packed_kernels), or NULL */
+    uint8_t *packed;             /* the rows in strips of strip_bytes (quant_packed_kernels), or NULL */
     size_t strip_bytes, packed_from;   /* taken for so many columns or more */
     const struct lora_weight *lora;   /* what adapters add to the product (lora.h), or NULL; the rows are without it */
 } weight;

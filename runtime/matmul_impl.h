@@ -9,6 +9,11 @@
 /* What is left of a thread's units: the owner takes from the low end, others, when they are done, from the high. */
 typedef struct matmul_range { _Alignas(64) _Atomic uint64_t v; } matmul_range;   /* low end, and << 32 the high */
 
+/* [lo, hi), before any thread takes from it. */
+static inline void matmul_range_put(matmul_range *r, size_t lo, size_t hi) {
+    atomic_store_explicit(&r->v, (uint64_t)hi << 32 | lo, memory_order_relaxed);
+}
+
 /* What a thread does at a time: some rows of a weight, and the columns that they are multiplied with. */
 typedef struct matmul_unit {
     const matmul_out *o;

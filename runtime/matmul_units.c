@@ -131,7 +131,7 @@ static const uint8_t *unit_begin(const matmul_job *job, const matmul_unit *u) {
 void matmul_range_set(const matmul_job *job, int t, int nt) {
     size_t lo, hi;
     cmc_pool_share(units_of_all(job), 1, t, nt, &lo, &hi);
-    atomic_store_explicit(&job->ranges[t].v, (uint64_t)hi << 32 | lo, memory_order_relaxed);
+    matmul_range_put(&job->ranges[t], lo, hi);
 }
 
 const uint8_t *matmul_range_begin(const matmul_job *job, int t, int nt) {

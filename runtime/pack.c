@@ -13,7 +13,7 @@ typedef struct pack_job {
     const quant_packed_kernels *kernels;
     weight **w;
     size_t n;
-    uint8_t *strips, *tiles;
+    uint8_t *tiles;      /* [threads][tile_bytes] */
     size_t tile_bytes;
 } pack_job;
 
@@ -45,7 +45,6 @@ static size_t pack_strips(const weight *w) {
 /* Pool worker: its share of each weight's strips. */
 static void pack_share(void *arg, int t, int nt) {
     const pack_job *j = arg;
-    uint8_t *at = j->strips;
     for (size_t i = 0; i < j->n; i++) {
         const weight *w = j->w[i];
         size_t lo, hi;
@@ -53,9 +52,8 @@ static void pack_share(void *arg, int t, int nt) {
         for (size_t k = lo; k < hi; k++) {
             const size_t row = k * QUANT_PACKED_ROWS, left = w->n_out - row;
             j->kernels->pack(w->type, w->data + row * w->row_bytes, w->row_bytes, left < QUANT_PACKED_ROWS ? left : QUANT_PACKED_ROWS,
-                             w->n_in, at + k * w->strip_bytes, j->tiles + (size_t)t * j->tile_bytes);
+                             w->n_in, w->packed + k * w->strip_bytes, j->tiles + (size_t)t * j->tile_bytes);
         }
-        at += pack_strips(w) * w->strip_bytes;
     }
 }
 
@@ -63,8 +61,16 @@ bool pack_is_narrow(const cmc_model *m) {
     return m->p.n_embd <= PACK_NARROW && m->n_bytes <= PACK_NARROW_BYTES;
 }
 
+/* Each weight's strips take their places in `strips`. */
+static void pack_place(const cmc_model *m, const pack_job *j, uint8_t *strips) {
+    for (size_t i = 0; i < j->n; i++) {
+        j->w[i]->packed = strips;
+        j->w[i]->packed_from = pack_is_narrow(m) ? 1 : MATMUL_TILE_MIN_COLS;
+        strips += pack_strips(j->w[i]) * j->w[i]->strip_bytes;
+    }
+}
+
 static void pack_make(cmc_model *m, pack_job *j) {
-    const size_t threads = (size_t)cmc_pool_threads(m->rt->pool);
     uint64_t bytes = 0;
     for (size_t i = 0; i < j->n; i++) {
         j->w[i]->strip_bytes = j->kernels->strip_bytes(j->w[i]->type, j->w[i]->n_in);
@@ -75,21 +81,16 @@ static void pack_make(cmc_model *m, pack_job *j) {
     const uint64_t memory = cmc_mem_available();
     if (bytes == 0 || (memory > 0 && bytes > memory / PACK_MEMORY_SHARE))
         return;
-    j->strips = cmc_alloc_large(bytes);
-    j->tiles = cmc_alloc_aligned(threads, j->tile_bytes);
-    if (j->strips && j->tiles) {
+    uint8_t *strips = cmc_alloc_large(bytes);
+    j->tiles = cmc_alloc_aligned((size_t)cmc_pool_threads(m->rt->pool), j->tile_bytes);
+    if (strips && j->tiles) {
+        pack_place(m, j, strips);
         cmc_pool_run(m->rt->pool, pack_share, j);
-        uint8_t *at = j->strips;
-        for (size_t i = 0; i < j->n; i++) {
-            j->w[i]->packed = at;
-            j->w[i]->packed_from = pack_is_narrow(m) ? 1 : MATMUL_TILE_MIN_COLS;
-            at += pack_strips(j->w[i]) * j->w[i]->strip_bytes;
-        }
-        m->pack.strips = j->strips;
+        m->pack.strips = strips;
         m->pack.bytes = bytes;
-        j->strips = NULL;
+    } else {
+        free(strips);
     }
-    free(j->strips);
     free(j->tiles);
 }
 

@@ -17,7 +17,8 @@ typedef struct pack {
  * not depend on what came before. */
 bool pack_is_narrow(const cmc_model *m);
 /* Gives m's weights their strips, once: where the machine has kernels for them, and they take no more than a quarter of the memory that can
- * be had. Otherwise, or when memory is out, all stays as it is: results are the same, bit for bit. */
+ * be had. Otherwise, or when memory is out, all stays as it is. A product of several columns has the same bits either way; one column of a
+ * narrow model is summed in another order. */
 void pack_model(cmc_model *m);
 void pack_free(pack *p);
 #endif

@@ -9,6 +9,10 @@ enum {
     MAX_COLS = QUANT_GEMM_COLS   /* and where that comes from memory: a register of integer and one of float sums for each */
 };
 
+VNNI_INLINE size_t groups_of_block(uint32_t type) {
+    return quant_is_super(type) ? QUANT_SUPER_GROUPS : 1;
+}
+
 /* Scales of a group. */
 VNNI_INLINE int parts_of_group(uint32_t type) {
     return quant_is_super(type) && quant_has_halves(type) ? 2 : 1;

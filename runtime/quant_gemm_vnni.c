@@ -30,13 +30,9 @@ VNNI_INLINE gemm_strip strip_view(void *tile, size_t n, size_t i) {
 
 /* ------------------------------------------------------------------------------------------------ unpacking */
 
-VNNI_INLINE size_t groups_of_block(uint32_t type) {
-    return quant_is_super(type) ? QUANT_SUPER_GROUPS : 1;
-}
-
 /* A strip's rows: where they are, or in what the tile keeps for the last. */
 VNNI_INLINE vnni_rows rows_of_strip(uint32_t type, const quant_dot_args *a, size_t strip, void *tile) {
-    const size_t row = strip * ROWS_WIDE, bytes = a->n / (groups_of_block(type) * QUANT_GROUP) * quant_block_bytes(type);
+    const size_t row = strip * ROWS_WIDE, bytes = cmc_type_row_bytes(type, a->n);
     return rows_whole(a->rows + row * a->row_stride, a->row_stride, a->n_rows - row, bytes,
                       (uint8_t *)tile + quant_gemm_bytes(a->n) - ROWS_WIDE * bytes);
 }

@@ -40,7 +40,7 @@ VNNI_INLINE void put_weights(uint32_t type, const __m512i *w, uint8_t *to) {
 }
 
 VNNI_INLINE void pack_strip(uint32_t type, const vnni_rows *rows, size_t n, uint8_t *to) {
-    const size_t step = quant_is_super(type) ? QUANT_SUPER_GROUPS : 1, floats = factor_bytes(type) / sizeof(float);
+    const size_t step = groups_of_block(type), floats = factor_bytes(type) / sizeof(float);
     float scale[QUANT_SUPER_GROUPS * 2 * ROWS_WIDE], min[QUANT_SUPER_GROUPS * 2 * ROWS_WIDE];
     for (size_t g0 = 0, at = 0; g0 < n / QUANT_GROUP; g0 += step, at += quant_block_bytes(type)) {
         rows_scales(type, rows, at, scale, min);

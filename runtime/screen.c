@@ -88,7 +88,7 @@ static uint64_t screen_bytes(const weight *w) {
     return (w->n_out + PANEL_ROWS - 1) / PANEL_ROWS * panel_bytes(w->n_in);
 }
 
-bool screen_takes(const cmc_model *m) {
+static bool screen_pays(const cmc_model *m) {
     const weight *w = &m->head;
     if (m->rt->exact || m->rt->output == CMC_OUTPUT_FULL || w->lora || w->n_in % QUANT_GROUP != 0)
         return false;
@@ -254,11 +254,11 @@ static size_t screen_list(const screen_job *j, const float *bound, int t, int nt
 }
 
 /* Candidates, wherever they were found: likely rows lie close together, so one thread may have found most of them. */
-static void screen_candidates(const screen_job *j, const size_t *n, int t, int nt) {
+static void screen_candidates(const screen_job *j, int t, int nt) {
     size_t unit;
     bool more;
     while (matmul_range_take(j->ranges, SIZE_MAX, t, nt, &unit, &more) > 0) {
-        const size_t owner = unit / SCREEN_LIST, first = unit % SCREEN_LIST * SCREEN_UNIT, left = n[owner] - first;
+        const size_t owner = unit / SCREEN_LIST, first = unit % SCREEN_LIST * SCREEN_UNIT, left = j->n_found[owner] - first;
         screen_found *f = j->found + owner * SCREEN_LIST + first;
         const size_t last = (left < SCREEN_UNIT ? left : SCREEN_UNIT) - 1;
         for (size_t i = 0; i <= last; i++)
@@ -279,12 +279,12 @@ static void screen_share(void *arg, int t, int nt) {
     for (size_t c = 0; c < j->cols; c++)
         bound[c] = screen_bound(j, c, nt);
     j->n_found[t] = screen_list(j, bound, t, nt);
-    const uint64_t from = (uint64_t)t * SCREEN_LIST, to = from + (j->n_found[t] + SCREEN_UNIT - 1) / SCREEN_UNIT;
-    atomic_store_explicit(&j->ranges[t].v, to << 32 | from, memory_order_relaxed);
+    const size_t first = (size_t)t * SCREEN_LIST;
+    matmul_range_put(&j->ranges[t], first, first + (j->n_found[t] + SCREEN_UNIT - 1) / SCREEN_UNIT);
     cmc_pool_barrier(j->pool, t);
-    screen_candidates(j, j->n_found, t, nt);
+    screen_candidates(j, t, nt);
     cmc_pool_barrier(j->pool, t);
-    const screen_found *found = j->found + (size_t)t * SCREEN_LIST;
+    const screen_found *found = j->found + first;
     for (size_t i = 0; i < j->n_found[t]; i++)
         j->y[found[i].col * j->ld + found[i].row] = found[i].value;
 }
@@ -294,7 +294,8 @@ static void screen_columns(cmc_model *m, const float *hidden, size_t n, float *l
     const screen *s = &m->screen;
     const size_t e = m->head.n_in;
     screen_job job = {.w = &m->head, .panel = screen_kernels(), .kernels = quant_kernels_best(), .vec = vec_fast(),
-                      .pool = m->rt->pool, .panels = s->panels, .parts = s->parts, .ranges = s->ranges, .found = s->found, .n_found = s->n_found, .acts = s->acts, .own = s->acts,
+                      .pool = m->rt->pool, .panels = s->panels, .parts = s->parts, .found = s->found, .n_found = s->n_found,
+                      .ranges = s->ranges, .acts = s->acts, .own = s->acts,
                       .act_stride = s->act_stride, .own_stride = s->act_stride, .cols = n, .y = logits, .ld = ld};
     for (size_t c = 0; c < n; c++)
         job.kernels->act_row(hidden + c * e, s->acts + c * s->act_stride, e);
@@ -306,7 +307,7 @@ static void screen_columns(cmc_model *m, const float *hidden, size_t n, float *l
 }
 
 cmc_status screen_logits(cmc_model *m, const float *hidden, size_t n, float *logits, size_t ld, cmc_error *err) {
-    if (!screen_takes(m) || (n >= MATMUL_TILE_MIN_COLS && m->head.packed))
+    if (!screen_pays(m) || (n >= MATMUL_TILE_MIN_COLS && m->head.packed))
         return graph_logits(m, hidden, n, logits, ld, err);
     if (!m->screen.panels)
         CMC_TRY(screen_make(m, err));

@@ -15,8 +15,7 @@ typedef struct screen {
     size_t act_stride;
 } screen;
 void screen_free(screen *s);
-/* Whether m's logits are screened; and bytes of the copy, 0 until it is made. */
-bool screen_takes(const cmc_model *m);
+/* Bytes of the copy, 0 until it is made. */
 uint64_t screen_memory(const cmc_model *m);
 
 /* As graph_logits, for rows of which a token is to be chosen. Of each row the greatest by their estimates are what graph_logits

@@ -233,7 +233,7 @@ static void test_ranges(void **state) {
         for (size_t t = 0; t < THREADS; t++) {
             n[t] = random_next(&seed) % MOST;
             left += n[t];
-            atomic_init(&ranges[t].v, (uint64_t)(t * APART + n[t]) << 32 | (t * APART));
+            matmul_range_put(&ranges[t], t * APART, t * APART + n[t]);
         }
         while (left > 0) {
             const int t = (int)(random_next(&seed) % THREADS);
