@@ -61,10 +61,20 @@ static size_t tile_cols(const matmul_job *job) {
     return (cols + QUANT_GEMM_COLS - 1) / QUANT_GEMM_COLS * QUANT_GEMM_COLS;
 }
 
+/* Of packed weights: a strip, or where strips are so short that taking them one by one would take as long, as many as the dots have bytes. */
+static size_t packed_rows(const matmul_job *job) {
+    size_t bytes = 1;
+    for (size_t i = 0; i < job->n_w; i++)
+        if (job->outs[i].w->strip_bytes > bytes)
+            bytes = job->outs[i].w->strip_bytes;
+    const size_t rows = DOT_UNIT_BYTES / bytes * QUANT_PACKED_ROWS;
+    return rows < QUANT_PACKED_ROWS ? QUANT_PACKED_ROWS : rows > DOT_UNIT_ROWS_MAX ? DOT_UNIT_ROWS_MAX : rows;
+}
+
 void matmul_tile_units(matmul_job *job, const cmc_runtime *rt) {
     job->unit = matmul_unit_tile;
     job->packed = takes_packed(job, rt) ? rt->packed : NULL;
-    job->unit_rows = job->cols < QUANT_GEMM_COLS ? TILE_FEW_ROWS : QUANT_GEMM_ROWS;
+    job->unit_rows = job->packed ? packed_rows(job) : job->cols < QUANT_GEMM_COLS ? TILE_FEW_ROWS : QUANT_GEMM_ROWS;
     job->unit_cols = tile_cols(job);
 }
 
