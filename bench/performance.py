@@ -181,15 +181,19 @@ def measure_ab(a, model):
 
 
 def measure_steered(a, model):
-    """A strength next to 0 takes the same work and leaves the text as it is: both sides then decode the same tokens."""
-    plain, steered = [], []
+    """At a strength next to 0, which leaves the text as it is, so that both sides decode the same tokens, and at the delta's own: what
+    greedy decoding may pass over hangs on how far the shifts differ."""
+    ms = {"": ([], []), "own_": ([], [])}
     for _ in range(a.r):
-        r = cmc_bench(model, a.threads, 0, a.gen, "-d", f"{a.delta}=1e-6")
-        plain.append(1000 / r["unsteered_tg_tps"])
-        steered.append(1000 / r["steered_tg_tps"])
+        for key, strength in (("", "=1e-6"), ("own_", "")):
+            r = cmc_bench(model, a.threads, 0, a.gen, "-d", a.delta + strength)
+            ms[key][0].append(1000 / r["unsteered_tg_tps"])
+            ms[key][1].append(1000 / r["steered_tg_tps"])
     delta, host = inspect(a.delta)["bytes"], inspect(model)["bytes"]
-    return {"plain_ms": spread(plain), "steered_ms": spread(steered), "ratio": over(steered, plain), "delta_bytes": delta,
-            "host_bytes": host, "most": 1 + 1.25 * delta / host + 0.03}
+    out = {"delta_bytes": delta, "host_bytes": host, "most": 1 + 1.25 * delta / host + 0.03}
+    for key, (plain, steered) in ms.items():
+        out |= {f"{key}plain_ms": spread(plain), f"{key}steered_ms": spread(steered), f"{key}ratio": over(steered, plain)}
+    return out
 
 
 def measure_context(a, model):
@@ -344,13 +348,15 @@ def page_batch(data):
 def page_steered(data):
     rows = []
     for _, e in entries(data, "steered"):
-        met = "yes" if e["ratio"]["median"] <= e["most"] else "no"
-        rows.append([e["model"], figure(e["plain_ms"], 2), figure(e["steered_ms"], 2), figure(e["ratio"], 3),
-                     f"at most {e['most']:.3f} | {met}"])
-    return ("What steering costs", f"Milliseconds a token, `cmc bench -d {delta_name(data, 'steered')}.gguf=1e-6`: a strength that "
-            "takes all of the work and leaves both sides the same text. The limit is "
-            "1 + 1.25 b/B + 0.03, where b and B are the bytes of the delta and the host.",
-            table(["host", "unsteered", "steered", "ratio", "asked", "met"], rows))
+        for key, strength in (("", "1e-6"), ("own_", "its own")):
+            met = "yes" if e[f"{key}ratio"]["median"] <= e["most"] else "no"
+            rows.append([e["model"], strength, figure(e[f"{key}plain_ms"], 2), figure(e[f"{key}steered_ms"], 2), figure(e[f"{key}ratio"], 3),
+                         f"at most {e['most']:.3f} | {met}"])
+    delta = delta_name(data, "steered")
+    return ("What steering costs", f"Milliseconds a token of greedy decoding, `cmc bench -d {delta}.gguf=1e-6`, a strength that leaves both sides "
+            f"the same text, and `-d {delta}.gguf`, at the delta's own. Where the greatest steered logit is all that is asked for, tokens that cannot be it are passed "
+            "over ([design.md](design.md), \"Choosing a token\"). The limit is 1 + 1.25 b/B + 0.03, where b and B are the bytes of the delta and the host.",
+            table(["host", "strength", "unsteered", "steered", "ratio", "asked", "met"], rows))
 
 
 def page_ab(data):

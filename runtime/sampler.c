@@ -291,6 +291,10 @@ static int32_t pick_any(sampler *s, const row *r, double at) {
     return last;
 }
 
+bool sampler_greedy(const sampler *s) {
+    return s->opts.temperature == 0 && !s->seen;
+}
+
 int32_t sampler_pick(sampler *s, float *logits, const int32_t *recent, size_t n, cmc_pool *pool) {
     penalise(s, logits, recent, n);
     int32_t best = best_token(logits, s->n_vocab);

@@ -12,4 +12,6 @@ void sampler_free(sampler *s);
  * seed, logits and history give the same token everywhere. Ties: the lowest id. A logit of NaN or -inf is never
  * picked; -1 where there is no other. The pool's threads help, if they are free; NULL where they are not. */
 int32_t sampler_pick(sampler *s, float *logits, const int32_t *recent, size_t n, cmc_pool *pool);
+/* Whether it picks the greatest logit, whatever came before. */
+bool sampler_greedy(const sampler *s);
 #endif

@@ -227,6 +227,39 @@ static void shift_share(void *arg, int t, int nt) {
     for (int p = lo; p < hi; p++) shift_part_centre(j->logits, n, j->in, centre, p);
 }
 
+/* What greedy decoding takes, as threads see it: each looks at the parts that it has in steering_shift_by_all. */
+typedef struct best_job {
+    const cmc_steering *st;
+    cmc_pool *pool;            /* NULL: one thread, by itself */
+    const float *logits;
+    const shift_in *in;
+    shift_span spans[SHIFT_PARTS];
+    shift_best best[SHIFT_PARTS];      /* a thread's under its first part */
+} best_job;
+
+static void best_share(void *arg, int t, int nt) {
+    best_job *j = arg;
+    const int lo = SHIFT_PARTS * t / nt, hi = SHIFT_PARTS * (t + 1) / nt;
+    for (int p = lo; p < hi; p++) shift_part_span(j->in, p, &j->spans[p]);
+    if (j->pool) cmc_pool_barrier(j->pool, t);
+    const shift_span span = shift_all_spans(j->spans, SHIFT_PARTS);
+    for (int p = lo; p < hi; p++) shift_part_best(j->logits, cmc_model_n_vocab(j->st->host), j->in, &span, p, &j->best[lo]);
+}
+
+int32_t steering_best(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
+                      const float *logits, steering_work *w, cmc_pool *pool) {
+    best_job j = {.st = st, .pool = pool, .logits = logits, .in = w->in};
+    if (st->guards.bounded || steering_inputs(st, alphas, rows, kinds, w) != 1) return -1;
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        j.spans[p] = SHIFT_NO_SPAN;
+        j.best[p] = SHIFT_NO_BEST;
+    }
+    if (pool) cmc_pool_run(pool, best_share, &j);
+    else best_share(&j, 0, 1);
+    const shift_span span = shift_all_spans(j.spans, SHIFT_PARTS);
+    return shift_best_id(j.best, SHIFT_PARTS, &span, st->opts.unmapped_raw);
+}
+
 bool steering_shift_by_all(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                            float *logits, steering_work *w) {
     cmc_pool *pool = st->host->rt->pool;

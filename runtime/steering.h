@@ -1,6 +1,7 @@
 /* A host and its deltas inside the library. */
 #ifndef CMC_RUNTIME_STEERING_H
 #define CMC_RUNTIME_STEERING_H
+#include "base/pool.h"
 #include "runtime/guard.h"
 
 typedef struct steering_delta {
@@ -54,4 +55,8 @@ bool steering_shift(const cmc_steering *st, const double *alphas, const float *c
 /* The same, bit for bit, by all threads of the host's pool; not for one of them to call. */
 bool steering_shift_by_all(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
                            float *logits, steering_work *w);
+/* The token that greedy decoding takes of the logits that either would leave, which stay as they are; -1 where it takes the shift to say,
+ * as with several deltas, bounds, or a near thing. The pool's threads help, if they are free; NULL where they are not. */
+int32_t steering_best(const cmc_steering *st, const double *alphas, const float *const *rows, const steering_row *kinds,
+                      const float *logits, steering_work *w, cmc_pool *pool);
 #endif

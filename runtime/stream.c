@@ -147,13 +147,26 @@ static void keep_row(const cmc_stream *s, float *row) {
     if (row) memcpy(row, s->logits, (size_t)cmc_model_n_vocab(s->st->host) * sizeof *row);
 }
 
-/* With the pool's threads, or NULL. */
+/* From the steered logits. */
 static int32_t choose(cmc_stream *s, cmc_pool *pool) {
     int32_t n_vocab = cmc_model_n_vocab(s->st->host);
     if (s->pick) return s->pick(s->pick_user, s->logits, n_vocab);
     size_t n = s->seq.n;
     if (s->repeat_last_n >= 0 && (size_t)s->repeat_last_n < n) n = (size_t)s->repeat_last_n;
     return sampler_pick(s->sampler, s->logits, s->seq.v + (s->seq.n - n), n, pool);
+}
+
+/* The next token, with the pool's threads, or NULL. Where nothing but the greatest logit is asked for, the steered ones are not written. */
+static int32_t steer_and_choose(cmc_stream *s, cmc_pool *pool) {
+    if (!s->compare && !s->pick && sampler_greedy(s->sampler)) {
+        int32_t best = steering_best(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work, pool);
+        if (best >= 0) return best;
+    }
+    keep_row(s, s->host_row);
+    if (pool) steering_shift_by_all(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
+    else steering_shift(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
+    keep_row(s, s->steered_row);
+    return choose(s, pool);
 }
 
 /* The token's bytes, for the text and for the deltas. */
@@ -196,11 +209,7 @@ static cmc_status take_token(cmc_stream *s, int32_t id, cmc_error *err) {
 static void pick_share(void *arg, int t, int nt) {
     stream_batch *b = arg;
     for (size_t i = (size_t)t; i < b->n; i += (size_t)nt) {
-        cmc_stream *s = b->v[i];
-        keep_row(s, s->host_row);
-        steering_shift(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
-        keep_row(s, s->steered_row);
-        b->picks[i] = choose(s, NULL);
+        b->picks[i] = steer_and_choose(b->v[i], NULL);
     }
 }
 
@@ -210,15 +219,10 @@ static cmc_status step_batch(stream_batch *b, cmc_error *err) {
     CMC_TRY(eval_hosts(b, err));
     CMC_TRY(eval_deltas(b, err));
     cmc_pool *pool = cmc_model_runtime(b->v[0]->st->host)->pool;
-    if (b->n > 1) {
+    if (b->n > 1)
         cmc_pool_run(pool, pick_share, b);
-    } else {
-        cmc_stream *s = b->v[0];
-        keep_row(s, s->host_row);
-        steering_shift_by_all(s->st, s->alphas, s->rows, s->kinds, s->logits, &s->work);
-        keep_row(s, s->steered_row);
-        b->picks[0] = choose(s, pool);
-    }
+    else
+        b->picks[0] = steer_and_choose(b->v[0], pool);
     cmc_status status = CMC_OK;
     for (size_t i = 0; i < b->n; i++) { /* one that fails does not keep the others from theirs, whose rows are shifted already */
         cmc_status one = take_token(b->v[i], b->picks[i], status == CMC_OK ? err : NULL);

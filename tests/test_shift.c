@@ -520,6 +520,123 @@ static void parts_are_the_whole(void **state) {
     }
 }
 
+/* The lowest id of the greatest logit; -1 where all are NaN or banned. */
+static int32_t greatest(const float *v, int32_t n) {
+    int32_t best = -1;
+    float top = -INFINITY;
+    for (int32_t i = 0; i < n; i++) {
+        if (v[i] > top) {
+            top = v[i];
+            best = i;
+        }
+    }
+    return best;
+}
+
+typedef void (*best_fn)(const float *, int32_t, const shift_in *, const shift_span *, int, shift_best *);
+
+/* What is found by so many threads, the parts in any order. */
+static int32_t best_by(const scene *s, bool raw, best_fn part_best, int threads) {
+    shift_span spans[SHIFT_PARTS], span;
+    shift_best best[SHIFT_PARTS];
+    for (int p = 0; p < SHIFT_PARTS; p++) {
+        spans[p] = SHIFT_NO_SPAN;
+        best[p] = SHIFT_NO_BEST;
+        shift_part_span(s->in, p, &spans[p]);
+    }
+    span = shift_all_spans(spans, SHIFT_PARTS);
+    for (int p = SHIFT_PARTS - 1; p >= 0; p--) {
+        part_best(s->h, s->n_host, s->in, &span, p, &best[p * threads / SHIFT_PARTS]);
+    }
+    return shift_best_id(best, SHIFT_PARTS, &span, raw);
+}
+
+/* Where it decides, so does the shift, whichever adds it and whoever looks; gives how often it did, of 2. */
+static int check_best(scene *s) {
+    int decided = 0;
+    for (int raw = 0; raw < 2; raw++) {
+        const int32_t best = best_by(s, raw, shift_part_best, 1);
+        if (best >= 0) {
+            assert_int_equal(greatest(run(s, shift_apply, raw), s->n_host), best);
+            assert_int_equal(greatest(run(s, shift_apply_plain, raw), s->n_host), best);
+            decided++;
+        }
+        for (int threads = 1; threads <= SHIFT_PARTS; threads++) {
+            assert_int_equal(best_by(s, raw, shift_part_best, threads), best);
+            assert_int_equal(best_by(s, raw, shift_part_best_plain, threads), best);
+        }
+    }
+    return decided;
+}
+
+static void test_best_is_the_shifts(void **state) {
+    (void)state;
+    rng_state = 15;
+    int cases = 0, decided = 0;
+    for (size_t a = 0; a < sizeof SIZES / sizeof *SIZES; a++) {
+        for (size_t b = 0; b < sizeof SHARES / sizeof *SHARES; b++) {
+            for (int spread = 4; spread < 64; spread *= 4) {
+                scene s = make_scene(SIZES[a], 1, SHARES[b], (float)spread);
+                const int n = check_best(&s);
+                cases += SHARES[b] >= 97 ? 2 : 0;
+                decided += SHARES[b] >= 97 ? n : 0;
+                assert_true(SHARES[b] > 0 || n == 0);   /* nothing is mapped: not for it to say */
+                free_scene(&s);
+            }
+        }
+    }
+    assert_true(decided > cases * 3 / 4);
+}
+
+/* A token that the host finds unlikely, alone in a block with such, which only its shift makes the greatest. */
+static void test_best_is_found_anywhere(void **state) {
+    (void)state;
+    rng_state = 16;
+    for (int32_t at = 0; at < 6000; at += 397) {
+        scene s = make_scene(6000, 1, 100, 3);
+        s.in[0].alpha = 1;
+        for (int32_t i = 0; i < 6000; i++) {
+            s.h[i] += i / SHIFT_BLOCK == at / SHIFT_BLOCK ? -30.0f : 0;
+            if (s.map[0]->to[i] == 0) {
+                map_set(s.map[0], i, s.map[0]->n_delta - 1, CMC_HOW_EXACT, 0);
+            }
+        }
+        s.d[0][0] = 60;
+        map_set(s.map[0], at, 0, CMC_HOW_EXACT, 0);
+        map_finish(s.map[0]);
+        if (s.map[0]->n_delta > 1) {
+            assert_int_equal(check_best(&s), 2);
+            assert_int_equal(best_by(&s, false, shift_part_best, 2), at);
+        }
+        free_scene(&s);
+    }
+}
+
+/* Sums that are alike or nearly, an unmapped token beside them, and what is no number: it decides rightly or not at all. */
+static void test_best_of_near_things(void **state) {
+    (void)state;
+    rng_state = 17;
+    for (int k = 0; k < 400; k++) {
+        scene s = make_scene(1500, 1, k % 2 ? 100 : 60, 10);
+        const int32_t one = (int32_t)(rnd() % 1500), other = (int32_t)(rnd() % 1500);
+        memcpy(s.out, s.h, 1500 * sizeof *s.h);
+        s.h[one] = 40;
+        const float *steered = run(&s, shift_apply, false);
+        s.h[other] = 40 + (steered[one] - 40) - (steered[other] - s.h[other]);   /* as great once both are shifted */
+        for (int ulps = 0; ulps < k % 4; ulps++) {
+            s.h[other] = nextafterf(s.h[other], k % 8 < 4 ? INFINITY : -INFINITY);
+        }
+        check_best(&s);
+        s.h[(one + 1) % 1500] = k % 3 ? INFINITY : NAN;
+        assert_int_equal(best_by(&s, false, shift_part_best, 1), -1);
+        s.h[(one + 1) % 1500] = -INFINITY;
+        check_best(&s);
+        s.d[0][rnd() % (uint32_t)s.map[0]->n_delta] = NAN;
+        assert_int_equal(best_by(&s, true, shift_part_best, 1), -1);
+        free_scene(&s);
+    }
+}
+
 #ifdef SHIFT_X86
 /* Machines with AVX-512 take no other way where there is a choice: here both run. */
 static void additions_agree(void **state) {
@@ -553,6 +670,15 @@ static void additions_agree(void **state) {
             assert_true(one.top_h == other.top_h && one.top_y == other.top_y);
             assert_close(shift_sums_centre(&other), shift_sums_centre(&one), 2e-6, "centre", s.n_host);
             assert_true(none.top_h == -INFINITY && none.sum_h == 0);
+            const shift_span span = {.least = -100, .most = 2};
+            shift_best narrow = SHIFT_NO_BEST, wide = SHIFT_NO_BEST;
+            for (int32_t at = 0; at < s.n_host; at += SHIFT_BLOCK) {
+                const int32_t n = s.n_host - at < SHIFT_BLOCK ? s.n_host - at : SHIFT_BLOCK;
+                shift_look_lanes(s.h, s.in, &span, at, n, &narrow);
+                shift_look_avx512(s.h, s.in, &span, at, n, &wide);
+            }
+            assert_int_equal(wide.id, narrow.id);
+            assert_true(wide.top == narrow.top && wide.next == narrow.next && wide.free == narrow.free && wide.bar == narrow.bar);
             shift_centre_avx512(s.h, s.map[0], 0, s.n_host, 1.5);
             for (int32_t i = 0; i < s.n_host; i++)
                 assert_true(s.h[i] == (s.map[0]->to[i] < 0 ? x[i] : x[i] - 1.5f));
@@ -581,6 +707,9 @@ int main(void) {
         cmocka_unit_test(test_transpose_is_the_gradient),
         cmocka_unit_test(test_transposes_agree),
         cmocka_unit_test(parts_are_the_whole),
+        cmocka_unit_test(test_best_is_the_shifts),
+        cmocka_unit_test(test_best_is_found_anywhere),
+        cmocka_unit_test(test_best_of_near_things),
         cmocka_unit_test(additions_agree),
     };
     return cmocka_run_group_tests_name("shift", tests, NULL, NULL);

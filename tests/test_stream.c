@@ -205,6 +205,34 @@ static void test_seed_and_batch(void **state) {
     cmc_steering_free(st);
 }
 
+/* Greedy decoding, which leaves steered logits unwritten where it can, takes the greatest of those that a hook is shown. */
+static void test_greedy(void **state) {
+    const fixture *f = *state;
+    cmc_error err = {0};
+    cmc_model *const deltas[] = {f->same, f->spm, f->qwen};
+    for (size_t k = 0; k < 3; k++) {
+        for (int raw = 0; raw < 2; raw++) {
+            cmc_steering *st;
+            OK(cmc_steering_new(f->host, &(cmc_steering_opts){.host_template = CMC_TMPL_PLAIN, .unmapped_raw = raw}, &st, &err));
+            OK(cmc_steering_add(st, deltas[k], 1.5, NULL, CMC_TMPL_AUTO, &err));
+            cmc_stream_opts o = opts_of(60);
+            cmc_stream *a = stream_of(st, "the cat", &o), *b = stream_of(st, "the cat", &o), *v[2];
+            tape t = {0};
+            stream_set_pick(b, record_rows, &t);
+            run(b);
+            if (raw) run(a);
+            v[0] = a, v[1] = stream_of(st, "a hat?", &o);
+            while (cmc_stream_stopped(a) == CMC_STOP_NONE) OK(cmc_streams_step(v, 2, &err)); /* each by one thread */
+            assert_same(a, b);
+            free(t.v);
+            cmc_stream_free(a);
+            cmc_stream_free(b);
+            cmc_stream_free(v[1]);
+            cmc_steering_free(st);
+        }
+    }
+}
+
 /* A fork before, at and after the first step, and the next turn of a conversation, give what a stream of their own
  * gives. */
 static void test_fork_and_next(void **state) {
@@ -769,6 +797,7 @@ static void test_score_counts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alpha_zero),
+        cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_seed_and_batch),
         cmocka_unit_test(test_fork_and_next),
         cmocka_unit_test(test_text),

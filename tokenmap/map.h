@@ -1,6 +1,8 @@
 /* The token map inside the library: entries, the shift (gather) and its transpose (scatter). */
 #ifndef CMC_TOKENMAP_MAP_H
 #define CMC_TOKENMAP_MAP_H
+#include <math.h>
+
 #include "tokenmap/vocab.h"
 
 struct cmc_map {
@@ -64,6 +66,29 @@ bool shift_has_parts(void);
 void shift_part_add(float *logits, int32_t n_host, const shift_in *in, bool raw, int part, shift_sums *out);
 double shift_parts_centre(const shift_sums sums[SHIFT_PARTS]);
 void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, double centre, int part);
+
+/* What greedy decoding takes of one delta's steered logits, without writing them, and without looking at tokens that cannot be it. */
+typedef struct shift_span {
+    float least, most;    /* of alpha d over delta tokens; INFINITY and -INFINITY of none */
+    bool odd;             /* one is NaN */
+} shift_span;
+typedef struct shift_best {
+    int32_t id;           /* of the mapped tokens, whose greatest h + shift; the lowest such id; -1: none */
+    float top, next;      /* that sum, and the greatest of the others' */
+    float free;           /* greatest h of an unmapped token */
+    float bar;            /* a token whose h is below this needs no look */
+    bool odd;             /* a sum or a logit that is NaN */
+} shift_best;
+static const shift_span SHIFT_NO_SPAN = {.least = INFINITY, .most = -INFINITY};
+static const shift_best SHIFT_NO_BEST = {.id = -1, .top = -INFINITY, .next = -INFINITY, .free = -INFINITY, .bar = -INFINITY};
+/* Takes one part of the delta's vocabulary into `span`, and, once span knows all of them, one of the host's into `best`. */
+void shift_part_span(const shift_in *in, int part, shift_span *span);
+void shift_part_best(const float *logits, int32_t n_host, const shift_in *in, const shift_span *span, int part, shift_best *best);
+void shift_part_best_plain(const float *logits, int32_t n_host, const shift_in *in, const shift_span *span, int part, shift_best *best);
+shift_span shift_all_spans(const shift_span *v, size_t n);
+/* With v[0..n) what was found in all parts together: the lowest id of the greatest logit that shift_apply leaves; -1 where it takes the
+ * centre or its rounding to say. */
+int32_t shift_best_id(const shift_best *v, size_t n, const shift_span *span, bool raw);
 
 /* log sum_i e^logits[i]; -inf where all are, NaN where any is. Centred shifts keep the mapped tokens' mass, and so leave this as it was (to
  * rounding): one softmax of the host's row serves any number of strengths. Not so where raw. */

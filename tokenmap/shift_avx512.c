@@ -66,17 +66,22 @@ INLINE void gather(const float *d, const int32_t *ids, int32_t n, float *out) {
     }
 }
 
-/* Gives the greatest logit of a mapped token. h: the first of the block. */
-INLINE float add_gathered(float *h, const shift_in *in, int32_t at, int32_t n, block_rows *r) {
-    const __m512 alpha = _mm512_set1_ps(in->alpha), nothing = _mm512_set1_ps(-INFINITY);
-    _Alignas(64) int32_t ids[SHIFT_BLOCK];   /* 0 for the unmapped */
-    __mmask16 mapped[SHIFT_BLOCK / LANES];
-    __m512 top = nothing;
+/* The ids of host tokens [at, at + n), up to whole lanes, 0 for the unmapped; which are mapped; and the delta's logits there. */
+INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, __mmask16 *mapped, float *out) {
+    _Alignas(64) int32_t ids[SHIFT_BLOCK];
     for (int32_t i = 0; i < n; i += LANES) {
         const __m512i id = ids_at(in->map, at + i, lanes_below(n - i), &mapped[i / LANES]);
         _mm512_store_si512(ids + i, _mm512_max_epi32(id, _mm512_setzero_si512()));
     }
-    gather(in->logits, ids, n, r->x);
+    gather(in->logits, ids, n, out);
+}
+
+/* Gives the greatest logit of a mapped token. h: the first of the block. */
+INLINE float add_gathered(float *h, const shift_in *in, int32_t at, int32_t n, block_rows *r) {
+    const __m512 alpha = _mm512_set1_ps(in->alpha), nothing = _mm512_set1_ps(-INFINITY);
+    __mmask16 mapped[SHIFT_BLOCK / LANES];
+    __m512 top = nothing;
+    gather_block(in, at, n, mapped, r->x);
     for (int32_t i = 0; i < n; i += LANES) {
         _mm_prefetch((const char *)((uintptr_t)(h + i) + AHEAD * sizeof *h), _MM_HINT_T0);
         const __mmask16 known = mapped[i / LANES];
@@ -124,6 +129,56 @@ TARGET void shift_centre_avx512(float *h, const cmc_map *m, int32_t lo, int32_t 
         __mmask16 mapped;
         ids_at(m, i, lanes_below(hi - i), &mapped);
         _mm512_mask_storeu_ps(h + i, mapped, _mm512_sub_ps(_mm512_maskz_loadu_ps(mapped, h + i), c));
+    }
+}
+
+/* The greatest of n logits; *odd: one is NaN. */
+INLINE float top_of(const float *h, int32_t n, bool *odd) {
+    __m512 top = _mm512_set1_ps(-INFINITY), second = top;
+    __mmask16 nan = 0;
+    int32_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        const __m512 a = _mm512_loadu_ps(h + i), b = _mm512_loadu_ps(h + i + LANES);
+        _mm_prefetch((const char *)((uintptr_t)(h + i) + AHEAD * sizeof *h), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)(h + i + LANES) + AHEAD * sizeof *h), _MM_HINT_T0);
+        nan |= _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q);
+        top = _mm512_max_ps(top, a);
+        second = _mm512_max_ps(second, b);
+    }
+    for (; i < n; i += LANES) {
+        const __m512 v = _mm512_mask_loadu_ps(top, lanes_below(n - i), h + i);
+        nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+        top = _mm512_max_ps(top, v);
+    }
+    *odd |= nan != 0;
+    return _mm512_reduce_max_ps(_mm512_max_ps(top, second));
+}
+
+TARGET void shift_look_avx512(const float *row, const shift_in *in, const shift_span *span, int32_t at, int32_t n, shift_best *best) {
+    const float *h = row + at;
+    if (top_of(h, n, &best->odd) < best->bar) {
+        return;
+    }
+    const __m512 alpha = _mm512_set1_ps(in->alpha), nothing = _mm512_set1_ps(-INFINITY);
+    _Alignas(64) float y[SHIFT_BLOCK];
+    __mmask16 mapped[SHIFT_BLOCK / LANES];
+    __m512 top = nothing, next = nothing, outside = nothing;
+    gather_block(in, at, n, mapped, y);
+    for (int32_t i = 0; i < n; i += LANES) {
+        const __mmask16 known = mapped[i / LANES];
+        const __m512 own = _mm512_mask_loadu_ps(nothing, lanes_below(n - i), h + i);
+        const __m512 sum = _mm512_mask_add_ps(nothing, known, own, _mm512_mul_ps(alpha, _mm512_load_ps(y + i)));
+        _mm512_store_ps(y + i, sum);
+        next = _mm512_max_ps(next, _mm512_min_ps(top, sum));
+        top = _mm512_max_ps(top, sum);
+        outside = _mm512_mask_max_ps(outside, (__mmask16)~known, outside, own);
+    }
+    best->free = fmaxf(best->free, _mm512_reduce_max_ps(outside));
+    const float highest = _mm512_reduce_max_ps(top);
+    if (highest > best->next) {   /* else the block changes neither */
+        const unsigned at_top = _mm512_cmp_ps_mask(top, _mm512_set1_ps(highest), _CMP_EQ_OQ);
+        const __m512 others = _mm512_mask_mov_ps(top, (__mmask16)(at_top & -at_top), nothing);
+        shift_take_best(best, span, y, at, highest, _mm512_reduce_max_ps(_mm512_max_ps(next, others)));
     }
 }
 

@@ -73,23 +73,11 @@ INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n
     sum->sum_y += lanes_sum(acc_y);
 }
 
-static int32_t block_at(int32_t at, int32_t n) {
-    return n - at < BLOCK ? n - at : BLOCK;
-}
-
-/* Host tokens [*lo, *hi) of a part: whole blocks, so that it makes no difference to a block which part it is in. */
-static void part_range(int32_t n_host, int part, int32_t *lo, int32_t *hi) {
-    const int64_t blocks = (n_host + BLOCK - 1) / BLOCK;
-    const int64_t first = blocks * part / SHIFT_PARTS * BLOCK, last = blocks * (part + 1) / SHIFT_PARTS * BLOCK;
-    *lo = (int32_t)first;
-    *hi = last < n_host ? (int32_t)last : n_host;
-}
-
 /* x = one delta's alpha d[map[i]], -inf where unmapped; gives its centre. */
 static TARGET double sweep_delta(const float *h, int32_t n_host, const shift_in *in, bool raw, float *x) {
     shift_sums sum = SHIFT_NO_SUMS;
     for (int32_t at = 0; at < n_host; at += BLOCK) {
-        int32_t n = block_at(at, n_host);
+        int32_t n = shift_block_at(at, n_host);
         gather_block(in, at, n, x + at);
         if (!raw) {
             sum_block(&sum, h + at, x + at, n);
@@ -144,7 +132,7 @@ static TARGET double sum_several(const float *h, int32_t n_host, const shift_in 
     }
     shift_sums sum = SHIFT_NO_SUMS;
     for (int32_t at = 0; !raw && at < n_host; at += BLOCK) {
-        sum_block(&sum, h + at, s + at, block_at(at, n_host));
+        sum_block(&sum, h + at, s + at, shift_block_at(at, n_host));
     }
     return shift_sums_centre(&sum);
 }
@@ -172,7 +160,7 @@ static TARGET double sum_softmax(const float *o, const int32_t *to, int32_t n, f
     for (int32_t at = 0; *top > -INFINITY && at < n; at += BLOCK) {
         lanes acc = lanes_of(0);
 #define STEP(i, left) acc = acc + lanes_exp(load_mapped(o + at + (i), to ? to + at + (i) : NULL, left) - ref)
-        FOR_LANES(block_at(at, n), STEP);
+        FOR_LANES(shift_block_at(at, n), STEP);
 #undef STEP
         sum += lanes_sum(acc);
     }
@@ -222,7 +210,7 @@ static TARGET void transpose_lanes(const cmc_map *m, float alpha, bool raw, cons
     const lanes scale = lanes_of((float)((double)alpha / sum)), ref = lanes_of(top);
     const lane_ids spare = ids_first(m->n_delta - 1);
     for (int32_t at = 0; at < m->n_host; at += BLOCK) {
-        int32_t n = block_at(at, m->n_host);
+        int32_t n = shift_block_at(at, m->n_host);
         transpose_block(o + at, m->to + at, n, ref, scale, spare, cell, p);
         if (m->identity) {
             for (int32_t i = 0; i < n; i++) {
@@ -259,6 +247,62 @@ TARGET void shift_add_lanes(float *h, const shift_in *in, bool raw, int32_t at, 
     add_shift(h + at, n, x, 0);
 }
 
+/* A block's second greatest sum: the greatest of all lanes but one that holds `top`, and of what each lane had below its own. */
+INLINE float next_of_lanes(lanes tops, lanes nexts, float top) {
+    float v[SHIFT_LANES];
+    lanes_store(v, SHIFT_LANES, tops);
+    int32_t i = 0;
+    while (v[i] != top) {
+        i++;
+    }
+    v[i] = -INFINITY;
+    return lanes_top(lanes_max(nexts, lanes_load(v, SHIFT_LANES)));
+}
+
+/* The greatest of n logits; *odd: one is NaN. */
+INLINE float top_of(const float *h, int32_t n, bool *odd) {
+    lanes top = lanes_of(-INFINITY);
+    lane_mask nan = {0};
+#define STEP(i, left)                             \
+    do {                                          \
+        const lanes v = lanes_load(h + (i), left); \
+        nan = lanes_note_nan(nan, v);             \
+        top = lanes_max(top, v);                  \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
+    *odd |= lanes_any(nan);
+    return lanes_top(top);
+}
+
+TARGET void shift_look_lanes(const float *row, const shift_in *in, const shift_span *span, int32_t at, int32_t n, shift_best *best) {
+    const float *h = row + at;
+    if (top_of(h, n, &best->odd) < best->bar) {
+        return;
+    }
+    const lanes nothing = lanes_of(-INFINITY);
+    lanes top = nothing, next = nothing, outside = nothing;
+    float y[BLOCK];
+    gather_block(in, at, n, y);
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        const lanes x = lanes_load(y + (i), left), own = lanes_load(h + (i), left);                              \
+        const lane_mask none = is_unmapped(x);                                                                   \
+        const lanes sum = lanes_pick(none, nothing, own + x);                                                    \
+        lanes_store(y + (i), left, sum);                                                                         \
+        next = lanes_max(next, lanes_min(top, sum));                                                             \
+        top = lanes_max(top, sum);                                                                               \
+        outside = lanes_max(outside, lanes_pick(none, own, nothing));                                            \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
+    best->free = fmaxf(best->free, lanes_top(outside));
+    const float highest = lanes_top(top);
+    if (highest > best->next) {   /* else the block changes neither */
+        shift_take_best(best, span, y, at, highest, next_of_lanes(top, next, highest));
+    }
+}
+
 #ifdef SHIFT_X86
 /* Of an identity there is nothing to gather, and narrow lanes do as well. */
 static bool wide_lanes(const shift_in *in) {
@@ -277,14 +321,29 @@ static shift_add *add_of(const shift_in *in) {
 }
 #endif
 
+shift_look *shift_look_here(const shift_in *in) {
+#ifdef SHIFT_X86
+    if (wide_lanes(in)) {
+        return shift_look_avx512;
+    }
+#endif
+    (void)in;
+#ifdef SHIFT_LANES
+    if (lanes_here()) {
+        return shift_look_lanes;
+    }
+#endif
+    return shift_look_plain;
+}
+
 void shift_part_add(float *logits, int32_t n_host, const shift_in *in, bool raw, int part, shift_sums *out) {
     *out = SHIFT_NO_SUMS;
 #ifdef SHIFT_LANES
     shift_add *add = add_of(in);
     int32_t lo, hi;
-    part_range(n_host, part, &lo, &hi);
+    shift_part_range(n_host, part, &lo, &hi);
     for (int32_t at = lo; at < hi; at += BLOCK) {
-        add(logits, in, raw, at, block_at(at, hi), out);
+        add(logits, in, raw, at, shift_block_at(at, hi), out);
     }
 #else
     (void)logits, (void)n_host, (void)in, (void)raw, (void)part;
@@ -313,7 +372,7 @@ double shift_parts_centre(const shift_sums part[SHIFT_PARTS]) {
 void shift_part_centre(float *logits, int32_t n_host, const shift_in *in, double centre, int part) {
 #ifdef SHIFT_LANES
     int32_t lo, hi;
-    part_range(n_host, part, &lo, &hi);
+    shift_part_range(n_host, part, &lo, &hi);
     if (centre == 0) {
         return;
     }
