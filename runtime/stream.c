@@ -9,13 +9,39 @@
 #include "runtime/prompt.h"
 #include "runtime/runtime.h"
 
+enum { STREAM_FEW = 8 };        /* streams, and rows of a delta, that a step takes without allocating */
+
 /* The streams of one step that still run. */
 typedef struct stream_batch {
     cmc_stream **v; size_t n;
     cmc_eval_item *items;       /* [n] */
     bool *done;                 /* [n] */
     int32_t *picks;             /* [n] */
+    struct {
+        cmc_stream *v[STREAM_FEW];
+        cmc_eval_item items[STREAM_FEW];
+        bool done[STREAM_FEW];
+        int32_t picks[STREAM_FEW];
+    } few;                      /* what they point to where n is no more */
 } stream_batch;
+
+static cmc_status batch_begin(stream_batch *b, size_t n, cmc_error *err) {
+    const bool few = n <= STREAM_FEW;
+    b->n = 0;
+    b->v = few ? b->few.v : cmc_alloc(n, sizeof *b->v);
+    b->items = few ? b->few.items : cmc_alloc(n, sizeof *b->items);
+    b->done = few ? b->few.done : cmc_alloc(n, sizeof *b->done);
+    b->picks = few ? b->few.picks : cmc_alloc(n, sizeof *b->picks);
+    return b->v && b->items && b->done && b->picks ? CMC_OK : cmc_fail_nomem(err, "a batch", n * sizeof *b->items);
+}
+
+static void batch_end(stream_batch *b) {
+    if (b->v == b->few.v) return;
+    free(b->v);
+    free(b->items);
+    free(b->done);
+    free(b->picks);
+}
 
 /* ------------------------------------------------------------------------------------------------ the hosts */
 
@@ -104,18 +130,17 @@ static bool next_delta(const stream_batch *b, const cmc_model *m, size_t *i, siz
 
 /* All rows that are wanted of one delta model, as one batch. */
 static cmc_status eval_delta_model(stream_batch *b, cmc_model *m, cmc_error *err) {
-    size_t n = 0, cap = 0;
-    cmc_eval_item *items = NULL;
+    cmc_eval_item few[STREAM_FEW], *items = few;
+    size_t n = 0;
+    for (size_t i = 0, k = 0; next_delta(b, m, &i, &k); k++) n++;
+    if (n > STREAM_FEW && !(items = cmc_alloc(n, sizeof *items))) return cmc_fail_nomem(err, "a batch", n * sizeof *items);
+    n = 0;
     for (size_t i = 0, k = 0; next_delta(b, m, &i, &k); k++) {
         stream_delta *d = &b->v[i]->deltas[k];
-        if (!cmc_grow((void **)&items, &cap, n + 1, sizeof *items)) {
-            free(items);
-            return cmc_fail_nomem(err, "a batch", (n + 1) * sizeof *items);
-        }
         items[n++] = (cmc_eval_item){.session = d->session, .want = CMC_WANT_LOGITS, .n_rows = 1, .out = d->row};
     }
     cmc_status status = cmc_eval(m, items, n, err);
-    free(items);
+    if (items != few) free(items);
     return status;
 }
 
@@ -243,24 +268,15 @@ static cmc_status step_batch(stream_batch *b, cmc_error *err) {
 }
 
 cmc_status cmc_streams_step(cmc_stream *const *streams, size_t n, cmc_error *err) {
-    stream_batch b = {0};
-    b.v = cmc_alloc(n, sizeof *b.v);
-    b.items = cmc_alloc(n, sizeof *b.items);
-    b.done = cmc_alloc(n, sizeof *b.done);
-    b.picks = cmc_alloc(n, sizeof *b.picks);
-    cmc_status status = CMC_OK;
-    if (!b.v || !b.items || !b.done || !b.picks) {
-        status = cmc_fail_nomem(err, "a batch", n * sizeof *b.items);
-    } else {
+    stream_batch b;
+    cmc_status status = batch_begin(&b, n, err);
+    if (status == CMC_OK) {
         for (size_t i = 0; i < n; i++) {
             if (streams[i]->stop == CMC_STOP_NONE) b.v[b.n++] = streams[i];
         }
         if (b.n > 0) status = step_batch(&b, err);
     }
-    free(b.v);
-    free(b.items);
-    free(b.done);
-    free(b.picks);
+    batch_end(&b);
     return status;
 }
 
