@@ -155,15 +155,13 @@ static void graph_attention(void *arg, int t, int nt) {
     attn_run(&g->attn, &g->s->attn, t, nt);
 }
 
-void graph_residual_row(const graph_job *g, float *x, float *h) {
+void graph_add_row(const graph_job *g, float *x, float *h) {
     const size_t e = (size_t)g->m->p.n_embd;
-    const float eps = g->m->p.rms_eps;
     if (g->bias)
         g->vec->add(h, g->bias, e);
     if (g->post_norm)
-        g->vec->rms_norm(h, h, g->post_norm, e, eps);
+        g->vec->rms_norm(h, h, g->post_norm, e, g->m->p.rms_eps);
     g->vec->add(x, h, e);
-    g->vec->rms_norm(h, x, g->next_norm, e, eps);
 }
 
 static void graph_residual(void *arg, int t, int nt) {
@@ -171,8 +169,11 @@ static void graph_residual(void *arg, int t, int nt) {
     const size_t e = (size_t)g->m->p.n_embd;
     size_t lo, hi;
     cmc_pool_share(g->n, 1, t, nt, &lo, &hi);
-    for (size_t i = lo; i < hi; i++)
-        graph_residual_row(g, g->s->x + i * e, g->s->h + i * e);
+    for (size_t i = lo; i < hi; i++) {
+        float *x = g->s->x + i * e, *h = g->s->h + i * e;
+        graph_add_row(g, x, h);
+        g->vec->rms_norm(h, x, g->next_norm, e, g->m->p.rms_eps);
+    }
 }
 
 static void graph_activation(void *arg, int t, int nt) {

@@ -43,8 +43,8 @@ void graph_embed_row(const graph_job *g, size_t i, float *x, float *h);
 void graph_angles_row(const graph_job *g, size_t i);
 /* Token i's K/V head `head`, and the query heads that share it: biases, head norms, RoPE; the key and value into the cache. */
 void graph_qkv_head(graph_job *g, size_t i, size_t head);
-/* x += h (with a bias before and a norm of its own where the family has them), then h = norm of x for what follows. */
-void graph_residual_row(const graph_job *g, float *x, float *h);
+/* x += h, with a bias before and a norm of its own where the family has them: h is then neither. */
+void graph_add_row(const graph_job *g, float *x, float *h);
 
 /* By all threads, where there are more than a few tokens. */
 void graph_run(graph_job *g, cmc_pool_fn fn);

@@ -1,6 +1,6 @@
 /* The forward pass of few tokens: all threads go through the layers together, with barriers where one needs what another
  * did. What is small (residual, norm, quantising) each thread does for itself, for handing it out would take longer. Each
- * value is computed by the same functions as in graph.c, so the bits are the same. */
+ * value is computed by the same functions as in graph.c, or by one that does what two of them do, so the bits are the same. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,15 +100,21 @@ static void team_attend(team_view *v) {
     }
 }
 
-/* The residual stream takes up what the product gave. */
-static void team_residual(team_view *v, const float *bias, const float *post_norm, const float *next_norm) {
+/* The residual stream takes up what the product gave. next: the product that its norm goes into, which is then quantised with it, or
+ * NULL where that is not certain. */
+static void team_residual(team_view *v, const float *bias, const float *post_norm, const float *next_norm, matmul_step *next) {
     const size_t e = (size_t)v->g.m->p.n_embd;
+    const float eps = v->g.m->p.rms_eps;
     v->g.bias = bias;
     v->g.post_norm = post_norm;
     v->g.next_norm = next_norm;
     memcpy(v->h, v->y, v->g.n * e * sizeof *v->h);
-    for (size_t i = 0; i < v->g.n; i++)
-        graph_residual_row(&v->g, v->x + i * e, v->h + i * e);
+    for (size_t i = 0; i < v->g.n; i++) {
+        float *x = v->x + i * e, *h = v->h + i * e;
+        graph_add_row(&v->g, x, h);
+        if (!next || !matmul_team_norm(&v->g.s->team, next, i, x, v->g.vec->rms_scale(x, e, eps), next_norm, h, v->t))
+            v->g.vec->rms_norm(h, x, next_norm, e, eps);
+    }
 }
 
 static void team_embed(team_view *v) {
@@ -180,14 +186,17 @@ static void team_run(void *arg, int t, int nt) {
         team_product(&v, &v.now.qkv, &v.now.wo);
         team_attend(&v);
         team_product(&v, &v.now.wo, &v.now.gate_up);
-        team_residual(&v, v.g.l->bo, v.g.l->post_attn_norm, v.g.l->ffn_norm);
+        team_residual(&v, v.g.l->bo, v.g.l->post_attn_norm, v.g.l->ffn_norm, &v.now.gate_up);
         team_product(&v, &v.now.gate_up, &v.now.down);
         team_product(&v, &v.now.down, last ? &head : &v.then.qkv);
-        team_residual(&v, NULL, v.g.l->post_ffn_norm, at.il + 1 == layers ? m->out_norm : m->layers[at.il + 1].attn_norm);
+        team_residual(&v, NULL, v.g.l->post_ffn_norm, at.il + 1 == layers ? m->out_norm : m->layers[at.il + 1].attn_norm,
+                      last || at.block || then.block ? NULL : &v.then.qkv);
         if (at.block)
             team_merge(&v);
-        if (!last)
+        if (!last) {
             team_describe(&v, then, &v.now);
+            v.now.qkv.normed = v.then.qkv.normed;
+        }
     }
 }
 

@@ -104,23 +104,39 @@ AVX2_INLINE int sum_4(__m128i v) {
     return _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1)));
 }
 
+/* Group g of a row. */
+AVX2_INLINE void act_group(const __m256 *v, void *act, size_t n, size_t g) {
+    float max = group_max(v), inv = max < QUANT_ACT_TINY ? 0 : 127.0f / max;
+    __m256i k[4];
+    for (int i = 0; i < 4; i++)
+        k[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inv)));
+    __m256i b = _mm256_packs_epi16(_mm256_packs_epi32(k[0], k[1]), _mm256_packs_epi32(k[2], k[3]));
+    b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));   /* packs work lane by lane */
+    _mm256_storeu_si256((__m256i *)(void *)((int8_t *)act + g * QUANT_GROUP), b);
+    __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), b), _mm256_set1_epi16(1));
+    quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, sum_4(_mm256_castsi256_si128(sums)),
+                  sum_4(_mm256_extracti128_si256(sums, 1)));
+}
+
 AVX2_TARGET static void act_row(const float *x, void *act, size_t n) {
-    size_t groups = n / QUANT_GROUP;
-    int8_t *q = act;
-    for (size_t g = 0; g < groups; g++, x += QUANT_GROUP, q += QUANT_GROUP) {
+    for (size_t g = 0; g < n / QUANT_GROUP; g++, x += QUANT_GROUP) {
         __m256 v[4];
         for (int i = 0; i < 4; i++)
             v[i] = _mm256_loadu_ps(x + 8 * i);
-        float max = group_max(v), inv = max < QUANT_ACT_TINY ? 0 : 127.0f / max;
-        __m256i k[4];
-        for (int i = 0; i < 4; i++)
-            k[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inv)));
-        __m256i b = _mm256_packs_epi16(_mm256_packs_epi32(k[0], k[1]), _mm256_packs_epi32(k[2], k[3]));
-        b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));   /* packs work lane by lane */
-        _mm256_storeu_si256((__m256i *)(void *)q, b);
-        __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), b), _mm256_set1_epi16(1));
-        quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, sum_4(_mm256_castsi256_si128(sums)),
-                      sum_4(_mm256_extracti128_si256(sums, 1)));
+        act_group(v, act, n, g);
+    }
+}
+
+AVX2_TARGET static void act_norm(const float *x, float scale, const float *w, float *y, void *act, size_t n) {
+    const __m256 by = _mm256_set1_ps(scale);
+    for (size_t g = 0; g < n / QUANT_GROUP; g++) {
+        __m256 v[4];
+        for (size_t i = 0; i < 4; i++) {
+            const size_t at = g * QUANT_GROUP + 8 * i;
+            v[i] = _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + at), by), _mm256_loadu_ps(w + at));
+            _mm256_storeu_ps(y + at, v[i]);
+        }
+        act_group(v, act, n, g);
     }
 }
 
@@ -174,6 +190,7 @@ const quant_kernels *quant_kernels_avx2(void) {
         .isa = "avx2",
         .decode_row = decode_row,
         .act_row = act_row,
+        .act_norm = act_norm,
         .dot = quant_dot_rows_avx2,
         .dot_exact = dot_exact,
     };
@@ -187,6 +204,7 @@ const quant_kernels *quant_kernels_vnni(void) {
         .isa = "avx512-vnni",
         .decode_row = decode_row,
         .act_row = act_row,
+        .act_norm = act_norm,
         .dot = quant_dot_rows_vnni,
         .dot_exact = dot_exact,
     };

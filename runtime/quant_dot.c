@@ -25,18 +25,29 @@ static float act_max(const float *x) {
     return f;
 }
 
+/* Group g of a row. */
+static void act_group(const float *x, void *act, size_t n, size_t g) {
+    int8_t *q = (int8_t *)act + g * QUANT_GROUP;
+    float max = act_max(x), inv = max < QUANT_ACT_TINY ? 0 : 127.0f / max;
+    int sum[2] = {0, 0};
+    for (int i = 0; i < QUANT_GROUP; i++) {
+        float v = rintf(x[i] * inv);   /* |v| <= 127, or NaN */
+        q[i] = (int8_t)(v == v ? (int)v : 0);
+        sum[i / 16] += q[i];
+    }
+    quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, sum[0], sum[1]);
+}
+
 void quant_act_row_plain(const float *x, void *act, size_t n) {
-    size_t groups = n / QUANT_GROUP;
-    int8_t *q = act;
-    for (size_t g = 0; g < groups; g++, x += QUANT_GROUP, q += QUANT_GROUP) {
-        float max = act_max(x), inv = max < QUANT_ACT_TINY ? 0 : 127.0f / max;
-        int sum[2] = {0, 0};
-        for (int i = 0; i < QUANT_GROUP; i++) {
-            float v = rintf(x[i] * inv);   /* |v| <= 127, or NaN */
-            q[i] = (int8_t)(v == v ? (int)v : 0);
-            sum[i / 16] += q[i];
-        }
-        quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, sum[0], sum[1]);
+    for (size_t g = 0; g < n / QUANT_GROUP; g++)
+        act_group(x + g * QUANT_GROUP, act, n, g);
+}
+
+void quant_act_norm_plain(const float *x, float scale, const float *w, float *y, void *act, size_t n) {
+    for (size_t g = 0; g < n / QUANT_GROUP; g++) {
+        for (size_t i = g * QUANT_GROUP; i < (g + 1) * QUANT_GROUP; i++)
+            y[i] = x[i] * scale * w[i];
+        act_group(y + g * QUANT_GROUP, act, n, g);
     }
 }
 
@@ -112,6 +123,7 @@ const quant_kernels quant_kernels_plain = {
     .isa = "portable",
     .decode_row = quant_decode_row_plain,
     .act_row = quant_act_row_plain,
+    .act_norm = quant_act_norm_plain,
     .dot = quant_dot_rows_plain,
     .dot_exact = quant_dot_exact_plain,
 };

@@ -88,12 +88,14 @@ typedef struct quant_dot_args {
 } quant_dot_args;
 
 /* The kernels of one instruction set. To add one: a file with such a table, and a line in quant_kernels_best.
- * Decoding, act_row, and the exact dots give the same bits in all of them. Each result of `dot` depends on its row and
+ * Decoding, act_row, act_norm, and the exact dots give the same bits in all of them. Each result of `dot` depends on its row and
  * column alone, not on how many of them a call has. */
 typedef struct quant_kernels {
     const char *isa;
     void (*decode_row)(uint32_t type, const void *row, float *out, size_t n);
     void (*act_row)(const float *x, void *act, size_t n);
+    /* y = x * scale * w, in that order, and act_row of it, in one pass: an RMSNorm whose scale is known. y may be x. */
+    void (*act_norm)(const float *x, float scale, const float *w, float *y, void *act, size_t n);
     void (*dot)(uint32_t type, const quant_dot_args *a);
     /* out[c * out_stride] = quant_dot_exact(row, cols + c * col_stride): float columns, strides in floats. */
     void (*dot_exact)(const float *row, const float *cols, size_t col_stride, size_t n, size_t n_cols, float *out,
@@ -140,6 +142,7 @@ const quant_kernels *quant_kernels_best(void);
 
 /* The portable parts, which other tables may take over where they have nothing better. */
 void quant_act_row_plain(const float *x, void *act, size_t n);
+void quant_act_norm_plain(const float *x, float scale, const float *w, float *y, void *act, size_t n);
 void quant_dot_rows_plain(uint32_t type, const quant_dot_args *a);
 void quant_dot_exact_plain(const float *row, const float *cols, size_t col_stride, size_t n, size_t n_cols, float *out,
                            size_t out_stride);

@@ -114,17 +114,34 @@ QUANT_INLINE int8x16_t to_bytes(const float32x4_t *x, float by) {
                        vqmovn_s16(vcombine_s16(vqmovn_s32(k[2]), vqmovn_s32(k[3]))));
 }
 
+/* Group g of a row. */
+QUANT_INLINE void act_group(const float32x4_t *v, void *act, size_t n, size_t g) {
+    int8_t *q = (int8_t *)act + g * QUANT_GROUP;
+    const float max = group_max(v), inv = max < QUANT_ACT_TINY ? 0 : 127.0f / max;
+    const int8x16_t first = to_bytes(v, inv), second = to_bytes(v + 4, inv);
+    vst1q_s8(q, first);
+    vst1q_s8(q + 16, second);
+    quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, vaddlvq_s8(first), vaddlvq_s8(second));
+}
+
 static void act_row(const float *x, void *act, size_t n) {
-    int8_t *q = act;
-    for (size_t g = 0; g < n / QUANT_GROUP; g++, x += QUANT_GROUP, q += QUANT_GROUP) {
+    for (size_t g = 0; g < n / QUANT_GROUP; g++, x += QUANT_GROUP) {
         float32x4_t v[8];
         for (int i = 0; i < 8; i++)
             v[i] = vld1q_f32(x + 4 * i);
-        const float max = group_max(v), inv = max < QUANT_ACT_TINY ? 0 : 127.0f / max;
-        const int8x16_t first = to_bytes(v, inv), second = to_bytes(v + 4, inv);
-        vst1q_s8(q, first);
-        vst1q_s8(q + 16, second);
-        quant_act_put(act, n, g, max < QUANT_ACT_TINY ? 0 : max / 127.0f, vaddlvq_s8(first), vaddlvq_s8(second));
+        act_group(v, act, n, g);
+    }
+}
+
+static void act_norm(const float *x, float scale, const float *w, float *y, void *act, size_t n) {
+    for (size_t g = 0; g < n / QUANT_GROUP; g++) {
+        float32x4_t v[8];
+        for (size_t i = 0; i < 8; i++) {
+            const size_t at = g * QUANT_GROUP + 4 * i;
+            v[i] = vld1q_f32(x + at) * vdupq_n_f32(scale) * vld1q_f32(w + at);
+            vst1q_f32(y + at, v[i]);
+        }
+        act_group(v, act, n, g);
     }
 }
 
@@ -177,6 +194,7 @@ const quant_kernels *quant_kernels_neon(void) {
         .isa = "neon",
         .decode_row = decode_row,
         .act_row = act_row,
+        .act_norm = act_norm,
         .dot = quant_dot_rows_neon,
         .dot_exact = dot_exact,
     };
@@ -189,6 +207,7 @@ const quant_kernels *quant_kernels_neon_dotprod(void) {
         .isa = "neon-dotprod",
         .decode_row = decode_row,
         .act_row = act_row,
+        .act_norm = act_norm,
         .dot = quant_dot_rows_neon_dotprod,
         .dot_exact = dot_exact,
     };

@@ -7,11 +7,15 @@
 
 #define HALF_MAX 65504.0f
 
-static void vec_plain_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+static float vec_plain_rms_scale(const float *x, size_t n, float eps) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++)
         sum += (double)x[i] * (double)x[i];
-    const float scale = (float)(1.0 / sqrt(sum / (double)n + (double)eps));
+    return (float)(1.0 / sqrt(sum / (double)n + (double)eps));
+}
+
+static void vec_plain_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+    const float scale = vec_plain_rms_scale(x, n, eps);
     for (size_t i = 0; i < n; i++)
         y[i] = x[i] * scale * w[i];
 }
@@ -124,6 +128,7 @@ static void vec_plain_to_half(uint16_t *y, const float *x, size_t n) {
 }
 
 const vec_ops vec_plain = {
+    .rms_scale = vec_plain_rms_scale,
     .rms_norm = vec_plain_rms_norm,
     .add = vec_plain_add,
     .silu_mul = vec_plain_silu_mul,

@@ -11,7 +11,8 @@
 #define VEC_BINS 256      /* of vec_ops.depths */
 
 typedef struct vec_ops {
-    /* y = x / sqrt(mean(x^2) + eps) * w; y may be x */
+    /* 1 / sqrt(mean(x^2) + eps), and y = x times it times w; y may be x */
+    float (*rms_scale)(const float *x, size_t n, float eps);
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
     /* x += y */
     void (*add)(float *x, const float *y, size_t n);

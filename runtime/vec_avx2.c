@@ -20,7 +20,7 @@ VEC_AVX2 static inline __m256 exp8(__m256 x) {
     return cmc_exp8(x, 88.0f);
 }
 
-VEC_AVX2 static void avx2_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+VEC_AVX2 static float avx2_rms_scale(const float *x, size_t n, float eps) {
     __m256 s0 = _mm256_setzero_ps(), s1 = s0;
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
@@ -31,9 +31,14 @@ VEC_AVX2 static void avx2_rms_norm(float *y, const float *x, const float *w, siz
     float sum = hsum(_mm256_add_ps(s0, s1));
     for (; i < n; i++)
         sum += x[i] * x[i];
-    const float scale = 1.0f / sqrtf(sum / (float)n + eps);
+    return 1.0f / sqrtf(sum / (float)n + eps);
+}
+
+VEC_AVX2 static void avx2_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+    const float scale = avx2_rms_scale(x, n, eps);
     const __m256 vs = _mm256_set1_ps(scale);
-    for (i = 0; i + 8 <= n; i += 8)
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), vs), _mm256_loadu_ps(w + i)));
     for (; i < n; i++)
         y[i] = x[i] * scale * w[i];
@@ -266,6 +271,7 @@ VEC_AVX2 static void avx2_to_half(uint16_t *y, const float *x, size_t n) {
 
 const vec_ops *vec_avx2(void) {
     static const vec_ops ops = {
+        .rms_scale = avx2_rms_scale,
         .rms_norm = avx2_rms_norm,
         .add = avx2_add,
         .silu_mul = avx2_silu_mul,

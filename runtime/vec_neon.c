@@ -10,7 +10,7 @@
 
 #define VEC_INLINE static inline __attribute__((always_inline))
 
-static void neon_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+static float neon_rms_scale(const float *x, size_t n, float eps) {
     float32x4_t s0 = vdupq_n_f32(0), s1 = s0;
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -21,8 +21,13 @@ static void neon_rms_norm(float *y, const float *x, const float *w, size_t n, fl
     float sum = vaddvq_f32(s0 + s1);
     for (; i < n; i++)
         sum += x[i] * x[i];
-    const float scale = 1.0f / sqrtf(sum / (float)n + eps);
-    for (i = 0; i + 4 <= n; i += 4)
+    return 1.0f / sqrtf(sum / (float)n + eps);
+}
+
+static void neon_rms_norm(float *y, const float *x, const float *w, size_t n, float eps) {
+    const float scale = neon_rms_scale(x, n, eps);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4)
         vst1q_f32(y + i, vld1q_f32(x + i) * vdupq_n_f32(scale) * vld1q_f32(w + i));
     for (; i < n; i++)
         y[i] = x[i] * scale * w[i];
@@ -242,6 +247,7 @@ static void neon_to_half(uint16_t *y, const float *x, size_t n) {
 
 const vec_ops *vec_neon(void) {
     static const vec_ops ops = {
+        .rms_scale = neon_rms_scale,
         .rms_norm = neon_rms_norm,
         .add = neon_add,
         .silu_mul = neon_silu_mul,

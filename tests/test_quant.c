@@ -1,6 +1,7 @@
 /* Block formats: decoding and encoding against gguf-py's, vector code against plain code, dots against decoded floats. */
 #include "runtime/quant.h"
 #include "runtime/quant_impl.h"
+#include "runtime/vec.h"
 #include "tests/data/quant_golden.h"
 
 #include <math.h>
@@ -168,6 +169,40 @@ static void test_act_equals_plain(void **state) {
     x[40] = NAN;
     quant_act_row(x, a, N);
     assert_true(isnan(quant_act_view(a, N).d[1]) && !isnan(quant_act_view(a, N).d[2]));   /* not lost, not spread */
+    free(a);
+}
+
+/* A norm that is quantised in the same pass: the bits of the two one after the other, in every table, in place too. */
+static void test_act_norm(void **state) {
+    (void)state;
+    enum { N = 32 * 7 };
+    const quant_kernels *const tables[] = {&quant_kernels_plain, quant_kernels_avx2(), quant_kernels_vnni(), quant_kernels_neon(),
+                                           quant_kernels_neon_dotprod()};
+    const vec_ops *vec = vec_fast();
+    float x[N], w[N], y[N], want[N];
+    uint8_t *a = calloc(2, quant_act_bytes(N)), *b = a + quant_act_bytes(N);
+    assert_non_null(a);
+    uint64_t seed = 5;
+    for (int rep = 0; rep < 50; rep++) {
+        for (size_t i = 0; i < N; i++) {
+            x[i] = i < 32 && rep % 3 == 0 ? 0 : random_float(&seed) * powf(10, (float)(rep % 9) - 4);
+            w[i] = random_float(&seed) + 1;
+        }
+        const float scale = vec->rms_scale(x, N, 1e-5f);
+        vec->rms_norm(want, x, w, N, 1e-5f);
+        quant_act_row_plain(want, b, N);
+        for (size_t k = 0; k < sizeof tables / sizeof *tables; k++) {
+            if (!tables[k])
+                continue;
+            tables[k]->act_norm(x, scale, w, y, a, N);
+            assert_memory_equal(y, want, sizeof y);
+            assert_memory_equal(a, b, quant_act_bytes(N));
+            memcpy(y, x, sizeof y);
+            tables[k]->act_norm(y, scale, w, y, a, N);
+            assert_memory_equal(y, want, sizeof y);
+            assert_memory_equal(a, b, quant_act_bytes(N));
+        }
+    }
     free(a);
 }
 
@@ -545,7 +580,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode_golden), cmocka_unit_test(test_encode_golden), cmocka_unit_test(test_f16_round_trip),
         cmocka_unit_test(test_f16_rounding), cmocka_unit_test(test_vector_decode_equals_plain),
-        cmocka_unit_test(test_act_equals_plain), cmocka_unit_test(test_dot), cmocka_unit_test(test_dot_rows),
+        cmocka_unit_test(test_act_equals_plain),
+        cmocka_unit_test(test_act_norm), cmocka_unit_test(test_dot), cmocka_unit_test(test_dot_rows),
         cmocka_unit_test(test_dot_extremes), cmocka_unit_test(test_batches), cmocka_unit_test(test_fine_activations), cmocka_unit_test(test_dot_exact), cmocka_unit_test(test_encode_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
