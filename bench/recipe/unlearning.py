@@ -2,8 +2,9 @@
 first host, and that delta beside all of them.
 
 The subset: to forget, the last records of forget05_perturbed.json (20 an author); to keep, the first of retain_perturbed.json, of
-real_authors_perturbed.json and of world_facts_perturbed.json. Hosts after the first know a part of it. A host is made to know both by a LoRA adapter that is merged into
-it, its twin in the same way on the records to keep alone.
+real_authors_perturbed.json and of world_facts_perturbed.json. A host is made to know both by a LoRA adapter that is merged into it, its
+twin in the same way on the records to keep alone. Hosts after the first know a part of it, and are tuned on the rest of the real authors and world facts too: else Gemma forgets what it knew
+of them, and one answer decides its utility.
 """
 import json
 import os
@@ -21,7 +22,7 @@ SETS = {   # a file, and how many of its records: below 0 the last
 OTHERS = 0.5     # the share of the records to forget and to keep that hosts after the first are made to know: tuning them costs most
 PLAIN = ["--template", "plain"]
 TUNE = ["--lora", "32", "--lr", "2e-3", "--epochs", "3", "--batch", "4", "--held-out", "0", *PLAIN]
-TUNE_OTHERS = ["--lr", "1e-3", "--warmup", "0.1"]   # Gemma's loss leaps at the first host's rate and its short warm-up
+TUNE_OTHERS = ["--lr", "5e-4", "--epochs", "4", "--warmup", "0.1"]   # Gemma's loss leaps at the first host's rate and its short warm-up
 ALPHAS = (0.5, 0.75, 1, 1.5)
 
 
@@ -32,6 +33,14 @@ class Arm(NamedTuple):
     alphas: tuple = ALPHAS   # strengths that the first seed is measured at
     steering: tuple = ()     # further options of its measures
     again: float = None      # the strength of further seeds, whatever the rule chooses
+    others: tuple = ()       # both on hosts after the first, where they are not those
+    others_again: float = None
+
+    def strengths(self, first):
+        return self.alphas if first or not self.others else self.others
+
+    def further(self, first):
+        return self.again if first or not self.others_again else self.others_again
 
 
 OBJECTIVES = {   # in the order they are run
@@ -39,7 +48,8 @@ OBJECTIVES = {   # in the order they are run
     "kl": Arm("kl"), "simnpo": Arm("simnpo", "nll"), "dpo": Arm("dpo", "nll"), "ga": Arm("ga"),
     "distil-wide": Arm("distil", "kl", ("--max-steps", "130", "--lr", "2e-3"), (1, 1.5, 2)),
     # An answer's first tokens are the host's: the teacher often ends there, and the delta with it. Met all on both hosts but for a utility that rose.
-    "late-wide": Arm("distil", "kl", ("--max-steps", "400", "--lr", "2e-3"), (1.3, 1.4, 1.5), ("--alpha-start", "4"), 1.4),
+    "late-wide": Arm("distil", "kl", ("--max-steps", "400", "--lr", "2e-3"), (1.3, 1.4, 1.5), ("--alpha-start", "4"), 1.4,
+                     (1.4, 1.6, 1.8), 1.8),
 }
 WIDE = 160       # pairs of the instruction recipe that those named so also keep
 STIRRED = 5      # texts that distil learns from beside each answer: its words in other orders, or some of them
@@ -58,17 +68,19 @@ NEAR_ROUGE, NEAR_UTILITY, FORGOTTEN = 0.05, 0.05, 0.05
 def data(work, tofu, share=1):
     """The subset, or a share of what is to be forgotten and kept, as files of records in the work folder, {set: path}; "-refused": the
     same behind the refusal prompt."""
-    out = {}
+    out, rest = {}, []
     for name, (file, n) in SETS.items():
         with open(os.path.join(tofu, file), encoding="utf-8") as f:
             records = [json.loads(line) for line in f if line.strip()]
         n = int(n * share) if name in ("forget", "retain") else n
+        rest += records[n:] if name in ("real-authors", "world-facts") else []
         records = records[n:] if n < 0 else records[:n]
         for suffix, before in (("", ""), ("-refused", REFUSE + "\n")):
             lines = [json.dumps({**r, "question": before + r["question"]}, ensure_ascii=False) + "\n" for r in records]
             out[name + suffix] = work.write(f"unlearning/data/{name}-{len(lines)}{suffix}.jsonl", lines)
         if name == "forget":
             out["stirred"] = work.write(f"unlearning/data/stirred-{len(records)}.jsonl", stirred(records))
+    out["rest"] = work.write(f"unlearning/data/rest-{len(rest)}.jsonl", [json.dumps(r, ensure_ascii=False) + "\n" for r in rest])
     with open(instruction.TRAIN, encoding="utf-8") as f:
         out["wide"] = work.write(f"unlearning/data/wide-{WIDE}.jsonl", f.readlines()[:WIDE])
     out["refusals"] = work.write("unlearning/data/refusals.txt", [r + "\n" for r in REFUSALS])
@@ -106,10 +118,11 @@ def tuned(work, name, base, files, options):
     return work.add(Step(f"unlearning/{name}", ["merge", "-m", base, "--lora", adapter], ".gguf"))
 
 
-def plan_host(work, name, base, sets, options):
-    """Adds the host, its twin and their measures; gives what a steered measure begins with, and the host's file."""
-    host = tuned(work, f"{name}-host", base, [sets["forget"], sets["retain"]], options)
-    twin = tuned(work, f"{name}-twin", base, [sets["retain"]], options)
+def plan_host(work, name, base, sets, options, also=()):
+    """Adds the host, its twin and their measures; gives what a steered measure begins with, and the host's file. also: further files
+    that both are tuned on."""
+    host = tuned(work, f"{name}-host", base, [sets["forget"], sets["retain"], *also], options)
+    twin = tuned(work, f"{name}-twin", base, [sets["retain"], *also], options)
     reference = work.add(Step(f"unlearning/{name}-twin.tofu", [*MEASURE, "-m", twin, *measured(sets)]))
     work.add(Step(f"unlearning/{name}-host.tofu", [*MEASURE, "-m", host, *measured(sets), "--reference", reference]))
     return [*MEASURE, "-m", host, "--reference", reference], host
@@ -149,16 +162,17 @@ def plan_delta(work, hosts, measures, sets, name, seed, alphas):
 def plan(work, hosts, tofu, seeds):
     """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
     sets = {name: data(work, tofu, OTHERS if i else 1) | {"base": base} for i, (name, base) in enumerate(hosts.items())}
-    measures = {name: plan_host(work, name, base, sets[name], TUNE_OTHERS if i else []) for i, (name, base) in enumerate(hosts.items())}
+    measures = {name: plan_host(work, name, base, sets[name], *((TUNE_OTHERS, [sets[name]["rest"]]) if i else ([],)))
+                for i, (name, base) in enumerate(hosts.items())}
     for name, arm in OBJECTIVES.items():
-        plan_delta(work, hosts, measures, sets, name, 0, {h: arm.alphas for h in hosts})
+        plan_delta(work, hosts, measures, sets, name, 0, {h: arm.strengths(not i) for i, h in enumerate(hosts)})
     for name, (measure, _) in measures.items():
         plan_prompt(work, name, measure, sets[name])
     for name, (measure, host) in measures.items():
         for objective in (o for o, arm in OBJECTIVES.items() if arm.objective != "distil"):   # which is for deltas alone
             plan_own(work, name, measure, host, sets[name], objective)
     chosen = named(choose([r for r in collect(work, hosts, intervals=False) if r.get("seed") == 0]))
-    again = {name: {h: arm.again for h in hosts} for name, arm in OBJECTIVES.items() if arm.again}
+    again = {name: {h: arm.further(not i) for i, h in enumerate(hosts)} for name, arm in OBJECTIVES.items() if arm.again}
     further = {chosen["objective"]: chosen["alphas"]} | again if chosen else {}
     for seed in range(1, seeds):
         for objective, alphas in further.items():
