@@ -15,10 +15,6 @@ enum { BLOCK = SHIFT_BLOCK };
         }                                                                   \
     } while (0)
 
-INLINE lane_mask is_unmapped(lanes s) {
-    return lanes_equal(s, lanes_of(-INFINITY));
-}
-
 INLINE lanes bounded(const bound_row *r, lanes h, lanes shift) {
     const lanes rise = lanes_pick(lanes_at_least(h, lanes_of(r->least)), lanes_of(r->limit), lanes_of(0));
     return lanes_min(lanes_max(shift, lanes_of(-r->limit)), rise);

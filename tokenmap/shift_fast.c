@@ -11,30 +11,6 @@
 
 enum { BLOCK = SHIFT_BLOCK };
 
-INLINE lane_mask is_unmapped(lanes s) {
-    return lanes_equal(s, lanes_of(-INFINITY));
-}
-
-/* x = alpha d[to[i]] for n host tokens from `at` on, -inf where unmapped. */
-INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
-    const lanes alpha = lanes_of(in->alpha), unmapped = lanes_of(-INFINITY);
-    const float *d = in->logits;
-    if (in->map->identity) {
-#define STEP(i, left) lanes_store(x + (i), left, alpha * lanes_load(d + at + (i), left))
-        FOR_LANES(n, STEP);
-#undef STEP
-        return;
-    }
-    const int32_t *to = in->map->to + at;
-#define STEP(i, left)                                                                                            \
-    do {                                                                                                         \
-        lane_ids id = ids_load(to + (i), left);                                                                  \
-        lanes_store(x + (i), left, lanes_pick(ids_none(id), unmapped, alpha * ids_gather(d, id)));               \
-    } while (0)
-    FOR_LANES(n, STEP);
-#undef STEP
-}
-
 /* Adds a block of n <= BLOCK tokens with shifts s (-inf: not mapped) to the sums. */
 INLINE void sum_block(shift_sums *sum, const float *h, const float *s, int32_t n) {
     float u[BLOCK], y[BLOCK];                    /* h, and h - top_h + s; -inf where unmapped, and up to whole lanes */
@@ -245,62 +221,6 @@ TARGET void shift_add_lanes(float *h, const shift_in *in, bool raw, int32_t at, 
         sum_block(sum, h + at, x, n);
     }
     add_shift(h + at, n, x, 0);
-}
-
-/* A block's second greatest sum: the greatest of all lanes but one that holds `top`, and of what each lane had below its own. */
-INLINE float next_of_lanes(lanes tops, lanes nexts, float top) {
-    float v[SHIFT_LANES];
-    lanes_store(v, SHIFT_LANES, tops);
-    int32_t i = 0;
-    while (v[i] != top) {
-        i++;
-    }
-    v[i] = -INFINITY;
-    return lanes_top(lanes_max(nexts, lanes_load(v, SHIFT_LANES)));
-}
-
-/* The greatest of n logits; *odd: one is NaN. */
-INLINE float top_of(const float *h, int32_t n, bool *odd) {
-    lanes top = lanes_of(-INFINITY);
-    lane_mask nan = {0};
-#define STEP(i, left)                             \
-    do {                                          \
-        const lanes v = lanes_load(h + (i), left); \
-        nan = lanes_note_nan(nan, v);             \
-        top = lanes_max(top, v);                  \
-    } while (0)
-    FOR_LANES(n, STEP);
-#undef STEP
-    *odd |= lanes_any(nan);
-    return lanes_top(top);
-}
-
-TARGET void shift_look_lanes(const float *row, const shift_in *in, const shift_span *span, int32_t at, int32_t n, shift_best *best) {
-    const float *h = row + at;
-    if (top_of(h, n, &best->odd) < best->bar) {
-        return;
-    }
-    const lanes nothing = lanes_of(-INFINITY);
-    lanes top = nothing, next = nothing, outside = nothing;
-    float y[BLOCK];
-    gather_block(in, at, n, y);
-#define STEP(i, left)                                                                                            \
-    do {                                                                                                         \
-        const lanes x = lanes_load(y + (i), left), own = lanes_load(h + (i), left);                              \
-        const lane_mask none = is_unmapped(x);                                                                   \
-        const lanes sum = lanes_pick(none, nothing, own + x);                                                    \
-        lanes_store(y + (i), left, sum);                                                                         \
-        next = lanes_max(next, lanes_min(top, sum));                                                             \
-        top = lanes_max(top, sum);                                                                               \
-        outside = lanes_max(outside, lanes_pick(none, own, nothing));                                            \
-    } while (0)
-    FOR_LANES(n, STEP);
-#undef STEP
-    best->free = fmaxf(best->free, lanes_top(outside));
-    const float highest = lanes_top(top);
-    if (highest > best->next) {   /* else the block changes neither */
-        shift_take_best(best, span, y, at, highest, next_of_lanes(top, next, highest));
-    }
 }
 
 #ifdef SHIFT_X86

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tokenmap/map.h"
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 
@@ -292,5 +294,30 @@ INLINE lanes lanes_exp(lanes x) {
             STEP(lane_i_, (n) - lane_i_);                            \
         }                                                            \
     } while (0)
+
+/* In a row of shifts, -inf says that the token is not mapped. */
+INLINE lane_mask is_unmapped(lanes s) {
+    return lanes_equal(s, lanes_of(-INFINITY));
+}
+
+/* x = alpha d[to[i]] for n host tokens from `at` on, -inf where unmapped. */
+INLINE void gather_block(const shift_in *in, int32_t at, int32_t n, float *x) {
+    const lanes alpha = lanes_of(in->alpha), unmapped = lanes_of(-INFINITY);
+    const float *d = in->logits;
+    if (in->map->identity) {
+#define STEP(i, left) lanes_store(x + (i), left, alpha * lanes_load(d + at + (i), left))
+        FOR_LANES(n, STEP);
+#undef STEP
+        return;
+    }
+    const int32_t *to = in->map->to + at;
+#define STEP(i, left)                                                                                            \
+    do {                                                                                                         \
+        lane_ids id = ids_load(to + (i), left);                                                                  \
+        lanes_store(x + (i), left, lanes_pick(ids_none(id), unmapped, alpha * ids_gather(d, id)));               \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
+}
 #endif
 #endif
