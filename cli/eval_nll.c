@@ -11,11 +11,14 @@ typedef struct nll_args {
     steer_args steer;
     eval_args eval;
     const char *file;
+    double temperature;
 } nll_args;
 
 static const arg_opt nll_opts[] = {
     {.name = "file", .file = ARG_READS, .letter = 'f', .kind = ARG_STR, .at = offsetof(nll_args, file), .value = "DATA",
      .help = "the records, .jsonl or .json"},
+    {.name = "temperature", .kind = ARG_REAL, .at = offsetof(nll_args, temperature), .value = "X", .show_default = true,
+     .help = "how likely the answers are where tokens are sampled at this temperature, without the deltas and with them"},
     {.name = NULL},
 };
 
@@ -66,7 +69,7 @@ static int nll_line(nll_state *st, size_t n, const likelihood *l, const likeliho
 static int nll_record(nll_state *st, const cmc_record *r, size_t i) {
     cmc_score sc = {0};
     cmc_error err = {0};
-    if (cmc_score_record(st->s.st, r, NULL, 0, &sc, &err) != CMC_OK) {
+    if (cmc_score_record_at(st->s.st, r, st->args->temperature, NULL, 0, &sc, &err) != CMC_OK) {
         char where[600];
         snprintf(where, sizeof where, "%s: record %zu (line %ld)", st->args->file, i + 1, r->line);
         progress_clear(&st->bar);
@@ -146,6 +149,7 @@ static int nll_finish(nll_state *st) {
     jset_int(&o, "records", (int64_t)st->tokens.n);
     jset_int(&o, "tokens", (int64_t)(column_mean(&st->tokens) * (double)st->tokens.n + 0.5));
     jset_int(&o, "bytes", (int64_t)(column_mean(&st->bytes) * (double)st->bytes.n + 0.5));
+    jset_real(&o, "temperature", st->args->temperature);
     nll_side_json(&o, "", &st->steered, &steered);
     if (st->s.n) {
         nll_side_json(&o, "host_", &st->host, &host);
@@ -202,6 +206,8 @@ static int nll_main(void *opts, const arg_list *operands) {
         return cli_usage("\"%s\": eval nll takes its records from a file: -f DATA", operands->v[0]);
     if (!a->file)
         return cli_usage("-f: a file of records is needed: cmc eval nll -m HOST -f DATA");
+    if (!(a->temperature >= 1e-6 && a->temperature <= 1e6))
+        return cli_usage("--temperature: %g, should be from 1e-6 to 1e6", a->temperature);
     int rc = cmc_records_read(a->file, true, &records, &err) == CMC_OK ? nll_open_and_run(a, &records) : cli_error(NULL, &err);
     cmc_records_free(&records);
     return rc;
@@ -211,6 +217,7 @@ static void nll_defaults(void *opts) {
     nll_args *a = opts;
     steer_defaults(&a->steer);
     eval_defaults(&a->eval);
+    a->temperature = 1;
 }
 
 static const arg_group nll_groups[] = {

@@ -18,6 +18,7 @@ enum {
 typedef struct score_job {
     const cmc_steering *st;
     const double *alphas; size_t n_sets;    /* [n_sets][n deltas] */
+    double temperature;
     cmc_score *out;
     double *scale;                          /* [n] what the guards leave of the strengths */
     float *hidden;                          /* [n][n_embd], the host's */
@@ -157,15 +158,24 @@ static bool is_top(const float *row, int32_t n, int32_t id) {
 /* A thread's scratch, [n deltas] each. */
 typedef struct score_scratch { double *alphas; const float **rows; steering_row *kinds; } score_scratch;
 
-/* One row: the host's own value, then each set's. The host's softmax serves them all (shift_log_sum). */
+/* Divides a row by the temperature; log sum e^ of what it then is. */
+static double cool(float *row, size_t n, double temperature) {
+    const float by = (float)(1 / temperature);
+    for (size_t i = 0; i < n; i++) row[i] *= by;
+    return shift_log_sum(row, (int32_t)n);
+}
+
+/* One row: the host's own value, then each set's. At temperature 1 the host's softmax serves them all (shift_log_sum). */
 static void score_one(score_job *job, size_t i, int t, const score_scratch *w) {
     const cmc_steering *st = job->st;
     cmc_score *out = job->out;
     size_t n_vocab = (size_t)cmc_model_n_vocab(st->host), q = job->first + i;
     const float *logits = job->logits + i * n_vocab;
     int32_t id = out->ids.v[out->pos[q]];
-    double log_sum = shift_log_sum(logits, (int32_t)n_vocab);
-    out->host_logprob[q] = (float)((double)logits[id] - log_sum);
+    const bool as_is = job->temperature == 1;
+    if (!as_is) memcpy(job->row[t], logits, n_vocab * sizeof *logits);
+    double log_sum = as_is ? shift_log_sum(logits, (int32_t)n_vocab) : cool(job->row[t], n_vocab, job->temperature);
+    out->host_logprob[q] = (float)((double)(as_is ? logits : job->row[t])[id] - log_sum);
     out->host_top[q] = is_top(logits, (int32_t)n_vocab, id);
     for (size_t k = 0; k < st->n; k++) {
         size_t n_delta = (size_t)cmc_model_n_vocab(st->deltas[k].model);
@@ -176,10 +186,11 @@ static void score_one(score_job *job, size_t i, int t, const score_scratch *w) {
         memcpy(job->row[t], logits, n_vocab * sizeof *logits);
         for (size_t k = 0; k < st->n; k++) w->alphas[k] = job->alphas[a * st->n + k] * job->scale[q];
         bool steered = steering_shift(st, w->alphas, w->rows, w->kinds, job->row[t], &job->work[t]);
-        const float *row = job->row[t];
-        double own_sum = steered && st->opts.unmapped_raw ? shift_log_sum(row, (int32_t)n_vocab) : log_sum;
-        out->logprob[a * out->n + q] = steered ? (float)((double)row[id] - own_sum) : out->host_logprob[q];
+        float *row = job->row[t];
         out->top[a * out->n + q] = steered ? is_top(row, (int32_t)n_vocab, id) : out->host_top[q];
+        double own_sum = steered && as_is && st->opts.unmapped_raw ? shift_log_sum(row, (int32_t)n_vocab) : log_sum;
+        if (steered && !as_is) own_sum = cool(row, n_vocab, job->temperature);
+        out->logprob[a * out->n + q] = steered ? (float)((double)row[id] - own_sum) : out->host_logprob[q];
     }
 }
 
@@ -292,15 +303,22 @@ static cmc_status score_rendered(score_job *job, const cmc_record *r, cmc_render
 
 cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
                             cmc_score *out, cmc_error *err) {
+    return cmc_score_record_at(st, r, 1, alphas, n_sets, out, err);
+}
+
+cmc_status cmc_score_record_at(const cmc_steering *st, const cmc_record *r, double temperature, const double *alphas, size_t n_sets,
+                               cmc_score *out, cmc_error *err) {
     *out = (cmc_score){0};
     cmc_rendered host = {0};
+    if (!(temperature >= 1e-6 && temperature <= 1e6))
+        return cmc_fail(err, CMC_E_ARG, "scores at the temperature %g, expected one from 1e-6 to 1e6", temperature);
     bool given = alphas && n_sets > 0 && st->n > 0;
     for (size_t i = 0; given && i < n_sets * st->n; i++)
         CMC_TRY(steering_check_alpha(st->deltas[i % st->n].model, alphas[i], err));
     double *own = cmc_alloc(st->n, sizeof *own);
     if (!own) return cmc_fail_nomem(err, "a score", st->n * sizeof *own);
     for (size_t k = 0; k < st->n; k++) own[k] = st->deltas[k].alpha;
-    score_job job = {.st = st, .alphas = given ? alphas : own, .n_sets = given ? n_sets : 1, .out = out};
+    score_job job = {.st = st, .alphas = given ? alphas : own, .n_sets = given ? n_sets : 1, .temperature = temperature, .out = out};
     cmc_status s = cmc_render(cmc_model_vocab(st->host), st->t, r, st->opts.special, &host, err);
     if (s == CMC_OK) s = score_rendered(&job, r, &host, err);
     job_free(&job);

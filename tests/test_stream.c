@@ -74,21 +74,22 @@ static void run(cmc_stream *s) {
 /* Plays ids in order, and keeps the log-probability that each had, and how far above the others' it was. */
 typedef struct script {
     const int32_t *ids; size_t n, at;
+    double inverse_temperature; /* 0: 1 */
     double logprob[512], lead[512];
 } script;
 
 static int32_t play(void *user, const float *logits, int32_t n) {
     script *sc = user;
-    double top = -INFINITY, sum = 0;
+    double top = -INFINITY, sum = 0, by = sc->inverse_temperature ? sc->inverse_temperature : 1;
     for (int32_t i = 0; i < n; i++) top = fmax(top, (double)logits[i]);
-    for (int32_t i = 0; i < n; i++) sum += exp((double)logits[i] - top);
+    for (int32_t i = 0; i < n; i++) sum += exp(((double)logits[i] - top) * by);
     assert_true(sc->at < sc->n && sc->n <= 512);
     int32_t id = sc->ids[sc->at];
     double other = -INFINITY;
     for (int32_t i = 0; i < n; i++)
         if (i != id) other = fmax(other, (double)logits[i]);
     sc->lead[sc->at] = (double)logits[id] - other;
-    sc->logprob[sc->at++] = (double)logits[id] - top - log(sum);
+    sc->logprob[sc->at++] = ((double)logits[id] - top) * by - log(sum);
     return id;
 }
 
@@ -541,11 +542,12 @@ static void test_first_token(void **state) {
 
 /* Scores a record, then generates its responses token by token: the log-probabilities are the same, and so are the likeliest
  * tokens. */
-static void score_is_stream(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
-                            cmc_steering *live) {
+static void score_at_is_stream(const cmc_steering *st, const cmc_record *r, double temperature, const double *alphas, size_t n_sets,
+                               cmc_steering *live) {
     cmc_error err = {0};
     cmc_score score;
-    OK(cmc_score_record(st, r, alphas, n_sets, &score, &err));
+    OK(temperature == 1 ? cmc_score_record(st, r, alphas, n_sets, &score, &err)
+                        : cmc_score_record_at(st, r, temperature, alphas, n_sets, &score, &err));
     assert_true(score.n > 0);
     double worst = 0;
     for (size_t a = 0; a < n_sets; a++) {
@@ -560,7 +562,7 @@ static void score_is_stream(const cmc_steering *st, const cmc_record *r, const d
             while (first + n < score.n && score.pos[first + n] == score.pos[first] + n) n++;
             cmc_stream_opts o = opts_of((int32_t)n);
             cmc_stream *s;
-            script sc = {.ids = score.ids.v + score.pos[first], .n = n};
+            script sc = {.ids = score.ids.v + score.pos[first], .n = n, .inverse_temperature = 1 / temperature};
             OK(cmc_stream_new(live, &prompt, &o, &s, &err));
             assert_int_equal(cmc_stream_prompt_tokens(s), score.pos[first]);
             stream_set_pick(s, play, &sc);
@@ -575,8 +577,12 @@ static void score_is_stream(const cmc_steering *st, const cmc_record *r, const d
         }
         assert_int_equal(q, score.n);
     }
-    if (worst > 2e-5) fail_msg("a score is %g from what generating saw", worst);
+    if (worst > 2e-5 / fmin(1, temperature)) fail_msg("a score is %g from what generating saw", worst);
     cmc_score_free(&score);
+}
+
+static void score_is_stream(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets, cmc_steering *live) {
+    score_at_is_stream(st, r, 1, alphas, n_sets, live);
 }
 
 static void test_score_is_stream(void **state) {
@@ -601,6 +607,7 @@ static void test_score_is_stream(void **state) {
         char text[] = "the caf\xc3\xa9 and the \xf0\x9f\x98\x80 hat";
         cmc_record bare = {.text = text, .text_len = strlen(text)};
         score_is_stream(st[0], &bare, alphas, 3, st[1]);
+        score_at_is_stream(st[0], &bare, c & 1 ? 0.6 : 1.7, alphas, 3, st[1]);
         cmc_steering_free(st[0]);
         cmc_steering_free(st[1]);
     }
@@ -630,6 +637,7 @@ static void test_score_is_stream_guarded(void **state) {
             OK(cmc_steering_add(st[i], f->qwen, 1, NULL, CMC_TMPL_PLAIN, &err));
         }
         score_is_stream(st[0], &r, alphas, 1, st[1]);
+        score_at_is_stream(st[0], &r, 0.7, alphas, 1, st[1]);
         cmc_score score;
         size_t same = 0;
         OK(cmc_score_record(st[0], &r, alphas, 1, &score, &err));
