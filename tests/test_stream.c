@@ -80,7 +80,7 @@ typedef struct script {
 
 static int32_t play(void *user, const float *logits, int32_t n) {
     script *sc = user;
-    double top = -INFINITY, sum = 0, by = sc->inverse_temperature ? sc->inverse_temperature : 1;
+    double top = -INFINITY, sum = 0, by = sc->inverse_temperature > 0 ? sc->inverse_temperature : 1;
     for (int32_t i = 0; i < n; i++) top = fmax(top, (double)logits[i]);
     for (int32_t i = 0; i < n; i++) sum += exp(((double)logits[i] - top) * by);
     assert_true(sc->at < sc->n && sc->n <= 512);

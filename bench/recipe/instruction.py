@@ -2,7 +2,8 @@
 alone, a larger delta that begins as the first host's own embedding and first layers, a delta trained beside that host itself, LoRA
 tuning of that host at three rates, and a delta trained on shuffled answers.
 
-Of the held-out pairs those with odd numbers choose the adapter's rate, those with even numbers are reported.
+Of the held-out pairs those with odd numbers choose the adapter's rate, and the temperature and strength at which each arm is sampled;
+those with even numbers are reported.
 """
 import json
 import os
@@ -19,6 +20,9 @@ RATES = ("0.001", "0.0005", "0.00025")
 SCORE = ["eval", "nll", *PLAIN, "--batches", "int8"]
 ANSWER = ["eval", "text", *PLAIN, "--batch", "32", "-n", "256"]
 PROMPTS = 100
+SAMPLED = ("base", "one", "large", "shuffled", "lora")   # arms that are also measured at a temperature of their own
+TEMPERATURES, STRENGTHS = ("0.9", "0.8", "0.7"), ("0.75", "1")
+AS_IS = ("1", None)   # temperature 1, at the strength that a delta's file gives
 LAYERS = 6   # of the first host, that the larger delta begins as
 
 # What the page says must hold.
@@ -67,6 +71,43 @@ def plan_adapters(work, name, host, sets):
         measure(work, name, host, f"lora-{rate}", ["--lora", adapter], sets, answers=rate == best_rate(work, name))
 
 
+def sampled_settings(arm):
+    """[(temperature, strength or None)] that the pairs choose among."""
+    return [AS_IS, *((t, s) for t in TEMPERATURES for s in (STRENGTHS if arm in ("one", "large", "shuffled") else (None,)))]
+
+
+def sampled_step(name, arm, setting):
+    return f"instruction/{name}.{arm}.{setting[0]}{f'-{setting[1]}' if setting[1] else ''}.choose"
+
+
+def sampled_best(work, name, arm):
+    """The setting with the least NLL on the pairs that choose, by seed 0; None until all are measured."""
+    paths = {s: work.path(sampled_step(name, arm, s) + ".jsonl") for s in sampled_settings(arm)}
+    if not all(os.path.exists(p) for p in paths.values()):
+        return None
+    return min(paths, key=lambda s: read_report(paths[s])[1]["nll_per_byte"])
+
+
+def sampled_command(host, arm, steering, setting):
+    """steering: an adapter's or a delta's file, or None."""
+    strength = f"={setting[1]}" if setting[1] else ""
+    steered = {"base": [], "lora": ["--lora", steering]}.get(arm, ["-d", f"{steering}{strength}"])
+    return [*SCORE, "-m", host, *steered, *(["--temperature", setting[0]] if setting != AS_IS else [])]
+
+
+def plan_sampled(work, name, host, sets, seeds):
+    """Each arm at the temperature and the strength that suit it, where they are not those that are measured already."""
+    rate = best_rate(work, name)
+    for arm in (a for a in SAMPLED if a != "lora" or rate):
+        def file(seed, of=arm):
+            return work.path(f"instruction/{name}-lora-{rate}.gguf" if of == "lora" else f"instruction/{of}.{seed}.gguf")
+        for setting in sampled_settings(arm):
+            work.add(Step(sampled_step(name, arm, setting), [*sampled_command(host, arm, file(0), setting), "-f", sets["choose"]]))
+        best = sampled_best(work, name, arm)
+        for seed in range(seeds if arm in ("one", "large") else 1) if best and best != AS_IS else ():
+            work.add(Step(f"instruction/{name}.{arm}.sampled.{seed}.nll", [*sampled_command(host, arm, file(seed), best), "-f", sets["report"]]))
+
+
 def plan(work, hosts, seeds):
     """Adds the steps in the order of their worth."""
     sets = data(work)
@@ -89,6 +130,8 @@ def plan(work, hosts, seeds):
                 measure(work, name, host, "shuffled.0", ["-d", control], sets)
             for name, host in hosts.items():
                 plan_adapters(work, name, host, sets)
+    for name, host in hosts.items():
+        plan_sampled(work, name, host, sets, seeds)
 
 
 # ------------------------------------------------------------------------------------------------------------ what came of it
@@ -145,11 +188,17 @@ def collect(work, hosts):
     for i, name in enumerate(hosts):
         base, best = reports(work, name, "base", "nll"), best_rate(work, name)
         tuned = reports(work, name, f"lora-{best}", "nll") if best else []
-        host = {"host": name, "seen": i == 0, "lora_rate": best, "arms": {}}
+        host = {"host": name, "seen": i == 0, "lora_rate": best, "arms": {}, "sampled": {}}
         for what in (*ARMS, *(f"lora-{r}" for r in RATES)) if base else ():
             runs, said = reports(work, name, what, "nll"), reports(work, name, what, "answers")
             if runs:
                 arm = likelihoods(runs, base[0], tuned[0] if tuned and what != "base" else None)
                 host["arms"]["lora" if what == f"lora-{best}" else what] = arm | (answers(said, references) if said else {})
+        for arm in SAMPLED if tuned else ():
+            setting = sampled_best(work, name, arm)
+            runs = reports(work, name, {AS_IS: f"lora-{best}" if arm == "lora" else arm}.get(setting, f"{arm}.sampled"), "nll") if setting else []
+            if runs:
+                strength = setting[1] and float(setting[1])
+                host["sampled"][arm] = {"temperature": float(setting[0]), "strength": strength, **likelihoods(runs, base[0], tuned[0])}
         out.append(host)
     return out

@@ -30,7 +30,7 @@ def instruction_row(h, earlier):
         return arms.get(arm, {}).get(key)
     return {"host": h["host"], "seen": h["seen"], "nll_base": of("base", "nll"), "nll_delta": of("one", "nll"), "nll_lora": of("lora", "nll"),
             "stop_base": of("base", "stop"), "stop_delta": of("one", "stop"), "length_ratio": of("one", "length_ratio"),
-            "lora_rate": h["lora_rate"], "arms": arms}
+            "lora_rate": h["lora_rate"], "arms": arms, "sampled": h["sampled"]}
 
 
 def unlearning_rows(rows):
@@ -54,6 +54,11 @@ def closes_half(what, host, arm):
     return statement(text, arm["closed"] >= instruction.CLOSED, f"{100 * arm['closed']:.0f} %" + spread)
 
 
+def sampled_text(arm):
+    strength = f" and the strength {arm['strength']:g}" if arm["strength"] else ""
+    return f"at the temperature {arm['temperature']:g}{strength}"
+
+
 def instruction_statements(data):
     out = []
     for r in data["instruction"]:
@@ -61,6 +66,10 @@ def instruction_statements(data):
         out.append(closes_half("The delta", r["host"], one))
         if "large" in r["arms"]:
             out.append(closes_half(f"A larger one, of {instruction.LAYERS} layers of the first host,", r["host"], r["arms"]["large"]))
+        for what, arm in (("the delta", "one"), (f"the larger one, of {instruction.LAYERS} layers,", "large")):
+            if arm in r["sampled"]:
+                setting = sampled_text(r["sampled"][arm])
+                out.append(closes_half(f"Sampled {setting}, as held-out pairs choose, {what}", r["host"], r["sampled"][arm]))
         if r["seen"]:
             continue
         if "stop" not in one:
@@ -144,6 +153,14 @@ def instruction_table(data):
     return table(["host", "", "NLL per byte", "its seeds", "gap closed, %", "stops, %", "length / reference", "empty, %"], rows)
 
 
+def sampled_table(data):
+    names = {"base": "the host alone", "lora": "LoRA of the host, chosen rate", **{k: ARM_NAMES[k] for k in ("one", "large", "shuffled")}}
+    rows = [[h["host"] + ("" if h["seen"] else " (unseen)"), names[name], f"{arm['temperature']:g}", f"{arm['strength']:g}" if arm["strength"] else "",
+             with_ci(arm, "nll", 1, 4), ", ".join(f"{x:.4f}" for x in arm["nll_seeds"]) if len(arm["nll_seeds"]) > 1 else "", with_ci(arm, "closed", 100, 0)]
+            for h in data["instruction"] for name, arm in h["sampled"].items()]
+    return table(["host", "", "temperature", "strength", "NLL per byte", "its seeds", "gap closed, %"], rows)
+
+
 def unlearning_cells(r):
     return [with_ci(r, "rouge_forget"), with_ci(r, "utility"), f"{r['forget_quality']:.2g}" if r.get("forget_quality") is not None else "",
             f"{100 * r['stopped']:.0f}"]
@@ -189,7 +206,7 @@ def step_table(data):
 
 def page(data, text):
     """The page: the text, with each line {{NAME}} replaced by the table of that name."""
-    tables = {"INSTRUCTION_STATEMENTS": lambda d: statement_table(instruction_statements(d)), "INSTRUCTION": instruction_table,
+    tables = {"INSTRUCTION_STATEMENTS": lambda d: statement_table(instruction_statements(d)), "INSTRUCTION": instruction_table, "SAMPLED": sampled_table,
               "UNLEARNING_STATEMENTS": lambda d: statement_table(unlearning_statements(d)), "BESIDE": beside_table, "SWEEP": sweep_table,
               "CHOSEN": chosen_text, "PARTS": parts_table, "PLOT": plot_text, "STEPS": step_table}
     out, said = [], settings()
@@ -221,7 +238,7 @@ def settings():
         "forget_others": str(abs(int(u.OTHERS * u.SETS["forget"][1]))), "retain_others": str(int(u.OTHERS * u.SETS["retain"][1])), "authors": str(u.SETS["real-authors"][1]),
         "facts": str(u.SETS["world-facts"][1]), "tune_rank": after(u.TUNE, "--lora"), "tune_epochs": after(u.TUNE, "--epochs"),
         "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"),
-        "rate_others": after(u.TUNE_OTHERS, "--lr"), "epochs_others": after(u.TUNE_OTHERS, "--epochs"), "forget_epochs": after(u.FORGETTING, "--epochs"),
+        "temperatures": ", ".join(("1", *instruction.TEMPERATURES)), "strengths": " and ".join(instruction.STRENGTHS), "rate_others": after(u.TUNE_OTHERS, "--lr"), "epochs_others": after(u.TUNE_OTHERS, "--epochs"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"), "wide": str(u.WIDE),
         "wide_weight": after(wide.options, "--retain-weight"), "wide_epochs": after(wide.options, "--epochs"),
         "stirred": str(u.STIRRED), "taught_alphas": ", ".join(f"{a:g}" for a in taught.alphas),
