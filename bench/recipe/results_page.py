@@ -30,7 +30,7 @@ def instruction_row(h, earlier):
         return arms.get(arm, {}).get(key)
     return {"host": h["host"], "seen": h["seen"], "nll_base": of("base", "nll"), "nll_delta": of("one", "nll"), "nll_lora": of("lora", "nll"),
             "stop_base": of("base", "stop"), "stop_delta": of("one", "stop"), "length_ratio": of("one", "length_ratio"),
-            "lora_rate": h["lora_rate"], "arms": arms, "sampled": h["sampled"]}
+            "lora_rate": h["lora_rate"], "arms": arms, "sampled": h.get("sampled", {})}
 
 
 def unlearning_rows(rows):
