@@ -560,8 +560,8 @@ typedef struct cmc_score {
  * (docs/design.md, "The text is what host and delta share"), exactly as when generating. */
 CMC_API cmc_status cmc_score_record(const cmc_steering *st, const cmc_record *r, const double *alphas, size_t n_sets,
                                     cmc_score *out, cmc_error *err);
-/* The same of the distributions that sampling at this temperature, above 0, draws from, the host's and the steered: softmax of the logits
- * divided by it. CMC_E_ARG for any other. */
+/* The same of the distributions that sampling at this temperature draws from, the host's and the steered: softmax of the logits divided by
+ * it. CMC_E_ARG where it is not from 1e-6 to 1e6. */
 CMC_API cmc_status cmc_score_record_at(const cmc_steering *st, const cmc_record *r, double temperature, const double *alphas, size_t n_sets,
                                        cmc_score *out, cmc_error *err);
 CMC_API void cmc_score_free(cmc_score *s);

@@ -50,7 +50,7 @@ typedef struct team_view {
     float *y;        /* [n][n_embd] what the products give, for all threads */
     float *side;     /* [n][n_embd] of the thread's own: graph_side_row's */
     float share[GRAPH_TEAM];
-    team_layer now, then;
+    team_layer *now, *then;
 } team_view;
 
 /* A layer, or the block that belongs to it. */
@@ -109,10 +109,14 @@ static void team_residual(team_view *v, const float *bias, const float *post_nor
     v->g.post_norm = post_norm;
     v->g.next_norm = next_norm;
     memcpy(v->h, v->y, v->g.n * e * sizeof *v->h);
+    if (next)
+        next->normed = matmul_step_quantises(next);
     for (size_t i = 0; i < v->g.n; i++) {
         float *x = v->x + i * e, *h = v->h + i * e;
         graph_add_row(&v->g, x, h);
-        if (!next || !matmul_team_norm(&v->g.s->team, next, i, x, v->g.vec->rms_scale(x, e, eps), next_norm, h, v->t))
+        if (next && next->normed)
+            matmul_team_norm(&v->g.s->team, next, i, x, v->g.vec->rms_scale(x, e, eps), next_norm, h, v->t);
+        else
             v->g.vec->rms_norm(h, x, next_norm, e, eps);
     }
 }
@@ -171,32 +175,32 @@ static void team_run(void *arg, int t, int nt) {
     const cmc_model *m = g->m;
     float *own = g->s->own + TEAM_OWN * (size_t)t * team_floats(m);
     const size_t layers = (size_t)m->p.n_layer;
-    team_view v = {.g = *g, .t = t, .nt = nt, .rows = g->n, .seqs = g->attn.n_seqs, .y = g->s->h,
+    team_layer two[2];
+    team_view v = {.g = *g, .t = t, .nt = nt, .rows = g->n, .seqs = g->attn.n_seqs, .y = g->s->h, .now = &two[0], .then = &two[1],
                    .h = own, .x = own + team_floats(m), .side = own + 2 * team_floats(m)};
     const matmul_out head_out = {&m->head, NULL, 0};
     const matmul_step head = {.outs = &head_out, .n_w = 1, .cols = g->n};
     team_embed(&v);
-    team_describe(&v, (team_place){0}, &v.now);
+    team_describe(&v, (team_place){0}, v.now);
     for (team_place at = {0}, then; at.il < layers; at = then) {
         then = team_after(&v, at);
         const bool last = then.il == layers;
         team_enter(&v, at);
         if (!last)
-            team_describe(&v, then, &v.then);
-        team_product(&v, &v.now.qkv, &v.now.wo);
+            team_describe(&v, then, v.then);
+        team_product(&v, &v.now->qkv, &v.now->wo);
         team_attend(&v);
-        team_product(&v, &v.now.wo, &v.now.gate_up);
-        team_residual(&v, v.g.l->bo, v.g.l->post_attn_norm, v.g.l->ffn_norm, &v.now.gate_up);
-        team_product(&v, &v.now.gate_up, &v.now.down);
-        team_product(&v, &v.now.down, last ? &head : &v.then.qkv);
+        team_product(&v, &v.now->wo, &v.now->gate_up);
+        team_residual(&v, v.g.l->bo, v.g.l->post_attn_norm, v.g.l->ffn_norm, &v.now->gate_up);
+        team_product(&v, &v.now->gate_up, &v.now->down);
+        team_product(&v, &v.now->down, last ? &head : &v.then->qkv);
         team_residual(&v, NULL, v.g.l->post_ffn_norm, at.il + 1 == layers ? m->out_norm : m->layers[at.il + 1].attn_norm,
-                      last || at.block || then.block ? NULL : &v.then.qkv);
+                      last || at.block || then.block ? NULL : &v.then->qkv);
         if (at.block)
             team_merge(&v);
-        if (!last) {
-            team_describe(&v, then, &v.now);
-            v.now.qkv.normed = v.then.qkv.normed;
-        }
+        team_layer *done = v.now;
+        v.now = v.then;
+        v.then = done;
     }
 }
 

@@ -88,7 +88,7 @@ static void choose_path(matmul_job *job, const cmc_runtime *rt) {
         job->unit_rows = clamp_rows(GEMM_TILE_BYTES / (job->n_in * sizeof(float)) / 8 * 8, GEMM_TILE_ROWS_MAX);
     } else {
         job->unit = matmul_unit_dot;
-        job->act_row = matmul_using_act(job) > 0 ? job->kernels->act_row : NULL;
+        job->act_row = matmul_using_act(job->outs, job->n_w) > 0 ? job->kernels->act_row : NULL;
         job->act_stride = quant_act_bytes(job->n_in);
         job->unit_rows = matmul_dot_rows(job->outs, job->n_w);
     }

@@ -41,7 +41,7 @@ typedef struct matmul_step {
     const float *x;              /* [cols][n_in], stride ldx */
     size_t ldx, cols;
     matmul_gate gate;            /* outs are two of the same shape, and this is done to their results; or NULL */
-    bool normed;                 /* matmul_team_norm made x, and quantised it where that is wanted */
+    bool normed;                 /* matmul_team_norm made all of x, and nothing was quantised since */
 } matmul_step;
 typedef struct matmul_team {
     const cmc_runtime *rt;
@@ -55,9 +55,10 @@ typedef struct matmul_team {
 } matmul_team;
 cmc_status matmul_team_reserve(matmul_team *team, const cmc_runtime *rt, size_t cols, size_t max_n_in, cmc_error *err);
 void matmul_team_free(matmul_team *team);
-/* One column of a step's x, for thread t: y = x * scale * w, an RMSNorm whose scale is known, quantised in the same pass; false, and nothing
- * done, where the step's weights take floats. For all columns or none, and nothing else quantised between it and the step. */
-bool matmul_team_norm(matmul_team *team, matmul_step *step, size_t col, const float *x, float scale, const float *w, float *y, int t);
+/* Whether any of the step's weights takes its input quantised. */
+bool matmul_step_quantises(const matmul_step *step);
+/* One column of such a step's x, for thread t: y = x * scale * w, an RMSNorm whose scale is known, quantised in the same pass. */
+void matmul_team_norm(matmul_team *team, const matmul_step *step, size_t col, const float *x, float scale, const float *w, float *y, int t);
 /* Thread t's part. `next`: the product that comes after it (its x is not looked at), whose first rows are asked of memory
  * meanwhile; or NULL. */
 void matmul_team_run(matmul_team *team, const matmul_step *step, const matmul_step *next, int t);

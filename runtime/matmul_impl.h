@@ -49,7 +49,7 @@ struct matmul_job {
 enum { MATMUL_FINE_MIN_COLS = 12 };   /* fewer are sequences that are decoded side by side: activations as for one */
 
 /* Of the weights those that take quantised activations. */
-size_t matmul_using_act(const matmul_job *job);
+size_t matmul_using_act(const matmul_out *outs, size_t n_w);
 /* Rows of a unit of the dots, and the dots of one: few columns. The rows depend on the shape alone. */
 size_t matmul_dot_rows(const matmul_out *outs, size_t n_w);
 void matmul_unit_dot(const matmul_job *job, const matmul_unit *u, float *tile);

@@ -55,12 +55,12 @@ static uint8_t *team_acts(const matmul_team *team, int t) {
     return team->acts + (size_t)t * team->act_bytes;
 }
 
-bool matmul_team_norm(matmul_team *team, matmul_step *step, size_t col, const float *x, float scale, const float *w, float *y, int t) {
-    for (size_t i = 0; i < step->n_w && !step->normed; i++)
-        step->normed = quant_dot_uses_act(step->outs[i].w->type);
-    if (step->normed)
-        quant_kernels_best()->act_norm(x, scale, w, y, team_acts(team, t) + col * team->act_stride, step->outs[0].w->n_in);
-    return step->normed;
+bool matmul_step_quantises(const matmul_step *s) {
+    return matmul_using_act(s->outs, s->n_w) > 0;
+}
+
+void matmul_team_norm(matmul_team *team, const matmul_step *s, size_t col, const float *x, float scale, const float *w, float *y, int t) {
+    quant_kernels_best()->act_norm(x, scale, w, y, team_acts(team, t) + col * team->act_stride, s->outs[0].w->n_in);
 }
 
 void matmul_team_run(matmul_team *team, const matmul_step *s, const matmul_step *next, int t) {
@@ -70,7 +70,7 @@ void matmul_team_run(matmul_team *team, const matmul_step *s, const matmul_step 
         const matmul_job then = team_job(team, next);
         job.next = matmul_range_begin(&then, t, team->threads);
     }
-    if (matmul_using_act(&job) > 0) {
+    if (matmul_step_quantises(s)) {
         job.act = team_acts(team, t);
         for (size_t c = 0; c < job.cols && !s->normed; c++)
             job.kernels->act_row(job.x + c * job.ldx, job.act + c * job.act_stride, job.n_in);

@@ -11,10 +11,10 @@ enum {
                                     is with the others */
 };
 
-size_t matmul_using_act(const matmul_job *job) {
+size_t matmul_using_act(const matmul_out *outs, size_t n_w) {
     size_t n = 0;
-    for (size_t i = 0; i < job->n_w; i++)
-        n += quant_dot_uses_act(job->outs[i].w->type);
+    for (size_t i = 0; i < n_w; i++)
+        n += quant_dot_uses_act(outs[i].w->type);
     return n;
 }
 
@@ -50,7 +50,7 @@ static bool takes_packed(const matmul_job *job, const cmc_runtime *rt) {
 }
 
 bool matmul_takes_tiles(const matmul_job *job, const cmc_runtime *rt) {
-    return takes_packed(job, rt) || (rt->integer_gemm && job->cols >= MATMUL_TILE_MIN_COLS && matmul_using_act(job) == job->n_w);
+    return takes_packed(job, rt) || (rt->integer_gemm && job->cols >= MATMUL_TILE_MIN_COLS && matmul_using_act(job->outs, job->n_w) == job->n_w);
 }
 
 /* Columns in blocks of about the same size, each no more than stays beside a tile in the second-level cache. */

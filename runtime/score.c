@@ -161,7 +161,7 @@ typedef struct score_scratch { double *alphas; const float **rows; steering_row 
 /* Divides a row by the temperature; log sum e^ of what it then is. */
 static double cool(float *row, size_t n, double temperature) {
     const float by = (float)(1 / temperature);
-    for (size_t i = 0; i < n; i++) row[i] *= by;
+    for (size_t i = 0; i < n && temperature != 1; i++) row[i] *= by;
     return shift_log_sum(row, (int32_t)n);
 }
 
@@ -172,10 +172,10 @@ static void score_one(score_job *job, size_t i, int t, const score_scratch *w) {
     size_t n_vocab = (size_t)cmc_model_n_vocab(st->host), q = job->first + i;
     const float *logits = job->logits + i * n_vocab;
     int32_t id = out->ids.v[out->pos[q]];
-    const bool as_is = job->temperature == 1;
-    if (!as_is) memcpy(job->row[t], logits, n_vocab * sizeof *logits);
-    double log_sum = as_is ? shift_log_sum(logits, (int32_t)n_vocab) : cool(job->row[t], n_vocab, job->temperature);
-    out->host_logprob[q] = (float)((double)(as_is ? logits : job->row[t])[id] - log_sum);
+    float *row = job->row[t];
+    memcpy(row, logits, n_vocab * sizeof *logits);
+    const double log_sum = cool(row, n_vocab, job->temperature);
+    out->host_logprob[q] = (float)((double)row[id] - log_sum);
     out->host_top[q] = is_top(logits, (int32_t)n_vocab, id);
     for (size_t k = 0; k < st->n; k++) {
         size_t n_delta = (size_t)cmc_model_n_vocab(st->deltas[k].model);
@@ -183,13 +183,12 @@ static void score_one(score_job *job, size_t i, int t, const score_scratch *w) {
         w->kinds[k] = w->rows[k] ? job->kinds[k * out->n + q] : STEERING_NO_ROW;
     }
     for (size_t a = 0; a < job->n_sets; a++) {
-        memcpy(job->row[t], logits, n_vocab * sizeof *logits);
+        memcpy(row, logits, n_vocab * sizeof *logits);
         for (size_t k = 0; k < st->n; k++) w->alphas[k] = job->alphas[a * st->n + k] * job->scale[q];
-        bool steered = steering_shift(st, w->alphas, w->rows, w->kinds, job->row[t], &job->work[t]);
-        float *row = job->row[t];
+        bool steered = steering_shift(st, w->alphas, w->rows, w->kinds, row, &job->work[t]);
         out->top[a * out->n + q] = steered ? is_top(row, (int32_t)n_vocab, id) : out->host_top[q];
-        double own_sum = steered && as_is && st->opts.unmapped_raw ? shift_log_sum(row, (int32_t)n_vocab) : log_sum;
-        if (steered && !as_is) own_sum = cool(row, n_vocab, job->temperature);
+        bool same_sum = !steered || (job->temperature == 1 && !st->opts.unmapped_raw);
+        double own_sum = same_sum ? log_sum : cool(row, n_vocab, job->temperature);
         out->logprob[a * out->n + q] = steered ? (float)((double)row[id] - own_sum) : out->host_logprob[q];
     }
 }

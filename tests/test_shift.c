@@ -670,7 +670,8 @@ static void additions_agree(void **state) {
             assert_true(one.top_h == other.top_h && one.top_y == other.top_y);
             assert_close(shift_sums_centre(&other), shift_sums_centre(&one), 2e-6, "centre", s.n_host);
             assert_true(none.top_h == -INFINITY && none.sum_h == 0);
-            const shift_span span = {.least = -100, .most = 2};
+            const shift_span span = {.least = -100, .most = 2}, plain = shift_span_plain(s.h, s.n_host - 1), fast = shift_span_lanes(s.h, s.n_host - 1);
+            assert_true(plain.least == fast.least && plain.most == fast.most && !plain.odd && !fast.odd);
             shift_best narrow = SHIFT_NO_BEST, wide = SHIFT_NO_BEST;
             for (int32_t at = 0; at < s.n_host; at += SHIFT_BLOCK) {
                 const int32_t n = s.n_host - at < SHIFT_BLOCK ? s.n_host - at : SHIFT_BLOCK;

@@ -767,6 +767,19 @@ static void test_one_fails(void **state) {
 }
 
 /* Which tokens count, their bytes, and what no delta leaves. */
+static void test_score_temperatures(void **state) {
+    const fixture *f = *state;
+    const double bad[] = {0, -1, 1e-7, 1e7, NAN, INFINITY};
+    cmc_steering *st = steering(f->host, CMC_TMPL_PLAIN, NULL, 0, CMC_TMPL_AUTO);
+    char text[] = "the cat";
+    const cmc_record bare = {.text = text, .text_len = strlen(text)};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cmc_score s;
+        assert_int_equal(cmc_score_record_at(st, &bare, bad[i], NULL, 0, &s, NULL), CMC_E_ARG);
+    }
+    cmc_steering_free(st);
+}
+
 static void test_score_counts(void **state) {
     const fixture *f = *state;
     cmc_error err = {0};
@@ -820,7 +833,7 @@ int main(void) {
         cmocka_unit_test(test_added_later),
         cmocka_unit_test(test_one_fails),
         cmocka_unit_test(test_score_overflow),
-        cmocka_unit_test(test_score_counts),
+        cmocka_unit_test(test_score_temperatures), cmocka_unit_test(test_score_counts),
     };
     return cmocka_run_group_tests_name("stream", tests, setup, teardown);
 }

@@ -5,14 +5,26 @@
 
 #include "tokenmap/shift_impl.h"
 
+shift_span shift_span_plain(const float *d, int32_t n) {
+    shift_span span = SHIFT_NO_SPAN;
+    for (int32_t j = 0; j < n; j++) {
+        span.least = fminf(span.least, d[j]);
+        span.most = fmaxf(span.most, d[j]);
+        span.odd |= isnan(d[j]);
+    }
+    return span;
+}
+
+/* Rounding keeps the order, so the ends of alpha d are alpha times those of d. */
 void shift_part_span(const shift_in *in, int part, shift_span *span) {
     const int64_t n = in->map->n_delta;
     const int32_t lo = (int32_t)(n * part / SHIFT_PARTS), hi = (int32_t)(n * (part + 1) / SHIFT_PARTS);
-    for (int32_t j = lo; j < hi; j++) {
-        const float x = in->alpha * in->logits[j];
-        span->least = x < span->least ? x : span->least;
-        span->most = x > span->most ? x : span->most;
-        span->odd |= x != x;
+    if (lo < hi) {
+        const shift_span d = shift_span_here(in->logits + lo, hi - lo);
+        const float one = in->alpha * d.least, other = in->alpha * d.most;
+        span->least = fminf(span->least, fminf(one, other));
+        span->most = fmaxf(span->most, fmaxf(one, other));
+        span->odd |= d.odd;
     }
 }
 

@@ -32,6 +32,22 @@ INLINE float top_of(const float *h, int32_t n, bool *odd) {
     return lanes_top(top);
 }
 
+TARGET shift_span shift_span_lanes(const float *d, int32_t n) {
+    const lanes nothing = lanes_of(-INFINITY);
+    lanes most = nothing, low = nothing;
+    lane_mask nan = {0};
+#define STEP(i, left)                                                                             \
+    do {                                                                                          \
+        const lanes v = lanes_load(d + (i), left);                                                \
+        nan = lanes_note_nan(nan, v);                                                             \
+        most = lanes_max(most, v);                                                                \
+        low = lanes_max(low, left < SHIFT_LANES ? lanes_pick(is_unmapped(v), nothing, -v) : -v);  \
+    } while (0)
+    FOR_LANES(n, STEP);
+#undef STEP
+    return (shift_span){.least = -lanes_top(low), .most = lanes_top(most), .odd = lanes_any(nan)};
+}
+
 TARGET void shift_look_lanes(const float *row, const shift_in *in, const shift_span *span, int32_t at, int32_t n, shift_best *best) {
     const float *h = row + at;
     if (top_of(h, n, &best->odd) < best->bar) {

@@ -256,6 +256,15 @@ shift_look *shift_look_here(const shift_in *in) {
     return shift_look_plain;
 }
 
+shift_span shift_span_here(const float *d, int32_t n) {
+#ifdef SHIFT_LANES
+    if (lanes_here()) {
+        return shift_span_lanes(d, n);
+    }
+#endif
+    return shift_span_plain(d, n);
+}
+
 void shift_part_add(float *logits, int32_t n_host, const shift_in *in, bool raw, int part, shift_sums *out) {
     *out = SHIFT_NO_SUMS;
 #ifdef SHIFT_LANES

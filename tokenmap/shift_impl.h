@@ -66,6 +66,8 @@ void shift_centre_avx512(float *h, const cmc_map *m, int32_t lo, int32_t hi, dou
 typedef void shift_look(const float *h, const shift_in *in, const shift_span *span, int32_t at, int32_t n, shift_best *best);
 shift_look shift_look_plain, shift_look_lanes, shift_look_avx512;   /* the last two only where the machine has them */
 shift_look *shift_look_here(const shift_in *in);                    /* the fastest that there is (shift_fast.c) */
+/* The span of n floats, the same from both. */
+shift_span shift_span_plain(const float *d, int32_t n), shift_span_lanes(const float *d, int32_t n), shift_span_here(const float *d, int32_t n);
 /* How far below the greatest sum one must be to stay below it whatever is rounded: shifts are added, then the centre taken. */
 static inline double shift_room(const shift_span *span, float top) {
     return 1e-6 * (1 + fabs((double)top) + 4 * fmax(fabs((double)span->least), fabs((double)span->most)));
