@@ -20,7 +20,8 @@ RATES = ("0.001", "0.0005", "0.00025")
 SCORE = ["eval", "nll", *PLAIN, "--batches", "int8"]
 ANSWER = ["eval", "text", *PLAIN, "--batch", "32", "-n", "256"]
 PROMPTS = 100
-SAMPLED = ("base", "one", "large", "shuffled", "lora")   # arms that are also measured at a temperature of their own
+SHIPPED = ("one", "large", "shuffled")       # deltas of the first host
+SAMPLED = ("base", *SHIPPED, "lora")         # arms that are also measured at a temperature of their own
 TEMPERATURES, STRENGTHS = ("0.9", "0.8", "0.7"), ("0.75", "1")
 AS_IS = ("1", None)   # temperature 1, at the strength that a delta's file gives
 LAYERS = 6   # of the first host, that the larger delta begins as
@@ -73,16 +74,20 @@ def plan_adapters(work, name, host, sets):
 
 def sampled_settings(arm):
     """[(temperature, strength or None)] that the pairs choose among."""
-    return [AS_IS, *((t, s) for t in TEMPERATURES for s in (STRENGTHS if arm in ("one", "large", "shuffled") else (None,)))]
+    return [AS_IS, *((t, s) for t in TEMPERATURES for s in (STRENGTHS if arm in SHIPPED else (None,)))]
 
 
-def sampled_step(name, arm, setting):
+def sampled_step(name, arm, setting, rate):
+    """The adapter as it is was measured to choose its rate."""
+    if arm == "lora" and setting == AS_IS:
+        return f"instruction/{name}.lora-{rate}.choose"
     return f"instruction/{name}.{arm}.{setting[0]}{f'-{setting[1]}' if setting[1] else ''}.choose"
 
 
 def sampled_best(work, name, arm):
     """The setting with the least NLL on the pairs that choose, by seed 0; None until all are measured."""
-    paths = {s: work.path(sampled_step(name, arm, s) + ".jsonl") for s in sampled_settings(arm)}
+    rate = best_rate(work, name)
+    paths = {s: work.path(sampled_step(name, arm, s, rate) + ".jsonl") for s in sampled_settings(arm)}
     if not all(os.path.exists(p) for p in paths.values()):
         return None
     return min(paths, key=lambda s: read_report(paths[s])[1]["nll_per_byte"])
@@ -102,7 +107,7 @@ def plan_sampled(work, name, host, sets, seeds):
         def file(seed, of=arm):
             return work.path(f"instruction/{name}-lora-{rate}.gguf" if of == "lora" else f"instruction/{of}.{seed}.gguf")
         for setting in sampled_settings(arm):
-            work.add(Step(sampled_step(name, arm, setting), [*sampled_command(host, arm, file(0), setting), "-f", sets["choose"]]))
+            work.add(Step(sampled_step(name, arm, setting, rate), [*sampled_command(host, arm, file(0), setting), "-f", sets["choose"]]))
         best = sampled_best(work, name, arm)
         for seed in range(seeds if arm in ("one", "large") else 1) if best and best != AS_IS else ():
             work.add(Step(f"instruction/{name}.{arm}.sampled.{seed}.nll", [*sampled_command(host, arm, file(seed), best), "-f", sets["report"]]))

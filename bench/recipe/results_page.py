@@ -238,12 +238,14 @@ def settings():
         "forget_others": str(abs(int(u.OTHERS * u.SETS["forget"][1]))), "retain_others": str(int(u.OTHERS * u.SETS["retain"][1])), "authors": str(u.SETS["real-authors"][1]),
         "facts": str(u.SETS["world-facts"][1]), "tune_rank": after(u.TUNE, "--lora"), "tune_epochs": after(u.TUNE, "--epochs"),
         "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"),
-        "temperatures": ", ".join(("1", *instruction.TEMPERATURES)), "strengths": " and ".join(instruction.STRENGTHS), "rate_others": after(u.TUNE_OTHERS, "--lr"), "epochs_others": after(u.TUNE_OTHERS, "--epochs"), "forget_epochs": after(u.FORGETTING, "--epochs"),
+        "temperatures": ", ".join(("1", *instruction.TEMPERATURES)), "strengths": " and ".join(instruction.STRENGTHS),
+        "rate_others": after(u.TUNE_OTHERS, "--lr"), "epochs_others": after(u.TUNE_OTHERS, "--epochs"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"), "wide": str(u.WIDE),
         "wide_weight": after(wide.options, "--retain-weight"), "wide_epochs": after(wide.options, "--epochs"),
         "stirred": str(u.STIRRED), "taught_alphas": ", ".join(f"{a:g}" for a in taught.alphas),
         "taught_steps": after(taught.options, "--max-steps"), "taught_rate": after(taught.options, "--lr"),
-        "late_alphas": ", ".join(f"{a:g}" for a in late.alphas), "late_alphas_others": ", ".join(f"{a:g}" for a in late.others), "late_steps": after(late.options, "--max-steps"),
+        "late_alphas": ", ".join(f"{a:g}" for a in late.alphas), "late_alphas_others": ", ".join(f"{a:g}" for a in late.others),
+        "late_steps": after(late.options, "--max-steps"),
         "late_start": after(late.steering, "--alpha-start"), "own_rank": after(u.OWN, "--lora"), "terms": "; ".join(f"{', '.join(names)}: {term or 'its own'}" for term, names in terms.items()), "refuse": u.REFUSE,
     }
 

@@ -47,7 +47,7 @@ OBJECTIVES = {   # in the order they are run
     "npo": Arm("npo", "kl"), "npo-wide": Arm("npo", "kl", ("--retain-weight", "5", "--epochs", "12")), "graddiff": Arm("graddiff"), "idk": Arm("idk"),
     "kl": Arm("kl"), "simnpo": Arm("simnpo", "nll"), "dpo": Arm("dpo", "nll"), "ga": Arm("ga"),
     "distil-wide": Arm("distil", "kl", ("--max-steps", "130", "--lr", "2e-3"), (1, 1.5, 2)),
-    # An answer's first tokens are the host's: the teacher often ends there, and the delta with it. Met all on both hosts but for a utility that rose.
+    # An answer's first tokens are the host's: the teacher often ends there, and the delta with it.
     "late-wide": Arm("distil", "kl", ("--max-steps", "400", "--lr", "2e-3"), (1.3, 1.4, 1.5), ("--alpha-start", "4"), 1.4,
                      (1.4, 1.6, 1.8), 1.8),
 }
@@ -118,7 +118,7 @@ def tuned(work, name, base, files, options):
     return work.add(Step(f"unlearning/{name}", ["merge", "-m", base, "--lora", adapter], ".gguf"))
 
 
-def plan_host(work, name, base, sets, options, also=()):
+def plan_host(work, name, base, sets, options=(), also=()):
     """Adds the host, its twin and their measures; gives what a steered measure begins with, and the host's file. also: further files
     that both are tuned on."""
     host = tuned(work, f"{name}-host", base, [sets["forget"], sets["retain"], *also], options)
@@ -162,8 +162,9 @@ def plan_delta(work, hosts, measures, sets, name, seed, alphas):
 def plan(work, hosts, tofu, seeds):
     """Adds the steps in the order of their worth; those of further seeds once a setting can be chosen."""
     sets = {name: data(work, tofu, OTHERS if i else 1) | {"base": base} for i, (name, base) in enumerate(hosts.items())}
-    measures = {name: plan_host(work, name, base, sets[name], *((TUNE_OTHERS, [sets[name]["rest"]]) if i else ([],)))
-                for i, (name, base) in enumerate(hosts.items())}
+    measures = {}
+    for i, (name, base) in enumerate(hosts.items()):
+        measures[name] = plan_host(work, name, base, sets[name], TUNE_OTHERS, [sets[name]["rest"]]) if i else plan_host(work, name, base, sets[name])
     for name, arm in OBJECTIVES.items():
         plan_delta(work, hosts, measures, sets, name, 0, {h: arm.strengths(not i) for i, h in enumerate(hosts)})
     for name, (measure, _) in measures.items():
