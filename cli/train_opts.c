@@ -16,8 +16,8 @@ static const arg_opt train_files[] = {
     {.name = "refusals", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(refusals_path), .value = "FILE",
      .help = "for idk and dpo: what is said instead, one a line; otherwise some of cmc's own"},
     {.name = "teacher", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(teacher), .value = "MODEL",
-     .help = "for distil: a model with the host's vocabulary, which never learnt what is to be forgotten: what the host was tuned "
-             "from, say"},
+     .help = "for distil: a model with the host's vocabulary, whose every prediction the steered host is to make: the host tuned on "
+             "the same records, say, or, to forget, what it was tuned from"},
     {.name = "out", .file = ARG_WRITES, .letter = 'o', .kind = ARG_STR, .at = TRAIN_AT(out_path), .value = "DELTA",
      .help = "the delta to write, a GGUF file"},
     {.name = "init", .file = ARG_READS, .kind = ARG_STR, .at = TRAIN_AT(init_path), .value = "FILE",
@@ -136,8 +136,8 @@ static const arg_opt train_keeping[] = {
 
 static const arg_opt train_aim[] = {
     {.name = "objective", .kind = ARG_STR, .at = TRAIN_AT(objective), .value = OBJECTIVES,
-     .help = "sft learns the responses; the others forget them: ga and npo make them less likely, simnpo by length, graddiff and "
-             "kl keep others meanwhile, idk learns to refuse, dpo prefers refusals, distil says what a teacher says", .choices = OBJECTIVES,
+     .help = "sft learns the responses, distil what a teacher says of them; the others forget them: ga and npo make them less "
+             "likely, simnpo by length, graddiff and kl keep others meanwhile, idk learns to refuse, dpo prefers refusals", .choices = OBJECTIVES,
      .show_default = true},
     {.name = "retain-term", .kind = ARG_STR, .at = offsetof(train_args, retain_term), .value = "default|none|nll|kl",
      .help = "how responses are kept: likely (nll), or as the host alone has them, or with --base the model at its start (kl); "

@@ -640,10 +640,10 @@ typedef struct cmc_train_opts {
     double lr, warmup, min_lr, beta1, beta2, eps, weight_decay, clip;  /* lr 0: 1e-3, of an adapter 5e-4; warmup: share of all steps;
                                            min_lr: share of lr */
     double alpha;                       /* strength while training */
-    const char *objective;              /* NULL: "sft". The others forget `data`: "ga", "graddiff", "kl", "idk", "dpo", "npo",
-                                           "simnpo", "distil"; nothing is held out with them */
+    const char *objective;              /* NULL: "sft". "distil" takes `data` for what a teacher is asked about; the others forget
+                                           it: "ga", "graddiff", "kl", "idk", "dpo", "npo", "simnpo". Nothing is held out with them */
     const char *teacher;                /* for distil: a model with the host's vocabulary, whose distributions the steered host is
-                                           to have on `data`; of what is to be forgotten one that never learnt it */
+                                           to have on `data`: the host tuned on it; of what is to be forgotten one that never learnt it */
     const char *const *retain; size_t n_retain;   /* records to keep, where the objective has a retain term */
     const char *retain_term;            /* "none", "nll", "kl"; NULL: what the objective has by itself */
     const char *refusals_path;          /* for idk and dpo: a refusal a line; NULL: some of cmc's own */

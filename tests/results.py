@@ -7,6 +7,7 @@ the delta's falls between; a tuned host knows the forget set, a strength of 1 ta
 import importlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -26,9 +27,9 @@ def count(path):
 out = after("-o")
 with open(os.environ["STUB_LOG"], "a") as f:
     f.write(" ".join(a) + "\n")
-if os.environ.get("STUB_FAIL", "\0") in out:
+if os.environ.get("STUB_FAIL", "\0") in (out or ""):
     sys.exit(1)
-for word in ("-m", "--base", "-d", "--lora", "--reference"):   # what a step works with must be there
+for word in ("-m", "--base", "-d", "--lora", "--reference", "--teacher"):   # what a step works with must be there
     if a[0] != "train" or word != "--lora":
         p = after(word)
         if p and not os.path.exists(p.split("=")[0]):
@@ -36,8 +37,6 @@ for word in ("-m", "--base", "-d", "--lora", "--reference"):   # what a step wor
 lines, total = [], {}
 if a[:2] == ["eval", "nll"]:
     per = 40 if after("--lora") else 70 if after("-d") and "shuffled" not in after("-d") else 100
-    if after("--temperature") == "0.8":
-        per -= 11 if "=0.75" in (after("-d") or "") else 10
     lines = [{"n": i + 1, "nll": per + i % 3, "bytes": 100} for i in range(count(after("-f")))]
     total = {"nll_per_byte": per / 100 + ("0.001" in (after("--lora") or "")) * 0.01}
 elif a[:2] == ["eval", "text"]:
@@ -58,6 +57,10 @@ elif a[:2] == ["eval", "tofu"]:
                        **{s: {"probability": kept, "rougeL_recall": kept, "truth_ratio": kept} for s in ("retain", "real_authors", "world_facts")},
                        "model_utility": kept, "forget_quality": 1e-9 ** left if after("--reference") else None, "forget_distance": left})
     total = {"alphas": totals} if after("--alphas") else totals[0]
+if a[0] == "run":     # new words, so that it repeats none
+    for i in range(count(after("-f"))):
+        print(json.dumps({"n": i + 1, "text": f" is w{i} x{i} y{i} z{i}?", "stop": "eos" if i % 3 else "length"}))
+    sys.exit(0)
 with open(out, "w") as f:
     f.writelines(json.dumps(x) + "\n" for x in lines)
     if total or lines:
@@ -92,16 +95,16 @@ class Recipes(unittest.TestCase):
         return os.path.join(cls.dir, name)
 
     @classmethod
-    def run_driver(cls, work="work", options=(), fail="\n"):
+    def run_driver(cls, work="work", options=(), fail="\n", tofu=True):
         """Gives the exit status and the commands that it ran."""
         docs = cls.at(f"docs-{work}")
         os.makedirs(docs, exist_ok=True)
         with open(os.path.join(docs, "results_text.md"), "w", encoding="utf-8") as f:
-            f.write("words\n\n{{INSTRUCTION_STATEMENTS}}\n{{INSTRUCTION}}\n{{SAMPLED}}\n{{UNLEARNING_STATEMENTS}}\n{{BESIDE}}\n{{CHOSEN}}\n{{PARTS}}\n{{PLOT}}\n{{SWEEP}}\n{{STEPS}}\n")
+            f.write("words\n\n{{INSTRUCTION_STATEMENTS}}\n{{INSTRUCTION}}\n{{UNLEARNING_STATEMENTS}}\n{{BESIDE}}\n{{CHOSEN}}\n{{PARTS}}\n{{PLOT}}\n{{SWEEP}}\n{{STEPS}}\n")
         log = cls.at("log")
         open(log, "w", encoding="utf-8").close()
-        p = subprocess.run([sys.executable, os.path.join(RECIPE, "results.py"), "--cmc", cls.at("cmc"), "--tofu", cls.at("tofu"), "--docs", docs,
-                            "--draws", "20", *options, cls.at(work), f"One={cls.at('one.gguf')}", f"Two={cls.at('two.gguf')}"],
+        p = subprocess.run([sys.executable, os.path.join(RECIPE, "results.py"), "--cmc", cls.at("cmc"), "--docs", docs,
+                            *(["--tofu", cls.at("tofu")] if tofu else []), "--draws", "20", *options, cls.at(work), f"One={cls.at('one.gguf')}", f"Two={cls.at('two.gguf')}"],
                            capture_output=True, env={**os.environ, "STUB_LOG": log, "STUB_FAIL": fail})
         cls.errors = p.stderr.decode()
         with open(log, encoding="utf-8") as f:
@@ -194,18 +197,22 @@ class Recipes(unittest.TestCase):
             for host, at in zip(("One", "Two"), alphas):
                 self.assertIn(f"--alphas {at} ", said[f"unlearning/{host}.late-wide.{seed}.tofu"])
 
-    def test_each_arm_is_sampled_as_the_pairs_choose(self):
-        sys.path.insert(0, RECIPE)
-        for host in self.data()["instruction"]:
-            of = host["sampled"]
-            self.assertEqual([(of[a]["temperature"], of[a]["strength"]) for a in ("base", "one", "large", "lora")],
-                             [(0.8, None), (0.8, 0.75), (0.8, 0.75), (0.8, None)])
-            self.assertAlmostEqual(of["one"]["closed"], 41 / 60)      # of the gap at temperature 1: 100 to 40
-            self.assertAlmostEqual(of["base"]["closed"], 10 / 60)
-            self.assertAlmostEqual(of["one"]["nll"], host["arms"]["one"]["nll"] - 0.11)
-        said = {s["text"]: s["holds"] for s in importlib.import_module("results_page").instruction_statements(self.data())}
-        self.assertTrue(said["Sampled at the temperature 0.8 and the strength 0.75, as held-out pairs choose, the delta closes at least half of the gap in "
-                             "NLL per byte between Two alone and LoRA-tuned"])
+    def test_the_delta_is_taught_beyond_the_pairs(self):
+        """Of the further questions those that came to an end, of the answers to them likewise; the teacher is the chosen adapter's."""
+        with open(self.at("work/instruction/data/questions.jsonl"), encoding="utf-8") as f:
+            asked = [json.loads(line)["instruction"] for line in f]
+        with open(self.at("work/instruction/data/more.jsonl"), encoding="utf-8") as f:
+            more = [json.loads(line) for line in f]
+        self.assertEqual(len(asked), 6000)
+        self.assertEqual(asked[0], "What are the is w1 x1 y1 z1?")
+        self.assertEqual([m["instruction"] for m in more], [q for i, q in enumerate(asked) if i % 3])
+        self.assertEqual(more[0]["output"], "is w1 x1 y1 z1?")
+        said = {s["step"]: s["command"] for s in self.data()["steps"]}
+        self.assertIn("--lora WORK/instruction/One-lora-0.0005.gguf", said["instruction/teacher"])
+        self.assertIn("--data bench/recipe/data/train.jsonl --data WORK/instruction/data/more.jsonl", said["instruction/one.0"])
+        self.assertIn("--teacher WORK/instruction/teacher.gguf", said["instruction/one.0"])
+        self.assertNotIn("--teacher", said["instruction/untaught.0"])
+        self.assertIn("--stop '\\n'", said["instruction/questions"])
 
     def test_nothing_is_made_twice(self):
         before = self.page()
@@ -233,6 +240,29 @@ class Recipes(unittest.TestCase):
         status, ran = self.run_driver("again", ["--only", "instruction/"])
         self.assertEqual(status, 0)
         self.assertTrue(ran and all("shuffled" in c for c in ran), ran)
+
+    def test_a_page_that_is_kept(self):
+        """A folder that holds little adds to the page, and takes nothing from it but what it measured anew."""
+        before, docs = self.data(), self.at("docs-little")
+        shutil.copytree(self.at("docs-work"), docs)
+        before["instruction"][1]["arms"]["lora-0.001"]["nll"] = 0.625
+        before["steps"].append({"step": "instruction/gone", "command": "cmc", "seconds": 1, "cpu_seconds": 1})
+        with open(os.path.join(docs, "results.json"), "w", encoding="utf-8") as f:
+            json.dump(before, f)
+        parts = ("One.base", "One-lora-0.0005", "One.lora-0.0005.nll", "teacher", "questions", "instruction/answers", "instruction/one.", "One.one.")
+        status, ran = self.run_driver("little", ["--keep", *(x for p in parts for x in ("--only", p))], tofu=False)
+        self.assertEqual(status, 0, self.errors)
+        self.assertTrue(any("--teacher" in c for c in ran) and not any("0.001" in c for c in ran), ran)
+        after = self.data("little")
+        self.assertEqual([r["lora_rate"] for r in after["instruction"]], ["0.0005", "0.0005"])
+        self.assertEqual([list(r["arms"]) for r in after["instruction"]], [list(r["arms"]) for r in before["instruction"]])
+        self.assertEqual(after["instruction"][1]["arms"]["lora-0.001"]["nll"], 0.625)
+        self.assertEqual(len(after["instruction"][0]["arms"]["one"]["nll_seeds"]), 3)
+        for key in ("unlearning", "unlearning_beside", "unlearning_chosen"):
+            self.assertEqual(after[key], before[key])
+        self.assertEqual([s["step"] for s in after["steps"]], [s["step"] for s in before["steps"] if s["step"] != "instruction/gone"])
+        self.assertEqual(self.run_driver("none", ["--keep"], tofu=False)[0], 1)
+        self.assertIn("results.json: not found", self.errors)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,32 @@
 """The recipe for instructions: a delta trained once beside the first host, applied to all, and what stands beside it: the host
-alone, a larger delta that begins as the first host's own embedding and first layers, a delta trained beside that host itself, LoRA
-tuning of that host at three rates, and a delta trained on shuffled answers.
+alone, a delta that learnt from the answers themselves, one that did so beside that host itself, LoRA tuning of that host at three
+rates, and a delta made as the one is, of shuffled answers.
 
-Of the held-out pairs those with odd numbers choose the adapter's rate, and the temperature and strength at which each arm is sampled;
-those with even numbers are reported.
+The one delta is taught: the first host is tuned on the pairs, and the delta learns to make the untuned host say what the tuned one
+says, of every token and not of the right one alone, in the pairs and in the tuned host's own answers to further questions. So one
+host's tuning is all that is paid for, and the delta carries it to others.
+
+Of the held-out pairs those with odd numbers choose the adapter's rate; those with even numbers are reported.
 """
 import json
 import os
 import random
 
+import pairs
 import resample
 from work import Step, read_report
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+OPENINGS = os.path.join(HERE, "openings.txt")
 TRAIN, TEST = os.path.join(HERE, "data/train.jsonl"), os.path.join(HERE, "data/test.jsonl")
 PLAIN = ["--template", "plain"]
 STEPS = [*PLAIN, "--max-steps", "220", "--eval-every", "44", "--batches", "int8"]
+TAUGHT = [*PLAIN, "--max-steps", "1040", "--batches", "int8", "--objective", "distil", "--retain-term", "none"]
 RATES = ("0.001", "0.0005", "0.00025")
 SCORE = ["eval", "nll", *PLAIN, "--batches", "int8"]
 ANSWER = ["eval", "text", *PLAIN, "--batch", "32", "-n", "256"]
 PROMPTS = 100
-SHIPPED = ("one", "large", "shuffled")       # deltas of the first host
-SAMPLED = ("base", *SHIPPED, "lora")         # arms that are also measured at a temperature of their own
-TEMPERATURES, STRENGTHS = ("0.9", "0.8", "0.7"), ("0.75", "1")
-AS_IS = ("1", None)   # temperature 1, at the strength that a delta's file gives
-LAYERS = 6   # of the first host, that the larger delta begins as
+QUESTIONS = 9000     # that the first host is asked to make, besides those of the pairs; about two thirds are whole and new
 
 # What the page says must hold.
 CLOSED, STOPS, LENGTH, EMPTY = 0.5, 0.8, (0.67, 1.5), 0.01
@@ -43,10 +45,28 @@ def data(work):
     return {name: work.write(f"instruction/data/{name}.jsonl", lines) for name, lines in parts.items()}
 
 
-def delta(work, name, host, vocab, seed, train, start=()):
+def delta(work, name, host, vocab, seed, how):
+    """how: the objective's options and the data."""
     other = ["--vocab", vocab] if vocab != host else []
-    return work.add(Step(f"instruction/{name}.{seed}", ["train", "-m", host, *other, *start, "--data", train, *STEPS, "--delta-template", "plain",
+    return work.add(Step(f"instruction/{name}.{seed}", ["train", "-m", host, *other, *how, "--delta-template", "plain",
                                                         "--cache", work.path("instruction/states"), "--seed", str(seed)], ".gguf", True))
+
+
+def taught(work, host, adapter):
+    """How a delta learns what its host says once it is tuned by the adapter; None until the text for it is made."""
+    teacher = work.add(Step("instruction/teacher", ["merge", "-m", host, "--lora", adapter], ".gguf"))
+    opened = work.write("instruction/data/opened.jsonl", pairs.questions(OPENINGS, QUESTIONS))
+    made = work.add(Step("instruction/questions", ["run", "-m", host, "-f", opened, "--batch", "48", "--json", "--special", "--temperature", "0.8",
+                                                   "--top-p", "0.95", "--seed", "11", "-n", "48", "--stop", "\n"]))
+    if not os.path.exists(made):
+        return None
+    asked = work.write("instruction/data/questions.jsonl", pairs.new_questions(opened, made, (TRAIN, TEST)))
+    said = work.add(Step("instruction/answers", ["run", "-m", teacher, "-f", asked, "--batch", "48", "--json", *PLAIN, "--temperature", "1",
+                                                 "--seed", "12", "-n", "100"]))
+    if not os.path.exists(said):
+        return None
+    more = work.write("instruction/data/more.jsonl", pairs.answered(asked, said))
+    return ["--data", TRAIN, "--data", more, *TAUGHT, "--teacher", teacher]
 
 
 def measure(work, name, host, what, steering, sets, answers=True):
@@ -57,91 +77,50 @@ def measure(work, name, host, what, steering, sets, answers=True):
 
 
 def best_rate(work, name):
-    """The adapter's rate with the least NLL on the pairs that choose; None until all are measured."""
+    """The adapter's rate with the least NLL on the pairs that choose; until all are measured, the one that a kept page chose, if any."""
     paths = {r: work.path(f"instruction/{name}.lora-{r}.choose.jsonl") for r in RATES}
     if not all(os.path.exists(p) for p in paths.values()):
-        return None
+        return next((r["lora_rate"] for r in work.kept.get("instruction", ()) if r["host"] == name), None)
     return min(RATES, key=lambda r: read_report(paths[r])[1]["nll_per_byte"])
+
+
+def tuned(work, name, host, rate, train):
+    return work.add(Step(f"instruction/{name}-{rate}", ["train", "--base", host, "--lora", "8", "--lr", rate, "--data", train, *STEPS], ".gguf", True))
 
 
 def plan_adapters(work, name, host, sets):
     for rate in RATES:
-        adapter = work.add(Step(f"instruction/{name}-lora-{rate}", ["train", "--base", host, "--lora", "8", "--lr", rate, "--data", TRAIN,
-                                                                    *STEPS], ".gguf", True))
+        adapter = tuned(work, f"{name}-lora", host, rate, TRAIN)
         work.add(Step(f"instruction/{name}.lora-{rate}.choose", [*SCORE, "-m", host, "--lora", adapter, "-f", sets["choose"]]))
         measure(work, name, host, f"lora-{rate}", ["--lora", adapter], sets, answers=rate == best_rate(work, name))
-
-
-def sampled_settings(arm):
-    """[(temperature, strength or None)] that the pairs choose among."""
-    return [AS_IS, *((t, s) for t in TEMPERATURES for s in (STRENGTHS if arm in SHIPPED else (None,)))]
-
-
-def sampled_step(name, arm, setting, rate):
-    """The adapter as it is was measured to choose its rate."""
-    if arm == "lora" and setting == AS_IS:
-        return f"instruction/{name}.lora-{rate}.choose"
-    return f"instruction/{name}.{arm}.{setting[0]}{f'-{setting[1]}' if setting[1] else ''}.choose"
-
-
-def sampled_best(work, name, arm):
-    """The setting with the least NLL on the pairs that choose, by seed 0; None until all are measured."""
-    rate = best_rate(work, name)
-    paths = {s: work.path(sampled_step(name, arm, s, rate) + ".jsonl") for s in sampled_settings(arm)}
-    if not all(os.path.exists(p) for p in paths.values()):
-        return None
-    return min(paths, key=lambda s: read_report(paths[s])[1]["nll_per_byte"])
-
-
-def sampled_command(host, arm, steering, setting):
-    """steering: an adapter's or a delta's file, or None."""
-    strength = f"={setting[1]}" if setting[1] else ""
-    steered = {"base": [], "lora": ["--lora", steering]}.get(arm, ["-d", f"{steering}{strength}"])
-    return [*SCORE, "-m", host, *steered, *(["--temperature", setting[0]] if setting != AS_IS else [])]
-
-
-def plan_sampled(work, name, host, sets, seeds):
-    """Each arm at the temperature and the strength that suit it, where they are not those that are measured already."""
-    rate = best_rate(work, name)
-    for arm in (a for a in SAMPLED if a != "lora" or rate):
-        def file(seed, of=arm):
-            return work.path(f"instruction/{name}-lora-{rate}.gguf" if of == "lora" else f"instruction/{of}.{seed}.gguf")
-        for setting in sampled_settings(arm):
-            work.add(Step(sampled_step(name, arm, setting, rate), [*sampled_command(host, arm, file(0), setting), "-f", sets["choose"]]))
-        best = sampled_best(work, name, arm)
-        for seed in range(seeds if arm in ("one", "large") else 1) if best and best != AS_IS else ():
-            work.add(Step(f"instruction/{name}.{arm}.sampled.{seed}.nll", [*sampled_command(host, arm, file(seed), best), "-f", sets["report"]]))
 
 
 def plan(work, hosts, seeds):
     """Adds the steps in the order of their worth."""
     sets = data(work)
-    first = next(iter(hosts.values()))
-    for seed in range(seeds):
-        one = delta(work, "one", first, first, seed, TRAIN)
-        for name, host in hosts.items():
-            if seed == 0:
-                measure(work, name, host, "base", [], sets)
-            measure(work, name, host, f"one.{seed}", ["-d", one], sets)
-        large = delta(work, "large", first, first, seed, TRAIN, ["--init", first, "--cut", str(LAYERS)])
-        for name, host in hosts.items():
-            measure(work, name, host, f"large.{seed}", ["-d", large], sets)
-        if seed == 0:
-            for name, host in hosts.items():
-                if host != first:
-                    measure(work, name, host, "own.0", ["-d", delta(work, f"{name}-own", host, first, 0, TRAIN)], sets)
-            control = delta(work, "shuffled", first, first, 0, sets["shuffled"])
-            for name, host in hosts.items():
-                measure(work, name, host, "shuffled.0", ["-d", control], sets)
-            for name, host in hosts.items():
-                plan_adapters(work, name, host, sets)
+    first_name, first = next(iter(hosts.items()))
     for name, host in hosts.items():
-        plan_sampled(work, name, host, sets, seeds)
+        measure(work, name, host, "base", [], sets)
+        plan_adapters(work, name, host, sets)
+    rate = best_rate(work, first_name)
+    how = taught(work, first, tuned(work, f"{first_name}-lora", first, rate, TRAIN)) if rate else None
+    for seed in range(seeds if how else 0):
+        steer(work, hosts, f"one.{seed}", delta(work, "one", first, first, seed, how), sets)
+    for seed in range(seeds):
+        steer(work, hosts, f"untaught.{seed}", delta(work, "untaught", first, first, seed, ["--data", TRAIN, *STEPS]), sets)
+    for name, host in ((n, h) for n, h in hosts.items() if h != first):
+        steer(work, {name: host}, "own.0", delta(work, f"{name}-own", host, first, 0, ["--data", TRAIN, *STEPS]), sets)
+    steer(work, hosts, "shuffled.0", delta(work, "shuffled", first, first, 0, ["--data", sets["shuffled"], *STEPS]), sets)
+
+
+def steer(work, hosts, what, file, sets):
+    for name, host in hosts.items():
+        measure(work, name, host, what, ["-d", file], sets)
 
 
 # ------------------------------------------------------------------------------------------------------------ what came of it
 
-ARMS = ("base", "one", "large", "own", "shuffled")
+ARMS = ("base", "one", "untaught", "own", "shuffled")
 
 
 def reports(work, name, what, kind):
@@ -186,24 +165,18 @@ def answers(runs, references):
 
 
 def collect(work, hosts):
-    """[{"host", "seen", "lora_rate", "arms": {"base", "one", "large", "own", "shuffled", "lora", "lora-RATE": figures}}] of what is there."""
+    """[{"host", "seen", "lora_rate", "arms": {"base", "one", "untaught", "own", "shuffled", "lora", "lora-RATE": figures}}] of what is there."""
     with open(work.path("instruction/data/prompts.jsonl"), encoding="utf-8") as f:
         references = [len(json.loads(line)["output"].split()) for line in f]
     out = []
     for i, name in enumerate(hosts):
         base, best = reports(work, name, "base", "nll"), best_rate(work, name)
         tuned = reports(work, name, f"lora-{best}", "nll") if best else []
-        host = {"host": name, "seen": i == 0, "lora_rate": best, "arms": {}, "sampled": {}}
+        host = {"host": name, "seen": i == 0, "lora_rate": best, "arms": {}}
         for what in (*ARMS, *(f"lora-{r}" for r in RATES)) if base else ():
             runs, said = reports(work, name, what, "nll"), reports(work, name, what, "answers")
             if runs:
                 arm = likelihoods(runs, base[0], tuned[0] if tuned and what != "base" else None)
                 host["arms"]["lora" if what == f"lora-{best}" else what] = arm | (answers(said, references) if said else {})
-        for arm in SAMPLED if tuned else ():
-            setting = sampled_best(work, name, arm)
-            runs = reports(work, name, {AS_IS: f"lora-{best}" if arm == "lora" else arm}.get(setting, f"{arm}.sampled"), "nll") if setting else []
-            if runs:
-                strength = setting[1] and float(setting[1])
-                host["sampled"][arm] = {"temperature": float(setting[0]), "strength": strength, **likelihoods(runs, base[0], tuned[0])}
         out.append(host)
     return out

@@ -22,9 +22,9 @@ def lines(path):
 
 def questions(openings, n):
     """Every opening in turn, n in all: the model goes on from it with another seed each time."""
-    words = [w.rstrip("\n") for w in open(openings, encoding="utf-8")]
-    for i in range(n):
-        print(json.dumps({"text": OPEN + words[i % len(words)]}))
+    with open(openings, encoding="utf-8") as f:
+        words = [w.rstrip("\n") for w in f]
+    return [json.dumps({"text": OPEN + words[i % len(words)]}) + "\n" for i in range(n)]
 
 
 def shingles(text, k):
@@ -71,6 +71,24 @@ def answers(raw):
             print(json.dumps({"instruction": q + BRIEF}, ensure_ascii=False))
 
 
+def new_questions(prompts, raw, known):
+    """Of what the model made of the prompts, the whole questions that are near none before them, nor near those of the pairs known."""
+    opened, seen, out = lines(prompts), Seen(3, 0.4), []
+    for p in (p for path in known for p in lines(path)):
+        seen.near(p["instruction"])
+    for r in lines(raw):
+        q = (opened[r["n"] - 1]["text"][len(OPEN):] + r["text"]).strip()
+        if r["stop"] in ("eos", "stop") and whole_question(q) and not seen.near(q):
+            out.append(json.dumps({"instruction": q}) + "\n")
+    return out
+
+
+def answered(prompts, raw):
+    """The prompts with what a model answered, where it came to an end and is not empty."""
+    asked = lines(prompts)
+    return [json.dumps({**asked[r["n"] - 1], "output": r["text"].strip()}) + "\n" for r in lines(raw) if r["stop"] in ("eos", "stop") and r["text"].strip()]
+
+
 def whole_answer(a):
     return (2 <= len(a.split()) and re.search(r'[.!?"\')]$', a) and a.count('"') % 2 == 0 and a.count("(") == a.count(")") and
             not re.search(r"```|https?:|\bas an AI\b|[<>|\\{}]", a, re.I) and not repetitive(a) and
@@ -100,7 +118,7 @@ def pairs(raw, train, test, n_test):
 if __name__ == "__main__":
     verb, args = sys.argv[1], sys.argv[2:]
     if verb == "questions":
-        questions(args[0], int(args[1]))
+        sys.stdout.writelines(questions(args[0], int(args[1])))
     elif verb == "answers":
         answers(args[0])
     elif verb == "pairs":

@@ -16,6 +16,32 @@ def figures(work, hosts, earlier):
             "steps": [{"step": name, **work.record(name)} for name in sorted(work.steps) if os.path.exists(work.result(work.steps[name]))]}
 
 
+def with_kept(data, work):
+    """The figures, and what the page that is kept has beyond them: arms and steps that were not measured in this folder, and where
+    a whole recipe was not planned, all that is said of it."""
+    kept, planned = work.kept, {name.split("/")[0] for name in work.steps}
+    if not kept:
+        return data
+    for i, row in enumerate(data["instruction"]):
+        before = next((r["arms"] for r in kept["instruction"] if r["host"] == row["host"]), {})
+        arms = {name: {**before.get(name, {}), **row["arms"].get(name, {})} for name in {**before, **row["arms"]}}
+        ordered = dict(sorted(arms.items(), key=lambda a: arm_order(a[0], row["lora_rate"])))
+        data["instruction"][i] = instruction_row({**row, "arms": ordered}, [])
+    if "unlearning" not in planned:
+        data.update({key: kept[key] for key in kept if key.startswith("unlearning")})
+    mine = {s["step"] for s in data["steps"]}
+    beyond = [s for s in kept["steps"] if s["step"] not in mine and (s["step"] in work.steps or s["step"].split("/")[0] not in planned)]
+    data["steps"] = sorted(data["steps"] + beyond, key=lambda s: s["step"])
+    return data
+
+
+def arm_order(name, rate):
+    """As collect has them: the adapter that was chosen stands among the others, by rate."""
+    if name in instruction.ARMS:
+        return instruction.ARMS.index(name)
+    return len(instruction.ARMS) + instruction.RATES.index(rate if name == "lora" else name[len("lora-"):])
+
+
 def instruction_row(h, earlier):
     """A host whose adapters are not measured here has them from an earlier run on the same pairs, steps and rates, where there was one."""
     arms = h["arms"]
@@ -30,7 +56,7 @@ def instruction_row(h, earlier):
         return arms.get(arm, {}).get(key)
     return {"host": h["host"], "seen": h["seen"], "nll_base": of("base", "nll"), "nll_delta": of("one", "nll"), "nll_lora": of("lora", "nll"),
             "stop_base": of("base", "stop"), "stop_delta": of("one", "stop"), "length_ratio": of("one", "length_ratio"),
-            "lora_rate": h["lora_rate"], "arms": arms, "sampled": h.get("sampled", {})}
+            "lora_rate": h["lora_rate"], "arms": arms}
 
 
 def unlearning_rows(rows):
@@ -54,22 +80,11 @@ def closes_half(what, host, arm):
     return statement(text, arm["closed"] >= instruction.CLOSED, f"{100 * arm['closed']:.0f} %" + spread)
 
 
-def sampled_text(arm):
-    strength = f" and the strength {arm['strength']:g}" if arm["strength"] else ""
-    return f"at the temperature {arm['temperature']:g}{strength}"
-
-
 def instruction_statements(data):
     out = []
     for r in data["instruction"]:
         one = r["arms"].get("one", {})
         out.append(closes_half("The delta", r["host"], one))
-        if "large" in r["arms"]:
-            out.append(closes_half(f"A larger one, of {instruction.LAYERS} layers of the first host,", r["host"], r["arms"]["large"]))
-        for what, arm in (("the delta", "one"), (f"the larger one, of {instruction.LAYERS} layers,", "large")):
-            if arm in r["sampled"]:
-                setting = sampled_text(r["sampled"][arm])
-                out.append(closes_half(f"Sampled {setting}, as held-out pairs choose, {what}", r["host"], r["sampled"][arm]))
         if r["seen"]:
             continue
         if "stop" not in one:
@@ -138,7 +153,8 @@ def statement_table(statements):
 
 
 ARM_NAMES = {"base": "the host alone", "one": "**the one delta**",
-             "large": f"a larger one: the first host's embedding and first {instruction.LAYERS} layers", "own": "a delta trained beside this host", "shuffled": "control: shuffled answers"}
+             "untaught": "a delta that learnt from the pairs alone, without a teacher", "own": "the same, trained beside this host",
+             "shuffled": "control: the same beside the first host, of shuffled answers"}
 
 
 def instruction_table(data):
@@ -151,14 +167,6 @@ def instruction_table(data):
             rows.append([h["host"] + ("" if h["seen"] else " (unseen)"), shown, with_ci(arm, "nll", 1, 4), seeds, with_ci(arm, "closed", 100, 0),
                          with_ci(arm, "stop", 100, 0), with_ci(arm, "length_ratio", 1, 2), with_ci(arm, "empty", 100, 0)])
     return table(["host", "", "NLL per byte", "its seeds", "gap closed, %", "stops, %", "length / reference", "empty, %"], rows)
-
-
-def sampled_table(data):
-    names = {"base": "the host alone", "lora": "LoRA of the host, chosen rate", **{k: ARM_NAMES[k] for k in ("one", "large", "shuffled")}}
-    rows = [[h["host"] + ("" if h["seen"] else " (unseen)"), names[name], f"{arm['temperature']:g}", f"{arm['strength']:g}" if arm["strength"] else "",
-             with_ci(arm, "nll", 1, 4), ", ".join(f"{x:.4f}" for x in arm["nll_seeds"]) if len(arm["nll_seeds"]) > 1 else "", with_ci(arm, "closed", 100, 0)]
-            for h in data["instruction"] for name, arm in h["sampled"].items()]
-    return table(["host", "", "temperature", "strength", "NLL per byte", "its seeds", "gap closed, %"], rows)
 
 
 def unlearning_cells(r):
@@ -206,7 +214,7 @@ def step_table(data):
 
 def page(data, text):
     """The page: the text, with each line {{NAME}} replaced by the table of that name."""
-    tables = {"INSTRUCTION_STATEMENTS": lambda d: statement_table(instruction_statements(d)), "INSTRUCTION": instruction_table, "SAMPLED": sampled_table,
+    tables = {"INSTRUCTION_STATEMENTS": lambda d: statement_table(instruction_statements(d)), "INSTRUCTION": instruction_table,
               "UNLEARNING_STATEMENTS": lambda d: statement_table(unlearning_statements(d)), "BESIDE": beside_table, "SWEEP": sweep_table,
               "CHOSEN": chosen_text, "PARTS": parts_table, "PLOT": plot_text, "STEPS": step_table}
     out, said = [], settings()
@@ -232,13 +240,13 @@ def settings():
     for name, arm in u.OBJECTIVES.items():
         terms.setdefault(arm.term, []).append(f"`{name}`")
     return {
-        "layers": str(instruction.LAYERS), "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
+        "one_steps": after(instruction.TAUGHT, "--max-steps"), "rates": ", ".join(instruction.RATES), "prompts": str(instruction.PROMPTS), "answer_tokens": after(instruction.ANSWER, "-n"),
         "steps": after(instruction.STEPS, "--max-steps"), "draws": f"{resample.draws:,}",
         "forget": str(abs(u.SETS["forget"][1])), "retain": str(u.SETS["retain"][1]),
         "forget_others": str(abs(int(u.OTHERS * u.SETS["forget"][1]))), "retain_others": str(int(u.OTHERS * u.SETS["retain"][1])), "authors": str(u.SETS["real-authors"][1]),
         "facts": str(u.SETS["world-facts"][1]), "tune_rank": after(u.TUNE, "--lora"), "tune_epochs": after(u.TUNE, "--epochs"),
         "tune_batch": after(u.TUNE, "--batch"), "tune_rate": after(u.TUNE, "--lr"),
-        "temperatures": ", ".join(("1", *instruction.TEMPERATURES)), "strengths": " and ".join(instruction.STRENGTHS),
+        "questions": f"{instruction.QUESTIONS:,}",
         "rate_others": after(u.TUNE_OTHERS, "--lr"), "epochs_others": after(u.TUNE_OTHERS, "--epochs"), "forget_epochs": after(u.FORGETTING, "--epochs"),
         "forget_batch": after(u.FORGETTING, "--batch"), "alphas": ", ".join(f"{a:g}" for a in u.ALPHAS), "tofu_tokens": after(u.MEASURE, "-n"), "wide": str(u.WIDE),
         "wide_weight": after(wide.options, "--retain-weight"), "wide_epochs": after(wide.options, "--epochs"),
@@ -275,7 +283,7 @@ def write(docs, work, hosts):
     if os.path.exists(os.path.join(docs, "training.json")):
         with open(os.path.join(docs, "training.json"), encoding="utf-8") as f:
             earlier = json.load(f)["lora"]
-    data = figures(work, hosts, earlier)
+    data = with_kept(figures(work, hosts, earlier), work)
     with open(os.path.join(docs, "results_text.md"), encoding="utf-8") as f:
         text = f.read()
     files = {"results.json": json.dumps(data, indent=1, ensure_ascii=False) + "\n", "results.md": page(data, text)}

@@ -11,17 +11,19 @@ import time
 @dataclasses.dataclass
 class Step:
     name: str            # also the result's place in the folder, without its suffix
-    command: list        # arguments of cmc; the result's file is added as -o
+    command: list        # arguments of cmc; the result's file is added as -o, but for `run`, whose result is what it prints
     suffix: str = ".jsonl"
     trains: bool = False     # it keeps a log, and goes on from its checkpoint where it was interrupted
 
 
 class Work:
-    """root: the folder. roots: {folder or file: name that stands for it in printed commands}."""
+    """root: the folder. roots: {folder or file: name that stands for it in printed commands}. kept: what a page that was made before
+    has (its results.json), for what is not in this folder."""
 
-    def __init__(self, root, cmc, roots, threads=0):
+    def __init__(self, root, cmc, roots, threads=0, kept=None):
         self.root, self.cmc, self.threads = os.path.abspath(root), cmc, threads
         self.roots = {self.root: "WORK", **roots}
+        self.kept = kept or {}
         self.steps = {}
 
     def path(self, name):
@@ -49,7 +51,7 @@ class Work:
         for word in command:
             for path, name in sorted(self.roots.items(), key=lambda x: -len(x[0])):
                 word = word.replace(path, name)
-            words.append(word)
+            words.append(word.replace("\n", "'\\n'"))
         return " ".join(words)
 
     def result(self, step):
@@ -65,6 +67,8 @@ class Work:
         return {"command": self.shown(self.whole(step)), "seconds": None, "cpu_seconds": None}
 
     def whole(self, step):
+        if step.command[0] == "run":
+            return step.command
         training = ["--resume", "--log", self.path(f"log/{step.name}.steps.jsonl")] if step.trains else []
         return [*step.command, *training, "-o", self.result(step)]
 
@@ -103,8 +107,11 @@ class Work:
                     os.remove(path)
         print(f"{time.strftime('%H:%M:%S')} {step.name}", file=sys.stderr, flush=True)
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-        with open(log, "w", encoding="utf-8") as f:
-            status = subprocess.run(command, stdout=f, stderr=subprocess.STDOUT).returncode
+        printed = self.result(step) + ".part" if step.command[0] == "run" else os.devnull
+        with open(log, "w", encoding="utf-8") as f, open(printed, "w", encoding="utf-8") as out:
+            status = subprocess.run(command, stdout=out if step.command[0] == "run" else f, stderr=f).returncode
+        if step.command[0] == "run" and not status:
+            os.replace(printed, self.result(step))
         after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.time() - start
         if status:
             print(f"{step.name}: failed ({status}), see {log}", file=sys.stderr, flush=True)
