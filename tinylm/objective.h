@@ -21,7 +21,7 @@ typedef enum objective_kind {
     OBJECTIVE_DPO,         /* refusals preferred, the host alone as reference (arXiv 2305.18290) */
     OBJECTIVE_NPO,         /* arXiv 2404.05868 */
     OBJECTIVE_SIMNPO,      /* arXiv 2410.07163 */
-    OBJECTIVE_DISTIL       /* KL(teacher || steered): what another model says, of what is to be forgotten one that never learnt it */
+    OBJECTIVE_DISTIL       /* KL(teacher || steered): what another model says, the host tuned or, to forget, one that never learnt */
 } objective_kind;
 
 typedef enum objective_retain { RETAIN_NONE = 0, RETAIN_NLL, RETAIN_KL } objective_retain;

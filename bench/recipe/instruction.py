@@ -1,6 +1,6 @@
 """The recipe for instructions: a delta trained once beside the first host, applied to all, and what stands beside it: the host
-alone, a delta that learnt from the answers themselves, one that did so beside that host itself, LoRA tuning of that host at three
-rates, and a delta made as the one is, of shuffled answers.
+alone, a delta that learnt from the pairs without a teacher, one that did so beside that host itself, LoRA tuning of that host at
+three rates, and one that learnt from shuffled answers.
 
 The one delta is taught: the first host is tuned on the pairs, and the delta learns to make the untuned host say what the tuned one
 says, of every token and not of the right one alone, in the pairs and in the tuned host's own answers to further questions. So one
@@ -52,9 +52,9 @@ def delta(work, name, host, vocab, seed, how):
                                                         "--cache", work.path("instruction/states"), "--seed", str(seed)], ".gguf", True))
 
 
-def taught(work, host, adapter):
+def taught(work, host, lora):
     """How a delta learns what its host says once it is tuned by the adapter; None until the text for it is made."""
-    teacher = work.add(Step("instruction/teacher", ["merge", "-m", host, "--lora", adapter], ".gguf"))
+    teacher = work.add(Step("instruction/teacher", ["merge", "-m", host, "--lora", lora], ".gguf"))
     opened = work.write("instruction/data/opened.jsonl", pairs.questions(OPENINGS, QUESTIONS))
     made = work.add(Step("instruction/questions", ["run", "-m", host, "-f", opened, "--batch", "48", "--json", "--special", "--temperature", "0.8",
                                                    "--top-p", "0.95", "--seed", "11", "-n", "48", "--stop", "\n"]))
@@ -84,15 +84,15 @@ def best_rate(work, name):
     return min(RATES, key=lambda r: read_report(paths[r])[1]["nll_per_byte"])
 
 
-def tuned(work, name, host, rate, train):
-    return work.add(Step(f"instruction/{name}-{rate}", ["train", "--base", host, "--lora", "8", "--lr", rate, "--data", train, *STEPS], ".gguf", True))
+def adapter(work, name, host, rate):
+    return work.add(Step(f"instruction/{name}-lora-{rate}", ["train", "--base", host, "--lora", "8", "--lr", rate, "--data", TRAIN, *STEPS], ".gguf", True))
 
 
 def plan_adapters(work, name, host, sets):
     for rate in RATES:
-        adapter = tuned(work, f"{name}-lora", host, rate, TRAIN)
-        work.add(Step(f"instruction/{name}.lora-{rate}.choose", [*SCORE, "-m", host, "--lora", adapter, "-f", sets["choose"]]))
-        measure(work, name, host, f"lora-{rate}", ["--lora", adapter], sets, answers=rate == best_rate(work, name))
+        file = adapter(work, name, host, rate)
+        work.add(Step(f"instruction/{name}.lora-{rate}.choose", [*SCORE, "-m", host, "--lora", file, "-f", sets["choose"]]))
+        measure(work, name, host, f"lora-{rate}", ["--lora", file], sets, answers=rate == best_rate(work, name))
 
 
 def plan(work, hosts, seeds):
@@ -103,7 +103,7 @@ def plan(work, hosts, seeds):
         measure(work, name, host, "base", [], sets)
         plan_adapters(work, name, host, sets)
     rate = best_rate(work, first_name)
-    how = taught(work, first, tuned(work, f"{first_name}-lora", first, rate, TRAIN)) if rate else None
+    how = taught(work, first, adapter(work, first_name, first, rate)) if rate else None
     for seed in range(seeds if how else 0):
         steer(work, hosts, f"one.{seed}", delta(work, "one", first, first, seed, how), sets)
     for seed in range(seeds):

@@ -11,9 +11,13 @@ import time
 @dataclasses.dataclass
 class Step:
     name: str            # also the result's place in the folder, without its suffix
-    command: list        # arguments of cmc; the result's file is added as -o, but for `run`, whose result is what it prints
+    command: list        # arguments of cmc; the result's file is added as -o, where the command does not print it
     suffix: str = ".jsonl"
     trains: bool = False     # it keeps a log, and goes on from its checkpoint where it was interrupted
+
+    @property
+    def prints(self):
+        return self.command[0] == "run"
 
 
 class Work:
@@ -67,7 +71,7 @@ class Work:
         return {"command": self.shown(self.whole(step)), "seconds": None, "cpu_seconds": None}
 
     def whole(self, step):
-        if step.command[0] == "run":
+        if step.prints:
             return step.command
         training = ["--resume", "--log", self.path(f"log/{step.name}.steps.jsonl")] if step.trains else []
         return [*step.command, *training, "-o", self.result(step)]
@@ -107,11 +111,11 @@ class Work:
                     os.remove(path)
         print(f"{time.strftime('%H:%M:%S')} {step.name}", file=sys.stderr, flush=True)
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-        printed = self.result(step) + ".part" if step.command[0] == "run" else os.devnull
-        with open(log, "w", encoding="utf-8") as f, open(printed, "w", encoding="utf-8") as out:
-            status = subprocess.run(command, stdout=out if step.command[0] == "run" else f, stderr=f).returncode
-        if step.command[0] == "run" and not status:
-            os.replace(printed, self.result(step))
+        part = self.result(step) + ".part"
+        with open(log, "w", encoding="utf-8") as f, open(part if step.prints else os.devnull, "w", encoding="utf-8") as out:
+            status = subprocess.run(command, stdout=out if step.prints else f, stderr=f).returncode
+        if step.prints and not status:
+            os.replace(part, self.result(step))
         after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.time() - start
         if status:
             print(f"{step.name}: failed ({status}), see {log}", file=sys.stderr, flush=True)
