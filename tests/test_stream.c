@@ -766,7 +766,6 @@ static void test_one_fails(void **state) {
     cmc_steering_free(st);
 }
 
-/* Which tokens count, their bytes, and what no delta leaves. */
 static void test_score_temperatures(void **state) {
     const fixture *f = *state;
     const double bad[] = {0, -1, 1e-7, 1e7, NAN, INFINITY};
@@ -780,6 +779,7 @@ static void test_score_temperatures(void **state) {
     cmc_steering_free(st);
 }
 
+/* Which tokens count, their bytes, and what no delta leaves. */
 static void test_score_counts(void **state) {
     const fixture *f = *state;
     cmc_error err = {0};

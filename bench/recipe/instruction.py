@@ -106,10 +106,11 @@ def plan(work, hosts, seeds):
     how = taught(work, first, adapter(work, first_name, first, rate)) if rate else None
     for seed in range(seeds if how else 0):
         steer(work, hosts, f"one.{seed}", delta(work, "one", first, first, seed, how), sets)
+    alone = ["--data", TRAIN, *STEPS]
     for seed in range(seeds):
-        steer(work, hosts, f"untaught.{seed}", delta(work, "untaught", first, first, seed, ["--data", TRAIN, *STEPS]), sets)
+        steer(work, hosts, f"untaught.{seed}", delta(work, "untaught", first, first, seed, alone), sets)
     for name, host in ((n, h) for n, h in hosts.items() if h != first):
-        steer(work, {name: host}, "own.0", delta(work, f"{name}-own", host, first, 0, ["--data", TRAIN, *STEPS]), sets)
+        steer(work, {name: host}, "own.0", delta(work, f"{name}-own", host, first, 0, alone), sets)
     steer(work, hosts, "shuffled.0", delta(work, "shuffled", first, first, 0, ["--data", sets["shuffled"], *STEPS]), sets)
 
 

@@ -13,6 +13,7 @@ import sys
 
 BRIEF = "\n\nAnswer briefly, in one or two short sentences."
 OPEN = "<|im_start|>user\n"
+ENDED = ("eos", "stop")   # how a text ends that was not cut
 
 
 def lines(path):
@@ -63,30 +64,33 @@ def whole_question(q):
             not re.search(r"[`{}\\|<>#*]|https?:|\bcode\b|\bPython\b", q) and q.isprintable() and not repetitive(q))
 
 
-def answers(raw):
+def kept_questions(made, known=()):
+    """made: (the opened turn, what the model made of it), each. Those that are whole and near none before them, nor near the known."""
     seen = Seen(3, 0.4)
-    for r in lines(raw):
-        q = (r["prompt"][len(OPEN):] + r["text"]).strip()
-        if r["stop"] in ("eos", "stop") and whole_question(q) and not seen.near(q):
-            print(json.dumps({"instruction": q + BRIEF}, ensure_ascii=False))
+    for q in known:
+        seen.near(q)
+    for opened, r in made:
+        q = (opened[len(OPEN):] + r["text"]).strip()
+        if r["stop"] in ENDED and whole_question(q) and not seen.near(q):
+            yield q
+
+
+def answers(raw):
+    for q in kept_questions((r["prompt"], r) for r in lines(raw)):
+        print(json.dumps({"instruction": q + BRIEF}, ensure_ascii=False))
 
 
 def new_questions(prompts, raw, known):
-    """Of what the model made of the prompts, the whole questions that are near none before them, nor near those of the pairs known."""
-    opened, seen, out = lines(prompts), Seen(3, 0.4), []
-    for p in (p for path in known for p in lines(path)):
-        seen.near(p["instruction"])
-    for r in lines(raw):
-        q = (opened[r["n"] - 1]["text"][len(OPEN):] + r["text"]).strip()
-        if r["stop"] in ("eos", "stop") and whole_question(q) and not seen.near(q):
-            out.append(json.dumps({"instruction": q}) + "\n")
-    return out
+    """Of what the model made of the prompts; known: files of pairs."""
+    opened = lines(prompts)
+    made = ((opened[r["n"] - 1]["text"], r) for r in lines(raw))
+    return [json.dumps({"instruction": q}) + "\n" for q in kept_questions(made, (p["instruction"] for path in known for p in lines(path)))]
 
 
 def answered(prompts, raw):
     """The prompts with what a model answered, where it came to an end and is not empty."""
     asked = lines(prompts)
-    return [json.dumps({**asked[r["n"] - 1], "output": r["text"].strip()}) + "\n" for r in lines(raw) if r["stop"] in ("eos", "stop") and r["text"].strip()]
+    return [json.dumps({**asked[r["n"] - 1], "output": r["text"].strip()}) + "\n" for r in lines(raw) if r["stop"] in ENDED and r["text"].strip()]
 
 
 def whole_answer(a):
@@ -107,7 +111,7 @@ def pairs(raw, train, test, n_test):
     out, seen = [], Seen(5, 0.25)
     for r in lines(raw):
         q, a = r["instruction"][:-len(BRIEF)], first_sentence(r["text"].strip())
-        if r["stop"] in ("eos", "stop") and whole_answer(a) and not seen.near(a):
+        if r["stop"] in ENDED and whole_answer(a) and not seen.near(a):
             out.append({"instruction": q, "output": a})
     for path, part in ((train, out[:-n_test]), (test, out[-n_test:])):
         with open(path, "w", encoding="utf-8") as f:

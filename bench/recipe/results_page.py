@@ -24,22 +24,15 @@ def with_kept(data, work):
         return data
     for i, row in enumerate(data["instruction"]):
         before = next((r["arms"] for r in kept["instruction"] if r["host"] == row["host"]), {})
-        arms = {name: {**before.get(name, {}), **row["arms"].get(name, {})} for name in {**before, **row["arms"]}}
-        ordered = dict(sorted(arms.items(), key=lambda a: arm_order(a[0], row["lora_rate"])))
-        data["instruction"][i] = instruction_row({**row, "arms": ordered}, [])
+        names = [*instruction.ARMS, *("lora" if r == row["lora_rate"] else f"lora-{r}" for r in instruction.RATES)]
+        arms = {n: {**before.get(n, {}), **row["arms"].get(n, {})} for n in names if n in before or n in row["arms"]}
+        data["instruction"][i] = instruction_row({**row, "arms": arms}, [])
     if "unlearning" not in planned:
         data.update({key: kept[key] for key in kept if key.startswith("unlearning")})
     mine = {s["step"] for s in data["steps"]}
     beyond = [s for s in kept["steps"] if s["step"] not in mine and (s["step"] in work.steps or s["step"].split("/")[0] not in planned)]
     data["steps"] = sorted(data["steps"] + beyond, key=lambda s: s["step"])
     return data
-
-
-def arm_order(name, rate):
-    """As collect has them: the adapter that was chosen stands among the others, by rate."""
-    if name in instruction.ARMS:
-        return instruction.ARMS.index(name)
-    return len(instruction.ARMS) + instruction.RATES.index(rate if name == "lora" else name[len("lora-"):])
 
 
 def instruction_row(h, earlier):
